@@ -1,0 +1,186 @@
+"""A Caffe net as an ONNX forward graph, under Caffe's names."""
+import json
+from pathlib import Path
+
+import onnx
+
+from .errors import ConvertError
+from .graph import Graph, Tensor, float_info
+from .layers import DATA_LAYERS, DROPPED, LAYERS, SUPPORTED, Layer
+from .reader import read_caffemodel, read_prototxt
+
+VERSION = 1   # of the converter's output: a new number makes every cached graph new
+
+
+def to_onnx(prototxt, caffemodel, end=None, mean=None, channel_swap=None):
+    """Convert a Caffe net.
+
+    prototxt, caffemodel: paths of the deploy.prototxt and of the weights. end: convert only what leads to this blob;
+    None converts all, leaving out what lies behind an unsupported layer. mean: (B, G, R) and channel_swap: recorded
+    for those who prepare pictures; the graph itself takes what Caffe's data blob takes.
+
+    Returns a ModelProto: input `data` (N, C, H, W) float32, H and W dynamic; every tensor named as its blob, a layer
+    that works in place names its own result. Metadata: `ends` (JSON: name -> channels, stride), `left_out` (JSON:
+    blob -> the unsupported layer before it), `data_shape`, `mean`, `channel_swap`, `converter`.
+    Raises ConvertError for files that are not Caffe's, missing or misshapen weights, an unsupported layer on the way.
+    """
+    net = read_prototxt(prototxt, LAYERS)
+    weights = read_caffemodel(caffemodel)
+    return convert_net(net, weights, (str(prototxt), str(caffemodel)), end, mean, channel_swap)
+
+
+def convert_net(net, weights, source=("prototxt", "caffemodel"), end=None, mean=None, channel_swap=None):
+    """As `to_onnx`, from a NetParameter in V2 form and {layer name: [arrays]}."""
+    build = _Build(net, weights, source)
+    wanted = None if end is None else build.leading_to(end)
+    for layer in net.layer:
+        if wanted is None or id(layer) in wanted:
+            build.add(layer)
+    if end is not None and end not in build.ends:
+        raise build.bad_end(end)
+    if not build.inputs:
+        raise ConvertError(f"{source[0]}: no input: neither an Input layer nor `input:` fields nor a data layer")
+    if not build.graph.nodes:
+        first = next(iter(build.left_out.values()), "no layer at all")
+        raise ConvertError(f"{source[0]}: nothing can be converted: the net starts with {first}; supported: "
+                           + ", ".join(SUPPORTED))
+    return build.model(Path(source[0]).stem if end is None else end, end, mean, channel_swap)
+
+
+class _Build:
+    def __init__(self, net, weights, source):
+        self.net, self.weights, self.source = net, weights, source
+        self.graph = Graph(reserved={n for l in net.layer for n in (l.name, *l.top)})
+        self.blobs, self.left_out, self.inputs, self.ends = {}, {}, {}, {}
+        self.shapes, self.strides = {}, {}
+
+    def leading_to(self, end):
+        """ids of the layers on the way to a blob, up to the layer of that name."""
+        names = [l.name for l in self.net.layer]
+        if end not in names or end not in self.net.layer[names.index(end)].top:
+            raise self.bad_end(end, [l.name for l in self.net.layer if l.name in l.top])
+        need, wanted = set(), set()
+        for layer in reversed(self.net.layer[:names.index(end) + 1]):
+            if layer.name == end or need & set(layer.top):
+                wanted.add(id(layer))
+                need |= set(layer.bottom)
+        return wanted
+
+    def bad_end(self, end, valid=None):
+        from .gradient import no_such_end
+        if end in self.left_out:
+            return ConvertError(f"{self.source[0]}: {self.left_out[end]} is not supported, and '{end}' needs it; "
+                                f"supported: {', '.join(SUPPORTED)}")
+        return no_such_end(end, valid if valid is not None else list(self.ends))
+
+    def add(self, layer):
+        kind = layer.type
+        if kind in DROPPED:
+            return
+        if kind == "Input" or kind in DATA_LAYERS:
+            return self.add_input(layer)
+        missing = [b for b in layer.bottom if b not in self.blobs]
+        unknown = [b for b in missing if b not in self.left_out]
+        if unknown:
+            raise ConvertError(f"{self.source[0]}: layer '{layer.name}' ({kind}): its bottom '{unknown[0]}' "
+                               "is no layer's top before it")
+        if missing or kind not in LAYERS:
+            reason = self.left_out[missing[0]] if missing else f"layer '{layer.name}' of type {kind or 'unnamed'}"
+            for top in layer.top:
+                self.left_out[top] = self.left_out[layer.name] = reason
+                self.blobs.pop(top, None)
+            return
+        bottoms = [self.blobs[b] for b in layer.bottom]
+        context = Layer(self.graph, layer, [self.shapes[b.name] for b in bottoms],
+                        self.weights.get(layer.name, []), self.source)
+        if not bottoms:
+            raise context.error("has no bottom")
+        first = len(self.graph.nodes)
+        try:
+            results = LAYERS[kind](context, *bottoms)
+        except TypeError as error:
+            if "positional argument" not in str(error):
+                raise
+            raise context.error(f"takes another number of bottoms than {len(bottoms)}") from None
+        results = results if isinstance(results, list) else [results]
+        if len(results) != len(layer.top):
+            raise context.error(f"has {len(layer.top)} tops where {len(results)} are allowed")
+        stride = self.stride(bottoms, first)
+        for top, result in zip(layer.top, results):
+            tensor, shape = result if isinstance(result, tuple) else (result, context.shape)
+            if min(shape) < 1:
+                raise context.error(f"its top would have the shape {tuple(shape)}: the declared input is too small")
+            self.place(layer, top, tensor, tuple(shape), stride if len(shape) == 4 else None)
+
+    def add_input(self, layer):
+        for top in layer.top[:1] if layer.type != "Input" else layer.top:
+            shape = self.input_shape(layer, layer.top[:].index(top))
+            if shape is None:
+                raise ConvertError(f"{self.source[0]}: layer '{layer.name}' ({layer.type}): its input shape is not "
+                                   "given; a deploy.prototxt has `input_param { shape { dim: ... } }`")
+            tensor = self.graph.tensor(top)
+            self.inputs[top] = shape
+            self.blobs[top], self.shapes[top], self.strides[top] = tensor, shape, (1, 1)
+            if layer.name == top:
+                self.ends[top] = self.describe(shape, (1, 1))
+
+    def input_shape(self, layer, i):
+        if layer.type == "Input":
+            shapes = layer.input_param.shape
+            return tuple(shapes[min(i, len(shapes) - 1)].dim) if shapes else None
+        message = DATA_LAYERS[layer.type]
+        crop = layer.transform_param.crop_size or getattr(getattr(layer, message), "crop_size", 0) if message else 0
+        return (1, 3, crop, crop) if crop else None
+
+    def place(self, layer, top, tensor, shape, stride):
+        """Name a result: as its blob, or as its layer where the layer works in place."""
+        same = [b for b in layer.bottom if self.blobs[b].name == tensor.name]
+        in_place = top in layer.bottom
+        if same and in_place:        # Dropout in place: nothing to compute, nothing to name
+            return
+        if same:
+            tensor = self.graph.op("Identity", tensor)
+        name = layer.name if in_place or top in self.blobs else top
+        tensor = self.graph.rename(tensor, name)
+        self.blobs[top], self.shapes[tensor.name], self.strides[tensor.name] = tensor, shape, stride
+        if layer.name == top and not in_place and tensor.name == top:
+            self.ends[top] = self.describe(shape, stride)
+
+    def stride(self, bottoms, first):
+        """How many pixels of the input one pixel of the tops stands for, (h, w)."""
+        total = self.strides[bottoms[0].name]
+        if total is None:
+            return None
+        layer_op = {"Conv": 1, "MaxPool": 1, "AveragePool": 1, "ConvTranspose": -1}
+        for node in self.graph.nodes[first:]:
+            sign = layer_op.get(node.op_type)
+            if node.op_type.startswith("Global"):
+                return None
+            if sign and bottoms[0].name in node.input:
+                step = next((tuple(a.ints) for a in node.attribute if a.name == "strides"), (1, 1))
+                total = tuple(t * s if sign > 0 else t / s for t, s in zip(total, step))
+        return total
+
+    @staticmethod
+    def describe(shape, stride):
+        return {"channels": shape[1] if len(shape) > 1 else 1, "stride": list(stride) if stride else None}
+
+    def model(self, name, end, mean, channel_swap):
+        inputs = [float_info(n, ["N", s[1], "H", "W"] if len(s) == 4 else ["N", *s[1:]])
+                  for n, s in self.inputs.items()]
+        read = {i for n in self.graph.nodes for i in n.input}
+        outputs = [end] if end else [t for b, t in ((b, t.name) for b, t in self.blobs.items())
+                                     if t not in read and t not in self.inputs]
+        if outputs and outputs[0] in self.inputs:   # the end is the input itself
+            outputs = [self.graph.op("Identity", Tensor(self.graph, outputs[0])).name]
+        data = "data" if "data" in self.inputs else next(iter(self.inputs))
+        facts = {"ends": json.dumps(self.ends), "left_out": json.dumps(self.left_out), "data": data,
+                 "data_shape": json.dumps(self.inputs[data]), "converter": VERSION}
+        if mean is not None:
+            facts["mean"] = json.dumps([float(m) for m in mean])
+        if channel_swap is not None:
+            facts["channel_swap"] = json.dumps([int(i) for i in channel_swap])
+        outputs = [float_info(o, [None] * len(self.shapes[o]) if o in self.shapes else None)
+                   for o in dict.fromkeys(outputs)]
+        model = self.graph.model(name, inputs, outputs, metadata=facts)
+        return onnx.shape_inference.infer_shapes(model)

@@ -1,0 +1,212 @@
+"""The gradient of one `end` of an ONNX model by its input, as an ONNX graph: Caffe's partial backward."""
+import difflib
+import json
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, version_converter
+from onnx.reference import ReferenceEvaluator
+
+from .errors import ConvertError
+from .graph import OPSET, Graph, Tensor, attributes, float_info, metadata
+from .vjps import VJPS, Node
+
+DATA, END_DATA, END_DIFF, DATA_DIFF = "data", "end_data", "end_diff", "data_diff"
+
+
+def valid_ends(model):
+    """The names that a gradient graph can be built for, in the net's order: {name: {"channels", "stride"}}.
+
+    A converted Caffe net lists them itself (the names that are both layer and blob); of any other model they are the
+    outputs of its nodes that depend on the input and have a batch axis and channels.
+    """
+    ends = metadata(model).get("ends")
+    if ends is not None:
+        return json.loads(ends)
+    source = _Source(model)
+    found = {}
+    for node in source.nodes:
+        for name in node.output:
+            shape = source.shape(name)
+            if name in source.moving and (shape is None or len(shape) > 1):
+                found[name] = {"channels": shape[1] if shape else None, "stride": None}
+    return found
+
+
+def no_such_end(end, valid):
+    """The error for an `end` that is not there: it offers the nearest that are."""
+    near = difflib.get_close_matches(end, valid, 3, 0.4) or [v for v in valid if end and end in v][:3]
+    hint = f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(valid[:5])} ..."
+    return ConvertError(f"no such end: '{end}'; {hint}; `layers` lists all {len(valid)}")
+
+
+def gradient_graph(model, end):
+    """Build the gradient graph of one end.
+
+    model: any ONNX ModelProto of a convolutional net with one image input (N, C, H, W). end: the name of a tensor.
+    Returns a ModelProto with inputs `data` and `end_diff` and outputs `end_data` (the value of `end`) and `data_diff`
+    (the gradient of sum(end_data * end_diff) by data): standard operators only, as dynamic in H and W as the model.
+    Raises ConvertError for an unknown end, for an operator without a derivative on the way, for several inputs.
+    """
+    source = _Source(model)
+    facts = metadata(model)
+    if end not in source.moving or ("ends" in facts and end not in json.loads(facts["ends"])):
+        left_out = json.loads(facts.get("left_out", "{}"))
+        if end in left_out:
+            raise ConvertError(f"{left_out[end]} is not supported, and '{end}' needs it")
+        raise no_such_end(end, list(valid_ends(model)))
+    return _Build(source, end).model(facts)
+
+
+class _Source:
+    """The model that is differentiated: its nodes, constants, shapes, and what depends on the data."""
+
+    def __init__(self, model):
+        opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), OPSET)
+        if opset < 15:
+            try:
+                model = version_converter.convert_version(model, OPSET)
+            except Exception as error:   # the converter raises its own kinds
+                raise ConvertError(f"opset {opset} is too old and cannot be raised to {OPSET}: {error}") from None
+            opset = OPSET
+        self.model, self.opset, self.graph = model, opset, model.graph
+        self.nodes = list(self.graph.node)
+        self.initializers = {t.name: t for t in self.graph.initializer}
+        inputs = [i for i in self.graph.input if i.name not in self.initializers]
+        if not inputs:
+            raise ConvertError("the model has no input")
+        facts = metadata(model)
+        names = [i.name for i in inputs]
+        self.input = inputs[names.index(facts["data"]) if facts.get("data") in names else 0]
+        self.others = [n for n in names if n != self.input.name]
+        self.producer = {o: n for n in self.nodes for o in n.output if o}
+        self.moving = {self.input.name}
+        for node in self.nodes:
+            # a Shape does not depend on what the data holds
+            if node.op_type not in ("Shape", "Size") and any(i in self.moving for i in node.input):
+                self.moving.update(o for o in node.output if o)
+        self._shapes, self._values = None, {}
+
+    def shape(self, name):
+        if name in self.initializers:
+            return list(self.initializers[name].dims)
+        if self._shapes is None:
+            graph = onnx.shape_inference.infer_shapes(self.model, data_prop=True).graph
+            self._shapes = {}
+            for info in [*graph.input, *graph.value_info, *graph.output]:
+                if info.type.tensor_type.HasField("shape"):
+                    self._shapes[info.name] = [d.dim_value if d.HasField("dim_value") else None
+                                               for d in info.type.tensor_type.shape.dim]
+        if name not in self._shapes and self.value(name) is not None:
+            return list(self.value(name).shape)
+        return self._shapes.get(name)
+
+    def value(self, name):
+        """The array behind a name that does not depend on any input, else None."""
+        if name not in self._values:
+            self._values[name] = self._evaluate(name)
+        return self._values[name]
+
+    def _evaluate(self, name):
+        if name in self.initializers:
+            return numpy_helper.to_array(self.initializers[name])
+        node = self.producer.get(name)
+        if node is None or name in self.moving:
+            return None
+        feeds = {i: self.value(i) for i in node.input if i}
+        if any(v is None for v in feeds.values()):
+            return None
+        graph = onnx.helper.make_graph(
+            [node], "constant", [onnx.helper.make_tensor_value_info(k, onnx.helper.np_dtype_to_tensor_dtype(v.dtype),
+                                                                    v.shape) for k, v in feeds.items()],
+            [onnx.helper.make_empty_tensor_value_info(name)])
+        model = onnx.helper.make_model(graph, opset_imports=self.model.opset_import)
+        return np.asarray(ReferenceEvaluator(model).run([name], feeds)[0])
+
+    def leading_to(self, end):
+        """The nodes that `end` is computed from, in order."""
+        need, nodes = {end}, []
+        for node in reversed(self.nodes):
+            if need & set(node.output):
+                nodes.append(node)
+                need.update(i for i in node.input if i)
+        other = [o for o in self.others if o in need]
+        if other:
+            raise ConvertError(f"'{end}' also depends on the input '{other[0]}'; only one input is supported")
+        return nodes[::-1]
+
+
+class _Build:
+    def __init__(self, source, end):
+        self.source, self.end = source, end
+        self.nodes = source.leading_to(end)
+        names = {n for node in self.nodes for n in (*node.input, *node.output) if n} | {source.input.name}
+        fixed = {DATA, END_DATA, END_DIFF, DATA_DIFF}
+        self.graph = g = Graph(reserved=names | fixed, opset=source.opset)
+        # the model's own names stay, but for those that this graph gives to its inputs and outputs
+        self.names = {n: g.unique(n) if n in fixed else n for n in names}
+        self.names[source.input.name] = DATA
+        if end != source.input.name:
+            self.names[end] = END_DATA
+        self.forward()
+        self.backward()
+
+    def tensor(self, name):
+        return Tensor(self.graph, self.names[name]) if name else None
+
+    def forward(self):
+        for node in self.nodes:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            for names in (copy.input, copy.output):
+                names[:] = [self.names[n] if n else "" for n in names]
+            self.graph.nodes.append(copy)
+        if self.end == self.source.input.name:
+            self.graph.rename(self.graph.op("Identity", Tensor(self.graph, DATA)), END_DATA)
+
+    def backward(self):
+        """Walk from end to data, only over nodes that depend on the data."""
+        source, diffs = self.source, {self.end: [Tensor(self.graph, END_DIFF)]}
+        for node in reversed(self.nodes):
+            dys = [self.graph.sum(diffs.pop(o)) if o in diffs else None for o in node.output]
+            if not any(i in source.moving for i in node.input) or all(dy is None for dy in dys):
+                continue
+            if node.op_type not in VJPS:
+                raise ConvertError(f"node '{node.name or node.output[0]}': operator {node.op_type} has no derivative "
+                                   f"here, and '{self.end}' needs it; those with one: {', '.join(sorted(VJPS))}")
+            context = Node(self.graph, node, attributes(node), source.value, source.shape, source.moving)
+            ys, xs = [self.tensor(o) for o in node.output], [self.tensor(i) for i in node.input]
+            gradients = VJPS[node.op_type](context, dys, ys, *xs) if node.op_type == "Split" \
+                else VJPS[node.op_type](context, dys[0], ys[0], *xs)
+            gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+            for name, gradient in zip(node.input, gradients):
+                if gradient is not None and name in source.moving:
+                    diffs.setdefault(name, []).append(gradient)
+        if source.input.name not in diffs:
+            raise ConvertError(f"'{self.end}' has no gradient by the input '{source.input.name}'")
+        total = self.graph.sum(diffs[source.input.name])
+        self.graph.rename(self.graph.op("Identity", total), DATA_DIFF)
+
+    def model(self, facts):
+        source = self.source
+        data = onnx.ValueInfoProto()
+        data.CopyFrom(source.input)
+        data.name = DATA
+        shape = source.shape(self.end)
+        dims = None if shape is None else [d if d is not None else f"{END_DIFF}_{i}" for i, d in enumerate(shape)]
+        diff = onnx.ValueInfoProto()
+        diff.CopyFrom(data)
+        diff.name = DATA_DIFF
+        constants = {self.names.get(k, k): t for k, t in source.initializers.items()}
+        renamed = {}
+        for name, tensor in constants.items():
+            if tensor.name != name:
+                copy = onnx.TensorProto()
+                copy.CopyFrom(tensor)
+                copy.name = name
+                tensor = copy
+            renamed[name] = tensor
+        keep = {k: v for k, v in facts.items() if k not in ("ends", "left_out", "data")}
+        model = self.graph.model(self.end, [data, float_info(END_DIFF, dims)], [float_info(END_DATA, dims), diff],
+                                 metadata={**keep, "end": self.end}, constants=renamed)
+        return model
