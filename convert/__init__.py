@@ -1,6 +1,21 @@
-"""Caffe's files to ONNX, and the gradient of any layer of an ONNX net with respect to its input."""
-from .errors import ConvertError
-from .forward import VERSION, to_onnx
-from .gradient import gradient_graph, valid_ends
+"""Caffe's files to ONNX, and the gradient of any layer of an ONNX net with respect to its input.
 
-__all__ = ["ConvertError", "VERSION", "gradient_graph", "to_onnx", "valid_ends"]
+    convert.to_onnx(prototxt, caffemodel)    the forward graph, a ModelProto
+    convert.gradient_graph(model, end)       the gradient graph of one end, of this or any other ONNX net
+    convert.valid_ends(model)                the names that can be an end
+"""
+import importlib
+
+from .errors import ConvertError
+from .version import VERSION
+
+# onnx takes its time to import; what needs it is imported when it is asked for
+_LAZY = {"to_onnx": "forward", "gradient_graph": "gradient", "valid_ends": "gradient", "min_size": "gradient",
+         "no_such_end": "errors"}
+__all__ = ["ConvertError", "VERSION", *_LAZY]
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
+    raise AttributeError(f"module 'convert' has no attribute '{name}'")

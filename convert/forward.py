@@ -4,12 +4,11 @@ from pathlib import Path
 
 import onnx
 
-from .errors import ConvertError
+from .errors import ConvertError, no_such_end
 from .graph import Graph, Tensor, float_info
 from .layers import DATA_LAYERS, DROPPED, LAYERS, SUPPORTED, Layer
 from .reader import read_caffemodel, read_prototxt
-
-VERSION = 1   # of the converter's output: a new number makes every cached graph new
+from .version import VERSION
 
 
 def to_onnx(prototxt, caffemodel, end=None, mean=None, channel_swap=None):
@@ -52,7 +51,7 @@ class _Build:
         self.net, self.weights, self.source = net, weights, source
         self.graph = Graph(reserved={n for l in net.layer for n in (l.name, *l.top)})
         self.blobs, self.left_out, self.inputs, self.ends = {}, {}, {}, {}
-        self.shapes, self.strides = {}, {}
+        self.shapes, self.strides, self.writes = {}, {}, []
 
     def leading_to(self, end):
         """ids of the layers on the way to a blob, up to the layer of that name."""
@@ -67,7 +66,6 @@ class _Build:
         return wanted
 
     def bad_end(self, end, valid=None):
-        from .gradient import no_such_end
         if end in self.left_out:
             return ConvertError(f"{self.source[0]}: {self.left_out[end]} is not supported, and '{end}' needs it; "
                                 f"supported: {', '.join(SUPPORTED)}")
@@ -121,6 +119,7 @@ class _Build:
             tensor = self.graph.tensor(top)
             self.inputs[top] = shape
             self.blobs[top], self.shapes[top], self.strides[top] = tensor, shape, (1, 1)
+            self.writes.append((layer.name, top, top))
             if layer.name == top:
                 self.ends[top] = self.describe(shape, (1, 1))
 
@@ -137,12 +136,14 @@ class _Build:
         same = [b for b in layer.bottom if self.blobs[b].name == tensor.name]
         in_place = top in layer.bottom
         if same and in_place:        # Dropout in place: nothing to compute, nothing to name
+            self.writes.append((layer.name, top, tensor.name))
             return
         if same:
             tensor = self.graph.op("Identity", tensor)
         name = layer.name if in_place or top in self.blobs else top
         tensor = self.graph.rename(tensor, name)
         self.blobs[top], self.shapes[tensor.name], self.strides[tensor.name] = tensor, shape, stride
+        self.writes.append((layer.name, top, tensor.name))
         if layer.name == top and not in_place and tensor.name == top:
             self.ends[top] = self.describe(shape, stride)
 
@@ -174,7 +175,7 @@ class _Build:
         if outputs and outputs[0] in self.inputs:   # the end is the input itself
             outputs = [self.graph.op("Identity", Tensor(self.graph, outputs[0])).name]
         data = "data" if "data" in self.inputs else next(iter(self.inputs))
-        facts = {"ends": json.dumps(self.ends), "left_out": json.dumps(self.left_out), "data": data,
+        facts = {"ends": json.dumps(self.ends), "writes": json.dumps(self.writes), "left_out": json.dumps(self.left_out), "data": data,
                  "data_shape": json.dumps(self.inputs[data]), "converter": VERSION}
         if mean is not None:
             facts["mean"] = json.dumps([float(m) for m in mean])

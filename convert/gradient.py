@@ -1,5 +1,4 @@
 """The gradient of one `end` of an ONNX model by its input, as an ONNX graph: Caffe's partial backward."""
-import difflib
 import json
 
 import numpy as np
@@ -7,8 +6,9 @@ import onnx
 from onnx import numpy_helper, version_converter
 from onnx.reference import ReferenceEvaluator
 
-from .errors import ConvertError
+from .errors import ConvertError, no_such_end
 from .graph import OPSET, Graph, Tensor, attributes, float_info, metadata
+from .sizes import smallest_size
 from .vjps import VJPS, Node
 
 DATA, END_DATA, END_DIFF, DATA_DIFF = "data", "end_data", "end_diff", "data_diff"
@@ -33,11 +33,17 @@ def valid_ends(model):
     return found
 
 
-def no_such_end(end, valid):
-    """The error for an `end` that is not there: it offers the nearest that are."""
-    near = difflib.get_close_matches(end, valid, 3, 0.4) or [v for v in valid if end and end in v][:3]
-    hint = f"the nearest are {', '.join(near)}" if near else f"there are {', '.join(valid[:5])} ..."
-    return ConvertError(f"no such end: '{end}'; {hint}; `layers` lists all {len(valid)}")
+def min_size(model, end):
+    """How small a picture may be for `end`: (h, w, exact). The smallest height and width for which it has a pixel;
+    exact is true where no other size will do, behind an InnerProduct."""
+    source = _Source(model)
+    facts = metadata(model)
+    nominal = json.loads(facts.get("data_shape", "null")) or [d or 224 for d in source.shape(source.input.name)]
+    if len(nominal) != 4:
+        return 1, 1, False
+    graph = onnx.helper.make_graph(source.leading_to(end), "path", [source.input], [], source.graph.initializer)
+    path = onnx.helper.make_model(graph, opset_imports=source.model.opset_import)
+    return smallest_size(path, source.input.name, end, nominal)
 
 
 def gradient_graph(model, end):
@@ -46,6 +52,8 @@ def gradient_graph(model, end):
     model: any ONNX ModelProto of a convolutional net with one image input (N, C, H, W). end: the name of a tensor.
     Returns a ModelProto with inputs `data` and `end_diff` and outputs `end_data` (the value of `end`) and `data_diff`
     (the gradient of sum(end_data * end_diff) by data): standard operators only, as dynamic in H and W as the model.
+    Its metadata gains `end` and `min_size` (JSON: the smallest h and w for which `end` has a pixel; true if no other
+    size will do).
     Raises ConvertError for an unknown end, for an operator without a derivative on the way, for several inputs.
     """
     source = _Source(model)
@@ -207,6 +215,6 @@ class _Build:
                 tensor = copy
             renamed[name] = tensor
         keep = {k: v for k, v in facts.items() if k not in ("ends", "left_out", "data")}
-        model = self.graph.model(self.end, [data, float_info(END_DIFF, dims)], [float_info(END_DATA, dims), diff],
-                                 metadata={**keep, "end": self.end}, constants=renamed)
-        return model
+        inputs, outputs = [data, float_info(END_DIFF, dims)], [float_info(END_DATA, dims), diff]
+        keep |= {"end": self.end, "min_size": json.dumps(min_size(source.model, self.end))}
+        return self.graph.model(self.end, inputs, outputs, metadata=keep, constants=renamed)

@@ -129,7 +129,7 @@ class Graph:
         """
         available = {**(constants or {}), **self.constants}
         used = {i for n in self.nodes for i in n.input}
-        initializers = [v if isinstance(v, TensorProto) else numpy_helper.from_array(np.ascontiguousarray(v), k)
+        initializers = [v if isinstance(v, TensorProto) else numpy_helper.from_array(np.asarray(v, order="C"), k)
                         for k, v in available.items() if k in used]
         graph = helper.make_graph(self.nodes, name, list(inputs), list(outputs), initializers,
                                   value_info=list(value_info))

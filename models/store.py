@@ -46,8 +46,8 @@ def cache_dir() -> Path:
     """The user's folder for downloaded models: $DEEPDREAM_CACHE, or what the system has for caches."""
     if chosen := os.environ.get("DEEPDREAM_CACHE"):
         return Path(chosen).expanduser()
-    import pooch                                                        # 0.2 s, for those only who need it
-    return Path(pooch.os_cache("deepdream"))
+    import platformdirs                                                 # what pooch.os_cache asks; pooch takes 0.2 s
+    return Path(platformdirs.user_cache_dir("deepdream"))
 
 
 def _place(rec: Record, file: File) -> Path:

@@ -1,0 +1,76 @@
+"""How large a picture must be for an `end` to have a pixel, by ONNX's own shape inference."""
+import onnx
+
+from .graph import attributes
+
+LARGE = 1 << 11   # a size at which every net has pixels everywhere
+
+
+def end_shape(model, name, end, shape):
+    """The shape of tensor `end` when the input `name` has `shape`; None where the picture is too small (or, behind an
+    InnerProduct, of another size than the net's)."""
+    graph = onnx.GraphProto()
+    graph.CopyFrom(model.graph)
+    del graph.value_info[:], graph.output[:]
+    graph.output.add().name = end
+    for info in graph.input:
+        if info.name == name:
+            info.CopyFrom(onnx.helper.make_tensor_value_info(name, info.type.tensor_type.elem_type, shape))
+    try:
+        model = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+        graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    except onnx.shape_inference.InferenceError:
+        return None
+    shapes = {info.name: [d.dim_value if d.HasField("dim_value") else 1 for d in info.type.tensor_type.shape.dim]
+              for info in [*graph.input, *graph.value_info, *graph.output]}
+    if any(d < 1 for dims in shapes.values() for d in dims) or not all(_window_fits(n, shapes) for n in graph.node):
+        return None
+    return tuple(shapes[end])
+
+
+def _window_fits(node, shapes):
+    """Is the padded input at least one window large? (Shape inference rounds a negative count towards one.)"""
+    if node.op_type not in ("Conv", "MaxPool", "AveragePool") or node.input[0] not in shapes:
+        return True
+    attr = attributes(node)
+    kernel = attr.get("kernel_shape") or shapes[node.input[1]][2:]
+    n = len(kernel)
+    pads, dilations = attr.get("pads", [0] * 2 * n), attr.get("dilations", [1] * n)
+    return all(size + pads[i] + pads[n + i] >= dilations[i] * (kernel[i] - 1) + 1
+               for i, size in enumerate(shapes[node.input[0]][2:]))
+
+
+def without_weights(model, limit=1024):
+    """A copy in which large initializers are mere inputs: shape inference needs their shapes, not their numbers."""
+    light = onnx.ModelProto()
+    light.CopyFrom(onnx.helper.make_model(onnx.helper.make_graph(model.graph.node, "shapes", model.graph.input, []),
+                                          opset_imports=model.opset_import, ir_version=model.ir_version))
+    for tensor in model.graph.initializer:
+        dims = list(tensor.dims)
+        if tensor.data_type == onnx.TensorProto.FLOAT and (len(dims) > 1 or sum(dims) > limit):
+            light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, dims))
+        else:
+            light.graph.initializer.add().CopyFrom(tensor)
+    return light
+
+
+def smallest_size(model, name, end, nominal):
+    """(h, w) of the smallest picture for which `end` has at least one pixel, each axis by itself; the flag says that
+    only this size will do (an `end` behind an InnerProduct). nominal: the input's declared shape."""
+    light = without_weights(model)
+    n, c, *_ = nominal
+
+    def fits(h, w):
+        return end_shape(light, name, end, (n, c, h, w)) is not None
+
+    if not fits(LARGE, LARGE):
+        return (*nominal[2:], True)
+    low = []
+    for axis in range(2):
+        small, large = 0, LARGE       # too small, large enough
+        while large - small > 1:
+            middle = (small + large) // 2
+            small, large = (small, middle) if fits(*((middle, LARGE) if axis == 0 else (LARGE, middle))) \
+                else (middle, large)
+        low.append(large)
+    return (*low, False)

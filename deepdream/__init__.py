@@ -1,0 +1,27 @@
+"""Google's DeepDream notebook of 2015 on ONNX Runtime: the same nets, the same functions, the same dreams.
+
+    from deepdream import Net, deepdream, load, save
+    net = Net("mini_imagenet")
+    save(deepdream(net, load("sky.jpg")), "dream.jpg")
+"""
+import importlib
+
+__version__ = "0.1.0"
+
+# imported when first asked for: numpy, scipy and onnxruntime take their time
+_LAZY = {
+    "net": ["Net", "Blob", "Transformer"],
+    "dream": ["deepdream", "make_step", "preprocess", "deprocess", "visible"],
+    "objectives": ["Objective", "objective_L2", "objective_guide"],
+    "pictures": ["load", "save", "settings", "showarray"],
+    "device": ["Device"],
+    "errors": ["DreamError"],
+}
+_HOME = {name: module for module, names in _LAZY.items() for name in names}
+__all__ = list(_HOME)
+
+
+def __getattr__(name):
+    if name in _HOME:
+        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    raise AttributeError(f"module 'deepdream' has no attribute '{name}'")

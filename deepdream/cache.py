@@ -1,0 +1,71 @@
+"""Graphs that have been built once are kept in the user's cache, under a checksum of all that went into them."""
+import hashlib
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import models
+
+LIMIT = 1 << 30   # bytes; what has not been used for longest is dropped beyond it
+
+
+def key(*parts):
+    """A name for something built from these parts (bytes or what `str` shows)."""
+    digest = hashlib.sha256()
+    for part in parts:
+        part = part if isinstance(part, bytes) else str(part).encode()
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()[:40]
+
+
+def folder():
+    return Path(models.cache_dir()) / "graphs"
+
+
+def cached(name, build):
+    """The bytes kept under `name`, else `build()`, kept from now on.
+
+    Each file ends in a checksum of what stands before it: a damaged one is built again. Files are written beside and
+    renamed, so two processes may race for one. Where the cache cannot be written, nothing is kept.
+    """
+    path = folder() / name
+    try:
+        data = path.read_bytes()
+        if len(data) > 32 and hashlib.sha256(memoryview(data)[:-32]).digest() == data[-32:]:
+            os.utime(path)
+            return data[:-32]
+    except OSError:
+        pass
+    data = build()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(path.parent, len(data))
+        handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.write(hashlib.sha256(data).digest())
+            os.replace(beside, path)
+        except BaseException:
+            os.unlink(beside)
+            raise
+    except OSError:
+        pass
+    return data
+
+
+def _make_room(where, size):
+    files = []
+    for path in where.iterdir():
+        try:
+            files.append((path.stat().st_mtime, path.stat().st_size, path))
+        except OSError:      # another process was faster
+            continue
+    total = size + sum(f[1] for f in files)
+    for modified, length, path in sorted(files):
+        stale = path.suffix == ".part" and time.time() - modified > 3600   # left by a process that was killed
+        if total > LIMIT or stale:
+            path.unlink(missing_ok=True)
+            total -= length

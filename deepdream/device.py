@@ -1,0 +1,86 @@
+"""Where a graph runs: the CPU, or a GPU by CUDA."""
+import ctypes
+import functools
+import sys
+
+from .errors import DreamError
+
+CHOICES = "auto, cpu, cuda or cuda:N"
+
+
+@functools.lru_cache(None)
+def cuda_problem(index=0):
+    """Why CUDA device `index` cannot be used, in a few words; None if a graph really ran on it."""
+    driver = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        cuda, count = ctypes.CDLL(driver), ctypes.c_int()
+    except OSError:
+        return "no CUDA driver on this machine"
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or count.value == 0:
+        return "no CUDA device on this machine"
+    if index >= count.value:
+        return f"this machine has {count.value} CUDA device(s), numbered from 0"
+    import onnxruntime as ort
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return "this onnxruntime is built without CUDA; install onnxruntime-gpu"
+    ort.preload_dlls()
+    try:
+        _try_out(ort, index)
+    except Exception as error:   # onnxruntime raises its own kinds
+        return str(error).strip().splitlines()[0][:200]
+    return None
+
+
+def _try_out(ort, index):
+    """Run one Relu on the device."""
+    import numpy as np
+    from onnx import TensorProto, helper
+    value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "try", value[:1], value[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    quiet = ort.SessionOptions()
+    quiet.log_severity_level = 4
+    session = ort.InferenceSession(model.SerializeToString(), quiet, providers=_cuda(index))
+    if session.get_providers()[0] != "CUDAExecutionProvider":
+        raise RuntimeError("CUDA libraries missing; pip install 'onnxruntime-gpu[cuda,cudnn]'")
+    session.run(None, {"x": np.ones(1, np.float32)})
+
+
+def _cuda(index, tf32=False):
+    # EXHAUSTIVE and HEURISTIC tuning start anew at each octave's size; TF32 has 10 bits of mantissa
+    return [("CUDAExecutionProvider", {"device_id": index, "use_tf32": int(tf32),
+                                       "cudnn_conv_algo_search": "HEURISTIC",
+                                       "arena_extend_strategy": "kSameAsRequested"})]
+
+
+class Device:
+    """A place to run graphs. name: 'cpu' or 'cuda:N'; note: one line that says what was chosen, and why."""
+
+    def __init__(self, choice="auto"):
+        kind, _, number = str(choice).partition(":")
+        if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
+            raise DreamError(f"--device: '{choice}' is not a device; allowed are {CHOICES}")
+        index = int(number or 0)
+        problem = None if kind == "cpu" else cuda_problem(index)
+        if kind == "cuda" and problem:
+            raise DreamError(f"--device {choice}: {problem}")
+        self.is_cuda = kind != "cpu" and problem is None
+        self.index = index if self.is_cuda else 0
+        self.name = f"cuda:{index}" if self.is_cuda else "cpu"
+        self.note = f"dreaming on {self.name}" + (f" ({problem})" if kind == "auto" and problem else "")
+
+    def session(self, graph, threads=None):
+        """An onnxruntime session. graph: a serialized model. threads: of the CPU; None leaves it to onnxruntime,
+        which takes one for each core."""
+        import onnxruntime as ort
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if threads:
+            options.intra_op_num_threads = threads
+        providers = [*_cuda(self.index), "CPUExecutionProvider"] if self.is_cuda else ["CPUExecutionProvider"]
+        return ort.InferenceSession(graph, options, providers=providers)
+
+    def place(self, array):
+        """An array on this device, as an OrtValue."""
+        import onnxruntime as ort
+        return ort.OrtValue.ortvalue_from_numpy(array, "cuda" if self.is_cuda else "cpu", self.index)

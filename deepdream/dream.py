@@ -1,0 +1,181 @@
+"""The notebook's functions: preprocess, deprocess, make_step, deepdream. Names, arguments and defaults are its own."""
+import numpy as np
+import scipy.ndimage as nd
+
+from .errors import DreamError
+from .objectives import Objective, objective_L2
+from .pictures import showarray
+from .step import Stepper
+
+
+def preprocess(net, img):
+    """A picture (H, W, 3), RGB 0 to 255, as Caffe's input (C, H, W): channels in the net's order, mean subtracted."""
+    name = net.inputs[0]
+    chw = np.moveaxis(np.asarray(img), 2, 0)
+    mean, swap = net.transformer.mean[name], net.transformer.channel_swap[name]
+    if len(mean) == 1:      # a grey net: ITU-R 601, as in Pillow's and Caffe's readers
+        return np.float32(np.tensordot(np.float32([0.299, 0.587, 0.114]), chw, 1)[None]) - mean
+    return np.float32(chw[list(swap)]) - mean
+
+
+def deprocess(net, img):
+    """The way back: (C, H, W) to a picture (H, W, 3)."""
+    name = net.inputs[0]
+    mean, swap = net.transformer.mean[name], net.transformer.channel_swap[name]
+    chw = img + mean
+    chw = np.repeat(chw, 3, axis=0) if len(mean) == 1 else chw[np.argsort(swap)]
+    return np.dstack(chw)
+
+
+def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=True, objective=objective_L2, **more):
+    """One step of gradient ascent on net.blobs['data'], in place.
+
+    step_size: the mean change of a pixel's channel; jitter: the picture is shifted by up to so many pixels, drawn from
+    NumPy's global generator; clip: keep pixels within 0 to 255; objective: an Objective, or any function of dst that
+    sets dst.diff; more: arguments for an objective that is still a class (guide_features=... for objective_guide).
+
+    Returns (objective, mean |gradient|) before the step; the objective is None for a function of one's own.
+    """
+    objective = _made(objective, more)
+    src = net.blobs[net.inputs[0]]
+    ox, oy = np.random.randint(-jitter, jitter + 1, 2)
+    if isinstance(objective, Objective):
+        net.check_size(end, *src.data.shape[-2:])
+        stepper = Stepper(net.session(end, objective, clip), net.device, objective, src.data)
+        told = stepper.step(ox, oy, step_size)
+        _check(told, end)
+        src.data[...] = stepper.picture()
+        return told
+
+    dst = net.blobs[end]
+    src.data[0] = np.roll(np.roll(src.data[0], ox, -1), oy, -2)
+    net.forward(end=end)
+    objective(dst)
+    net.backward(start=end)
+    g = src.diff[0]
+    mean = np.abs(g).mean()
+    _check((None, float(mean)), end)
+    src.data[:] += step_size / mean * g
+    src.data[0] = np.roll(np.roll(src.data[0], -ox, -1), -oy, -2)
+    if clip:
+        bias = net.transformer.mean[net.inputs[0]]
+        src.data[:] = np.clip(src.data, -bias, 255 - bias)
+    return None, float(mean)
+
+
+def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="inception_4c/output", clip=True,
+              on_step=None, **step_params):
+    """Dream: gradient ascent over octaves, from the smallest to the picture's own size.
+
+    base_img: (H, W, 3), RGB 0 to 255. iter_n steps in each of octave_n octaves, each octave_scale times as large as
+    the one before. step_params: of `make_step`. on_step(octave, i, vis, told): called after each step; vis() is the
+    picture so far, (H, W, 3), told what make_step returns. In a Jupyter notebook the picture is shown as it grows,
+    unless on_step is given.
+
+    Returns the picture, float32 (H, W, 3). Raises DreamError for a picture too small for `end` in the smallest octave,
+    for options that make no sense, and where the gradient vanishes (Caffe would go on with NaN).
+    """
+    step_params = dict(step_params)
+    step_size, jitter = step_params.pop("step_size", 1.5), step_params.pop("jitter", 32)
+    objective = _made(step_params.pop("objective", objective_L2), step_params)
+    _check_options(iter_n, octave_n, octave_scale, step_size, jitter)
+    on_step = on_step or _notebook_display(end, clip)
+
+    octaves = [preprocess(net, base_img)]
+    for _ in range(octave_n - 1):
+        octaves.append(_smaller(octaves[-1], octave_scale))
+    _check_octaves(net, end, octaves)
+
+    src = net.blobs[net.inputs[0]]
+    detail = np.zeros_like(octaves[-1])     # what the dream has added so far
+    for octave, octave_base in enumerate(octaves[::-1]):
+        h, w = octave_base.shape[-2:]
+        if octave > 0:
+            h1, w1 = detail.shape[-2:]
+            detail = nd.zoom(detail, (1, 1.0 * h / h1, 1.0 * w / w1), order=1)
+        src.reshape(1, len(octave_base), h, w)
+        src.data[0] = octave_base + detail
+        if isinstance(objective, Objective):
+            stepper = Stepper(net.session(end, objective, clip), net.device, objective, src.data)
+            for i in range(iter_n):
+                ox, oy = np.random.randint(-jitter, jitter + 1, 2)
+                told = stepper.step(ox, oy, step_size)
+                _check(told, end)
+                if on_step:
+                    on_step(octave, i, lambda: _visible(net, stepper.picture()[0], clip), told)
+            src.data[...] = stepper.picture()
+        else:
+            for i in range(iter_n):
+                told = make_step(net, step_size, end, jitter, clip, objective)
+                if on_step:
+                    on_step(octave, i, lambda: _visible(net, src.data[0], clip), told)
+        detail = src.data[0] - octave_base
+    return deprocess(net, src.data[0])
+
+
+def visible(img, clip=True):
+    """What the notebook showed of a picture: without clipping, scaled to 255 / its 99.98th percentile."""
+    return img if clip else img * (255.0 / np.percentile(img, 99.98))
+
+
+def _visible(net, data, clip):
+    return visible(deprocess(net, data), clip)
+
+
+def _smaller(img, octave_scale):
+    return nd.zoom(img, (1, 1.0 / octave_scale, 1.0 / octave_scale), order=1)
+
+
+def _made(objective, arguments):
+    """An objective that was handed over as a class, with its arguments."""
+    if isinstance(objective, type) and issubclass(objective, Objective):
+        return objective(**arguments)
+    if arguments:
+        raise TypeError(f"unexpected arguments: {', '.join(arguments)}")
+    return objective
+
+
+OPTIONS = {   # option -> (what is allowed, test)
+    "iter_n": ("a whole number from 1", lambda v: v >= 1 and v == int(v)),
+    "octave_n": ("a whole number from 1", lambda v: v >= 1 and v == int(v)),
+    "octave_scale": ("a number greater than 1", lambda v: 1 < v < np.inf),
+    "step_size": ("a number other than 0", lambda v: v != 0 and np.isfinite(v)),
+    "jitter": ("a whole number from 0", lambda v: v >= 0 and v == int(v)),
+}
+
+
+def _check_options(*values):
+    for (name, (allowed, test)), value in zip(OPTIONS.items(), values):
+        if not test(value):
+            raise DreamError(f"{name} is {value}; allowed is {allowed}")
+
+
+def _check_octaves(net, end, octaves):
+    h, w = octaves[-1].shape[-2:]
+    what = "the picture" if len(octaves) == 1 else f"the picture in the smallest of {len(octaves)} octaves"
+    net.check_size(end, h, w, what)
+
+
+def _check(told, end):
+    mean = told[1]
+    if not mean > 0 or not np.isfinite(mean):
+        raise DreamError(f"the gradient at '{end}' is {'zero everywhere' if mean == 0 else 'not a finite number'}: "
+                         "there is nothing here for this objective to increase")
+
+
+def _notebook_display(end, clip):
+    """In Jupyter: show the picture after each step and clear it before the next, as the original did."""
+    try:
+        from IPython import get_ipython
+        from IPython.display import clear_output
+    except ImportError:
+        return None
+    if getattr(get_ipython(), "kernel", None) is None:
+        return None
+
+    def show(octave, i, vis, told):
+        picture = vis()
+        showarray(picture)
+        print(octave, i, end, picture.shape)
+        clear_output(wait=True)
+    return show

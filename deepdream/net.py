@@ -1,0 +1,258 @@
+"""A net in pycaffe's shape: `net.blobs[name].data`, `.diff`, `net.forward(end=)`, `net.backward(start=)`."""
+import json
+import sys
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+import convert
+import models
+
+from .cache import cached, key
+from .device import Device
+from .errors import DreamError
+
+SESSIONS = 4      # graphs kept ready at a time; each holds its own copy of the weights
+_said = set()
+
+
+class Blob:
+    """A blob: `data` and `diff`, float32 arrays that can be written in place, `reshape(n, c, h, w)`."""
+
+    def __init__(self, net, name, shape):
+        self._net, self._name, self._shape = net, name, tuple(shape)
+        self._data = self._diff = None
+        self._stale = False       # the last forward pass went through here, but its value was not asked for yet
+
+    @property
+    def data(self):
+        if self._stale:
+            self._net._fetch(self._name)
+        if self._data is None:
+            self._data = np.zeros(self._shape, np.float32)
+        return self._data
+
+    @property
+    def diff(self):
+        if self._stale:
+            self._net._fetch(self._name)
+        if self._diff is None or self._diff.shape != self._shape:
+            self._diff = np.zeros(self._shape, np.float32)
+        return self._diff
+
+    def reshape(self, *shape):
+        shape = tuple(int(s) for s in (shape[0] if len(shape) == 1 and np.iterable(shape[0]) else shape))
+        if shape != self._shape:
+            self._shape, self._data, self._diff, self._stale = shape, None, None, False
+
+    @property
+    def shape(self):
+        if self._stale:
+            self._net._fetch(self._name)
+        return self._shape
+
+    num = property(lambda self: self.shape[0])
+    channels = property(lambda self: self.shape[1])
+    height = property(lambda self: self.shape[2])
+    width = property(lambda self: self.shape[3])
+    count = property(lambda self: int(np.prod(self.shape)))
+
+    def _set(self, data):
+        if data.shape != self._shape:
+            self._shape, self._diff = data.shape, None
+        self._data, self._stale = data, False
+
+    def __repr__(self):
+        return f"Blob({self._name!r}, {self._shape})"
+
+
+class Transformer:
+    """What pycaffe's Transformer holds of interest here: `mean['data']` (C, 1, 1) and `channel_swap['data']`."""
+
+    def __init__(self, name, mean, channel_swap):
+        self.mean = {name: np.asarray(mean, np.float32).reshape(-1, 1, 1)}
+        self.channel_swap = {name: tuple(channel_swap)}
+
+
+class Net:
+    """A Caffe net on ONNX Runtime.
+
+    prototxt: path of the deploy.prototxt, with caffemodel the path of the weights; or, alone, a folder that holds
+    both, or the name of a model (see `models`). mean: B, G, R in the order of the net's channels, subtracted from
+    pictures; channel_swap: the picture's channels in the net's order. Left out, both come from the model's record,
+    else they are (104, 116, 122) and (2, 1, 0). device: 'auto' (CUDA if it works, else the CPU), 'cpu', 'cuda' or
+    'cuda:N'. threads: of the CPU, all cores if None.
+
+    Every gradient is that of a fresh net: Caffe never clears diffs, and on a net that has dreamt before, an `end`
+    inside an inception block collects what is left in its siblings.
+
+    Raises ConvertError, models.ModelError or DreamError with one line that names the file or the layer.
+    """
+
+    def __init__(self, prototxt, caffemodel=None, mean=None, channel_swap=None, device="auto", threads=None):
+        self.record = None
+        if caffemodel is None:
+            self.record = models.find(str(prototxt))
+            prototxt, caffemodel = self.record.prototxt, self.record.caffemodel
+            mean = self.record.mean if mean is None else mean
+            channel_swap = self.record.channel_swap if channel_swap is None else channel_swap
+        self.prototxt, self.caffemodel = Path(prototxt), Path(caffemodel)
+        self.device = device if isinstance(device, Device) else Device(device)
+        if device == "auto" and self.device.note not in _said:
+            _said.add(self.device.note)
+            print(self.device.note, file=sys.stderr)
+        self.threads = threads
+        self._model, self._sessions = None, OrderedDict()
+        self.checksum = key(_read(self.prototxt), _read(self.caffemodel), convert.VERSION)
+        self._facts = json.loads(cached(f"{self.checksum}.json", self._describe))
+        self.ends = self._facts["ends"]
+        name, shape = self._facts["data"], tuple(self._facts["data_shape"])
+        self.transformer = Transformer(name, self._per_channel((104, 116, 122) if mean is None else mean, shape[1]),
+                                       (2, 1, 0) if channel_swap is None else channel_swap)
+        self._writes = [tuple(w) for w in self._facts["writes"]]
+        self.inputs, self.outputs = [name], self._facts["outputs"]
+        self.blobs = OrderedDict((blob, Blob(self, blob, shape if blob == name else (0,)))
+                                 for _, blob, _ in self._writes)
+        self._last = None          # (end, input) of the last forward pass
+
+    # ---- pycaffe
+
+    def forward(self, end=None):
+        """Run from `data` up to the layer `end` (all layers if None). Returns {name: data} of the end's blob."""
+        end = self._last_layer() if end is None else self._end(end)
+        data = self._data_blob().data
+        outputs = self._run_forward(end, [self._tensor(end, end)], data)
+        reached = {b for i, (_, b, _) in enumerate(self._writes) if i <= self._position(end)}
+        for name in reached - {end, self.inputs[0]}:
+            self.blobs[name]._stale = True
+        if end != self.inputs[0]:
+            self.blobs[end]._set(outputs[0])
+        self._last = (end, data.copy())
+        return {end: self.blobs[end].data}
+
+    def backward(self, start=None):
+        """From the `diff` of the layer `start` to the `diff` of `data`. Returns {'data': diff}."""
+        start = self._last_layer() if start is None else self._end(start)
+        data, diff = self._data_blob(), self.blobs[start].diff
+        gradient = self.session(start).run(["data_diff"], {"data": data.data, "end_diff": diff})[0]
+        data.diff[...] = gradient
+        return {self.inputs[0]: data.diff}
+
+    # ---- graphs
+
+    def session(self, end, objective=None, clip=False):
+        """The onnxruntime session of an end's gradient graph or, with an Objective, of its step graph."""
+        self._end(end)
+        name = (end, objective and objective.key(), clip)
+        return self._session(name, lambda: self._gradient_or_step(end, objective, clip))
+
+    def check_size(self, end, h, w, what="the picture"):
+        """Raise DreamError if a picture of h x w pixels is too small for `end`."""
+        def find():
+            return json.dumps(convert.min_size(self.model, end)).encode()
+
+        low_h, low_w, exact = json.loads(cached(f"{key(self.checksum, end, 'size')}.json", find))
+        if exact and (h, w) != (low_h, low_w):
+            raise DreamError(f"'{end}' stands behind an InnerProduct and needs a picture of exactly {low_w}x{low_h} "
+                             f"pixels; {what} has {w}x{h}")
+        if h < low_h or w < low_w:
+            raise DreamError(f"{what} has {w}x{h} pixels, too small for '{end}', "
+                             f"which needs at least {low_w}x{low_h}")
+
+    def _session(self, name, build):
+        if name in self._sessions:
+            self._sessions.move_to_end(name)
+        else:
+            while len(self._sessions) >= SESSIONS:
+                self._sessions.popitem(last=False)
+            self._sessions[name] = self.device.session(build(), self.threads)
+        return self._sessions[name]
+
+    def _gradient_or_step(self, end, objective, clip):
+        bias = self.transformer.mean[self.inputs[0]] if clip else None
+
+        def build():
+            graph = convert.gradient_graph(self.model, end)
+            if objective is not None:
+                from .step import step_graph
+                graph = step_graph(graph, objective, bias)
+            return graph.SerializeToString()
+
+        name = key(self.checksum, end, objective and objective.key(), bias is not None and bias.tolist())
+        return cached(f"{name}.onnx", build)
+
+    @property
+    def model(self):
+        """The forward graph, a ModelProto."""
+        if self._model is None:
+            import onnx
+            self._model = onnx.load_from_string(cached(f"{self.checksum}.onnx", self._convert))
+        return self._model
+
+    def _convert(self):
+        return convert.to_onnx(self.prototxt, self.caffemodel).SerializeToString()
+
+    def _describe(self):
+        from convert.graph import metadata
+        facts = metadata(self.model)
+        facts = {k: json.loads(facts[k]) for k in ("ends", "writes", "left_out", "data_shape")} | {"data": facts["data"]}
+        facts["outputs"] = [o.name for o in self.model.graph.output]
+        return json.dumps(facts).encode()
+
+    # ---- inside
+
+    def _per_channel(self, mean, channels):
+        mean = np.asarray(mean, np.float32).ravel()
+        if mean.size not in (1, channels):
+            mean = mean.mean(keepdims=True)      # a grey net takes the mean of the colours
+        return np.broadcast_to(mean, (channels,))
+
+    def _end(self, end):
+        if end not in self.ends:
+            if end in self._facts["left_out"]:
+                raise DreamError(f"{self._facts['left_out'][end]} is not supported, and '{end}' needs it")
+            raise convert.no_such_end(end, list(self.ends))
+        return end
+
+    def _last_layer(self):
+        return list(self.ends)[-1]
+
+    def _position(self, end):
+        return max(i for i, (layer, _, _) in enumerate(self._writes) if layer == end)
+
+    def _tensor(self, blob, end):
+        """The tensor that a blob holds after a forward pass up to the layer `end`."""
+        return [t for i, (_, b, t) in enumerate(self._writes) if b == blob and i <= self._position(end)][-1]
+
+    def _data_blob(self):
+        return self.blobs[self.inputs[0]]
+
+    def _run_forward(self, end, tensors, data):
+        def build():
+            import onnx
+            from onnx.utils import Extractor
+            extracted = Extractor(self.model).extract_model(self.inputs, tensors)
+            del extracted.graph.value_info[:]
+            return extracted.SerializeToString()
+
+        if tensors == self.inputs:
+            return [data]
+        if data.ndim == 4:
+            self.check_size(end, *data.shape[-2:], what="data")
+        session = self._session(("forward", *tensors), build)
+        return session.run(tensors, {self.inputs[0]: data})
+
+    def _fetch(self, name):
+        """Fill in a blob that the last forward pass went through."""
+        end, data = self._last
+        blob = self.blobs[name]
+        blob._stale = False
+        blob._set(self._run_forward(end, [self._tensor(name, end)], data)[0])
+
+
+def _read(path):
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise convert.ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None
