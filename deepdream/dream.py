@@ -81,10 +81,13 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
     _check_options(iter_n, octave_n, octave_scale, step_size, jitter)
     on_step = on_step or _notebook_display(end, clip)
 
+    sizes = octave_sizes(*np.shape(base_img)[:2], octave_n, octave_scale)
+    net.check_size(end, *sizes[0], "the picture" if octave_n == 1 else
+                   f"the picture in the smallest of {octave_n} octaves")
+
     octaves = [preprocess(net, base_img)]
     for _ in range(octave_n - 1):
-        octaves.append(_smaller(octaves[-1], octave_scale))
-    _check_octaves(net, end, octaves)
+        octaves.append(nd.zoom(octaves[-1], (1, 1.0 / octave_scale, 1.0 / octave_scale), order=1))
 
     src = net.blobs[net.inputs[0]]
     detail = np.zeros_like(octaves[-1])     # what the dream has added so far
@@ -122,8 +125,12 @@ def _visible(net, data, clip):
     return visible(deprocess(net, data), clip)
 
 
-def _smaller(img, octave_scale):
-    return nd.zoom(img, (1, 1.0 / octave_scale, 1.0 / octave_scale), order=1)
+def octave_sizes(h, w, octave_n, octave_scale):
+    """[(h, w)] of the octaves, smallest first: scipy.ndimage.zoom rounds each size to the nearest."""
+    sizes = [(h, w)]
+    for _ in range(octave_n - 1):
+        sizes.append(tuple(max(1, int(round(n * (1.0 / octave_scale)))) for n in sizes[-1]))
+    return sizes[::-1]
 
 
 def _made(objective, arguments):
@@ -148,12 +155,6 @@ def _check_options(*values):
     for (name, (allowed, test)), value in zip(OPTIONS.items(), values):
         if not test(value):
             raise DreamError(f"{name} is {value}; allowed is {allowed}")
-
-
-def _check_octaves(net, end, octaves):
-    h, w = octaves[-1].shape[-2:]
-    what = "the picture" if len(octaves) == 1 else f"the picture in the smallest of {len(octaves)} octaves"
-    net.check_size(end, h, w, what)
 
 
 def _check(told, end):

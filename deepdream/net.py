@@ -103,6 +103,7 @@ class Net:
             _said.add(self.device.note)
             print(self.device.note, file=sys.stderr)
         self.threads = threads
+        self.name = self.record.name if self.record else self.caffemodel.stem
         self._model, self._sessions = None, OrderedDict()
         self.checksum = key(_read(self.prototxt), _read(self.caffemodel), convert.VERSION)
         self._facts = json.loads(cached(f"{self.checksum}.json", self._describe))
@@ -115,6 +116,13 @@ class Net:
         self.blobs = OrderedDict((blob, Blob(self, blob, shape if blob == name else (0,)))
                                  for _, blob, _ in self._writes)
         self._last = None          # (end, input) of the last forward pass
+
+    @property
+    def default_end(self):
+        """The end to dream at if none is asked for: the record's, else the notebook's, else one in the middle."""
+        wanted = [self.record and self.record.default_end, "inception_4c/output"]
+        names = list(self.ends)
+        return next((e for e in wanted if e in self.ends), names[len(names) // 2])
 
     # ---- pycaffe
 
@@ -138,6 +146,13 @@ class Net:
         gradient = self.session(start).run(["data_diff"], {"data": data.data, "end_diff": diff})[0]
         data.diff[...] = gradient
         return {self.inputs[0]: data.diff}
+
+    def features(self, img, end):
+        """What the net computes at `end` for a picture (H, W, 3), at the picture's own size: (C, h, w)."""
+        from .dream import preprocess
+        self.check_size(self._end(end), *img.shape[:2])
+        data = np.ascontiguousarray(preprocess(self, img)[None])
+        return self._run_forward(end, [self._tensor(end, end)], data)[0][0].copy()
 
     # ---- graphs
 

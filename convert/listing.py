@@ -1,0 +1,17 @@
+"""The valid ends of a net as a table for people."""
+
+
+def ends_table(ends):
+    """One line an end: name, channels, stride (pixels of the input for one of the end's; - if it has no place).
+
+    ends: as from `convert.valid_ends`.
+    """
+    width = max(map(len, ends))
+    return "\n".join(f"{name:{width}}  {str(facts['channels'] or '-'):>6}  {_stride(facts['stride']):>6}"
+                     for name, facts in ends.items())
+
+
+def _stride(stride):
+    if stride is None:
+        return "-"
+    return f"{stride[0]:g}" if stride[0] == stride[1] else f"{stride[0]:g}x{stride[1]:g}"

@@ -1,0 +1,110 @@
+"""The command line: `python -m deepdream COMMAND`. Each command is a module in `commands`, imported when it is used."""
+import argparse
+import importlib
+import os
+import sys
+
+from . import __version__
+
+COMMANDS = {   # command -> one line of help; the module of that name has `arguments(parser)` and `run(args)`
+    "dream": "dream a picture (the default: without any argument, a sky by formula)",
+    "layers": "list the layers of a net that one can dream at",
+    "models": "list the models that have a name here, and fetch their files",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what was wrong in one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(argv=None):
+    """Run a command line. Returns the exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv:
+        argv = ["dream"]
+    name = argv[0]
+    parser = Parser(prog="deepdream", description="DeepDream as Google's notebook of 2015 made it, from Caffe's nets, "
+                    "on ONNX Runtime.", epilog="`deepdream COMMAND --help` tells more. Without any argument: "
+                    "dream a sky with the net that comes along, and write dream.jpg.",
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"deepdream {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    modules = {}
+    for command, line in COMMANDS.items():
+        wanted = command == name
+        sub = commands.add_parser(command, help=line, add_help=wanted,
+                                  formatter_class=argparse.RawDescriptionHelpFormatter)
+        if wanted:
+            modules[command] = importlib.import_module(f".commands.{command}", __package__)
+            sub.description = modules[command].__doc__
+            modules[command].arguments(sub)
+    args = parser.parse_args(argv)
+    return guarded(lambda: modules[args.command].run(args), "deepdream")
+
+
+def guarded(run, prog):
+    """Call `run`; what the user can mend becomes one line on stderr and exit code 2."""
+    from convert.errors import ConvertError
+    from models.records import ModelError
+
+    from .errors import DreamError
+    try:
+        return run() or 0
+    except (ConvertError, DreamError, ModelError) as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print(f"{prog}: not enough memory for a picture of this size", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"\n{prog}: interrupted", file=sys.stderr)
+        return 130
+
+
+def number(kind, allowed, test):
+    """An argparse type: a number for which `test` holds; `allowed` says so in the error."""
+    def parse(text):
+        try:
+            value = kind(text)
+            if test(value):
+                return value
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"'{text}' is not {allowed}")
+    return parse
+
+
+def options(parser):
+    """The notebook's settings, under its names and with its defaults."""
+    from math import inf
+    parser.add_argument("--iter-n", type=number(int, "a whole number from 1", lambda v: v >= 1), default=10,
+                        metavar="N", help="steps in each octave (10)")
+    parser.add_argument("--octave-n", type=number(int, "a whole number from 1", lambda v: v >= 1), default=4,
+                        metavar="N", help="octaves: sizes of the picture that are dreamt at (4)")
+    parser.add_argument("--octave-scale", type=number(float, "a number greater than 1", lambda v: 1 < v < inf),
+                        default=1.4, metavar="X", help="from one octave to the next (1.4)")
+    parser.add_argument("--step-size", type=number(float, "a number other than 0", lambda v: v != 0 and abs(v) < inf),
+                        default=1.5, metavar="X", help="mean change of a pixel in a step, of 255 (1.5)")
+    parser.add_argument("--jitter", type=number(int, "a whole number from 0", lambda v: v >= 0), default=32,
+                        metavar="N", help="the picture is shifted by up to N pixels in each step (32)")
+    parser.add_argument("--no-clip", action="store_true", help="let pixels leave 0 to 255, and scale them at the end")
+    parser.add_argument("--seed", type=number(int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2 ** 32),
+                        metavar="N", help="of the jitter; drawn and written into the picture if not given")
+
+
+def device_options(parser):
+    parser.add_argument("--device", default="auto", help="auto (CUDA if it works, else the CPU), cpu, cuda or cuda:N")
+    parser.add_argument("--threads", type=number(int, "a whole number from 1", lambda v: v >= 1), metavar="N",
+                        help="of the CPU (as many as it has cores)")
+
+
+def settings_of(args):
+    """The notebook's settings among the arguments, as keywords of `deepdream`."""
+    return {"iter_n": args.iter_n, "octave_n": args.octave_n, "octave_scale": args.octave_scale,
+            "step_size": args.step_size, "jitter": args.jitter, "clip": not args.no_clip}

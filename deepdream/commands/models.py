@@ -1,0 +1,22 @@
+"""List the models that have a name here, and what of them is on disk; fetch their files.
+
+    deepdream models
+    deepdream models --fetch bvlc_googlenet
+"""
+
+
+def arguments(parser):
+    parser.add_argument("--fetch", metavar="NAME", help="download a model's files now (its first use does it too)")
+
+
+def run(args):
+    import models
+    if args.fetch:
+        model = models.fetch(args.fetch)
+        print(f"{model.name}: {model.folder}")
+        return
+    names = models.names()
+    width = max(map(len, names))
+    for name in names:
+        print(f"{name:{width}}  {models.status(name):8} {models.record(name).title}")
+    print(f"\ndownloads go to {models.cache_dir()}")
