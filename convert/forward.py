@@ -32,8 +32,8 @@ def convert_net(net, weights, source=("prototxt", "caffemodel"), end=None, mean=
     """As `to_onnx`, from a NetParameter in V2 form and {layer name: [arrays]}."""
     build = _Build(net, weights, source)
     wanted = None if end is None else build.leading_to(end)
-    for layer in net.layer:
-        if wanted is None or id(layer) in wanted:
+    for i, layer in enumerate(net.layer):
+        if wanted is None or i in wanted:
             build.add(layer)
     if end is not None and end not in build.ends:
         raise build.bad_end(end)
@@ -54,14 +54,14 @@ class _Build:
         self.shapes, self.strides, self.writes = {}, {}, []
 
     def leading_to(self, end):
-        """ids of the layers on the way to a blob, up to the layer of that name."""
+        """Places of the layers on the way to a blob, up to the layer of that name."""
         names = [l.name for l in self.net.layer]
         if end not in names or end not in self.net.layer[names.index(end)].top:
             raise self.bad_end(end, [l.name for l in self.net.layer if l.name in l.top])
         need, wanted = set(), set()
-        for layer in reversed(self.net.layer[:names.index(end) + 1]):
+        for i, layer in reversed(list(enumerate(self.net.layer[:names.index(end) + 1]))):
             if layer.name == end or need & set(layer.top):
-                wanted.add(id(layer))
+                wanted.add(i)
                 need |= set(layer.bottom)
         return wanted
 

@@ -9,7 +9,8 @@ from onnx.reference import ReferenceEvaluator
 from .errors import ConvertError, no_such_end
 from .graph import OPSET, Graph, Tensor, attributes, float_info, metadata
 from .sizes import smallest_size
-from .vjps import VJPS, Node
+from .symbolic import symbolic_shapes
+from .vjps import FORWARD, VJPS, Node
 
 DATA, END_DATA, END_DIFF, DATA_DIFF = "data", "end_data", "end_diff", "data_diff"
 
@@ -131,6 +132,16 @@ class _Source:
         model = onnx.helper.make_model(graph, opset_imports=self.model.opset_import)
         return np.asarray(ReferenceEvaluator(model).run([name], feeds)[0])
 
+    def rectified(self, name):
+        """Is this what a ReLU let through, but for pooling, normalizing and joining? Then it is never negative, and
+        the gradient where it is 0 reaches nothing."""
+        node = self.producer.get(name)
+        if node is None:
+            return False
+        through = {"Relu": [], "MaxPool": node.input[:1], "LRN": node.input, "Concat": node.input,
+                   "Identity": node.input, "Dropout": node.input[:1]}
+        return node.op_type in through and all(map(self.rectified, through[node.op_type]))
+
     def leading_to(self, end):
         """The nodes that `end` is computed from, in order."""
         need, nodes = {end}, []
@@ -154,6 +165,8 @@ class _Build:
         # the model's own names stay, but for those that this graph gives to its inputs and outputs
         self.names = {n: g.unique(n) if n in fixed else n for n in names}
         self.names[source.input.name] = DATA
+        self.contexts = {}
+        self.like = {END_DIFF: END_DATA, DATA_DIFF: DATA}     # tensors of equal shape: a gradient and its value
         if end != source.input.name:
             self.names[end] = END_DATA
         self.forward()
@@ -162,8 +175,21 @@ class _Build:
     def tensor(self, name):
         return Tensor(self.graph, self.names[name]) if name else None
 
+    def context(self, node):
+        """The Node that the entries of the tables are called with, one for both directions."""
+        key = node.output[0]
+        if key not in self.contexts:
+            source = self.source
+            self.contexts[key] = Node(self.graph, node, attributes(node), source.value, source.shape, source.moving,
+                                      source.rectified)
+        return self.contexts[key]
+
     def forward(self):
         for node in self.nodes:
+            if node.op_type in FORWARD and node.input[0] in self.source.moving:
+                y = FORWARD[node.op_type](self.context(node), *(self.tensor(i) for i in node.input))
+                self.graph.rename(y, self.names[node.output[0]])
+                continue
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
             for names in (copy.input, copy.output):
@@ -182,13 +208,14 @@ class _Build:
             if node.op_type not in VJPS:
                 raise ConvertError(f"node '{node.name or node.output[0]}': operator {node.op_type} has no derivative "
                                    f"here, and '{self.end}' needs it; those with one: {', '.join(sorted(VJPS))}")
-            context = Node(self.graph, node, attributes(node), source.value, source.shape, source.moving)
+            context = self.context(node)
             ys, xs = [self.tensor(o) for o in node.output], [self.tensor(i) for i in node.input]
             gradients = VJPS[node.op_type](context, dys, ys, *xs) if node.op_type == "Split" \
                 else VJPS[node.op_type](context, dys[0], ys[0], *xs)
             gradients = gradients if isinstance(gradients, tuple) else (gradients,)
             for name, gradient in zip(node.input, gradients):
                 if gradient is not None and name in source.moving:
+                    self.like[gradient.name] = self.names[name]
                     diffs.setdefault(name, []).append(gradient)
         if source.input.name not in diffs:
             raise ConvertError(f"'{self.end}' has no gradient by the input '{source.input.name}'")
@@ -217,4 +244,10 @@ class _Build:
         keep = {k: v for k, v in facts.items() if k not in ("ends", "left_out", "data")}
         inputs, outputs = [data, float_info(END_DIFF, dims)], [float_info(END_DATA, dims), diff]
         keep |= {"end": self.end, "min_size": json.dumps(min_size(source.model, self.end))}
-        return self.graph.model(self.end, inputs, outputs, metadata=keep, constants=renamed)
+        weights = {**self.graph.constants, **{k: t.dims for k, t in renamed.items()}}
+        info = symbolic_shapes(self.graph.nodes, data, {k: list(getattr(v, "shape", v)) for k, v in weights.items()},
+                               self.like)
+        if END_DATA in info:
+            inputs[1], outputs[0] = float_info(END_DIFF, info[END_DATA]), float_info(END_DATA, info[END_DATA])
+        info = [float_info(k, v) for k, v in info.items() if k not in (DATA, DATA_DIFF, END_DATA, END_DIFF)]
+        return self.graph.model(self.end, inputs, outputs, info, metadata=keep, constants=renamed)

@@ -11,6 +11,8 @@ import numpy as np
 
 from .errors import ConvertError
 
+HUGE = 3e38     # HardSigmoid, max(0, min(1, HUGE x)), is a comparison that stays in float32 and in blocked layouts
+
 
 class Node:
     """One node while its derivative is written: g (the graph), attr (its attributes), inputs and outputs (how many).
@@ -19,14 +21,20 @@ class Node:
     moving: the names that depend on the data.
     """
 
-    def __init__(self, graph, node, attr, values, shapes, moving):
+    def __init__(self, graph, node, attr, values, shapes, moving, rectified):
         self.g, self.op_type, self.name, self.attr = graph, node.op_type, node.name or node.output[0], attr
         self.inputs, self.outputs = len(node.input), len(node.output)
         self._names, self._values, self._shapes, self._moving = list(node.input), values, shapes, moving
+        self._rectified = rectified
+        self.saved = None        # what the node's forward part keeps for its derivative
 
     def wants(self, i):
         """Does input i depend on the data?"""
         return i < self.inputs and self._names[i] in self._moving
+
+    def rectified(self):
+        """Is the first input a ReLU's output, but for pooling, normalizing and joining?"""
+        return self._rectified(self._names[0])
 
     def has(self, i):
         return i < self.inputs and bool(self._names[i])
@@ -193,14 +201,72 @@ def max_pool(c, dy, y, x, *_):
         rows.append(c.g.op("MaxPool", x, kernel_shape=one + kernel[i:], strides=one + stride[i:],
                            dilations=one + dilation[i:], pads=zero + before[i:] + zero + behind[i:]))
     rows.append(x)
+    fast = (len(kernel) == 2 and set(dilation) == {1} and c.rectified() and c.shape(0)[1]
+            and all(k > s for k, s in zip(kernel, stride)))
+    route = _route_by_convolution if fast else _route
     for i in range(len(kernel)):
-        dy = _first_of_window(c.g, dy, rows[i], rows[i + 1], 2 + i, 2 + len(kernel), kernel[i], stride[i], dilation[i],
-                              before[i], behind[i])
+        dy = route(c, dy, rows[i], rows[i + 1], 2 + i, 2 + len(kernel), kernel[i], stride[i], dilation[i], before[i],
+                   behind[i])
     return dy
 
 
-def _first_of_window(g, dy, y, x, axis, rank, kernel, stride, dilation, before, behind):
+def _route_by_convolution(c, dy, y, x, axis, rank, kernel, stride, dilation, before, behind):
+    """As `_route`, for x >= 0 where nothing depends on the gradient at x = 0 (a ReLU stands before it): zeros will do
+    as padding, so each tap of the window is a depthwise convolution with a single 1. On the CPU onnxruntime keeps
+    convolutions, sums, products and HardSigmoid in its blocked layout, which makes this three times as fast."""
+    g, channels = c.g, c.shape(0)[1]
+
+    def pick(value, t, length, a, step, before, behind):
+        """Depthwise convolution along the axis: value times tap t of a window of `length`."""
+        w = np.zeros((channels, 1, *_on(axis, length, 1)), np.float32)
+        w.reshape(channels, length)[:, t] = value
+        return g.op("Conv", a, c.constant(w, f"tap {t}"), group=channels, strides=_on(axis, step, 1),
+                    pads=_on(axis, before, 0) + _on(axis, behind, 0))
+
+    minus = [v * np.ones(channels, np.float32) for v in (-1, 0, 0, 1)]
+    taps = []
+    for t in range(kernel - 1):
+        below = pick(-1, t, kernel, x, stride, before, behind) + y       # y - x[tap], never negative
+        hit = g.op("HardSigmoid", below, alpha=-HUGE, beta=1.0)          # 1 where it is 0, else 0
+        taps.append(dy * hit)
+        dy = dy + g.op("BatchNormalization", taps[-1], *minus, epsilon=0.0)
+    taps.append(dy)                                                      # a maximum that is none of the others
+    if stride == 1:     # dx[p] = sum over t of taps[t][p + before - t]
+        return g.sum([tap if t == before == behind else
+                      pick(1, kernel - 1 - t, kernel, tap, 1, kernel - 1 - before, kernel - 1 - behind)
+                      for t, tap in enumerate(taps)])
+    reach, more = (kernel - 1) // stride, int(behind < stride - 1)
+    phases = [[] for _ in range(stride)]
+    for t, tap in enumerate(taps):
+        offset, phase = divmod(t, stride)
+        phases[phase].append(pick(1, reach - offset, reach + 1, tap, 1, reach, reach + more))
+    return _cut(g, _interleave_axis(g, [g.sum(p) for p in phases], axis), x, axis, before)
+
+
+def _on(axis, value, other):
+    """[value, other] or [other, value]: attributes of a 2-D window whose length is along axis 2 or 3."""
+    return [value, other] if axis == 2 else [other, value]
+
+
+def _interleave_axis(g, phases, axis):
+    """(N, C, H, W) tensors, one after the other along an axis. Columns are interleaved with the channels last, where
+    that moves whole pixels."""
+    if axis == 3:
+        phases = [g.op("Transpose", p, perm=[0, 2, 3, 1]) for p in phases]
+    size = g.shape(phases[0])
+    size = g.op("Concat", g.slice(size, [0], [0], [2]), [-1], g.slice(size, [0], [3], [4]), axis=0)
+    x = g.op("Reshape", g.op("Concat", *(g.op("Unsqueeze", p, [3]) for p in phases), axis=3), size)
+    return g.op("Transpose", x, perm=[0, 3, 1, 2]) if axis == 3 else x
+
+
+def _cut(g, dx, x, axis, before):
+    """dx from `before`, as long as x along the axis."""
+    return g.slice(dx, [axis], [before], g.op("Add", g.shape(x, start=axis, end=axis + 1), [before]))
+
+
+def _route(c, dy, y, x, axis, rank, kernel, stride, dilation, before, behind):
     """The gradient of y = max over windows of x along one axis."""
+    g = c.g
     extent = dilation * (kernel - 1)
     padded = _pad(g, x, axis, rank, before, behind, float(np.finfo(np.float32).min))
     taps = []
@@ -211,9 +277,7 @@ def _first_of_window(g, dy, y, x, axis, rank, kernel, stride, dilation, before, 
         dy = g.where(hit, 0.0, dy)
     taps.append(dy)                                # a maximum that is none of the others is the last
     # rounding down may leave pixels behind the last window: room for one window more
-    dx = _place(g, taps, axis, rank, stride, dilation, int(behind < stride - 1))
-    end = g.op("Add", g.shape(x, start=axis, end=axis + 1), [before])
-    return g.slice(dx, [axis], [before], end)
+    return _cut(g, _place(g, taps, axis, rank, stride, dilation, int(behind < stride - 1)), x, axis, before)
 
 
 def _place(g, taps, axis, rank, stride, dilation, more):
@@ -310,21 +374,42 @@ def matmul(c, dy, y, a, b):
 
 # ---- normalization
 
-def lrn(c, dy, y, x):
-    """y = x s^-b with s = k + a/n sum x^2 over the window of channels:
-    dx = dy s^-b - 2ab/n x sum(dy y / s), summed over the windows that hold the channel."""
+def lrn_forward(c, x):
+    """y = x s^-b with s = k + a/n sum x^2 over the window of channels, in parts that the gradient uses again: there is
+    no output of LRN's for its scale. The sum is a convolution, which runs in the layout of those around it."""
     channels, size = c.shape(0)[1], c.attr["size"]
     if channels is None:
         raise c.error("the number of channels must be known")
-    alpha, beta, k = (c.attr.get(n, d) for n, d in (("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)))
-    before, behind = (size - 1) // 2, size // 2
-    i, j = np.indices((channels, channels))
-    band = ((j >= i - before) & (j <= i + behind)).astype(np.float32).reshape(channels, channels, 1, 1)
-    s = c.g.op("Conv", x * x, c.constant(band * np.float32(alpha / size), "window"),
+    alpha, k = c.attr.get("alpha", 1e-4), c.attr.get("bias", 1.0)
+    s = c.g.op("Conv", x * x, c.constant(_band(channels, size) * np.float32(alpha / size), "window"),
                c.constant(np.full(channels, k, np.float32), "k"))
-    inner = c.g.op("Conv", dy * y / s, c.constant(band.swapaxes(0, 1) * np.float32(2 * alpha * beta / size),
-                                                  "window back"))
-    return dy * s ** -beta - x * inner
+    power, inverse = _inverse_powers(c.g, s, c.attr.get("beta", 0.75))
+    c.saved = power, inverse
+    return x * power
+
+
+def lrn(c, dy, y, x):
+    """dx = dy s^-b - 2ab/n x sum(dy y / s), summed over the windows that hold the channel."""
+    power, inverse = c.saved
+    size = c.attr["size"]
+    factor = -2 * c.attr.get("alpha", 1e-4) * c.attr.get("beta", 0.75) / size
+    band = _band(c.shape(0)[1], size).swapaxes(0, 1) * np.float32(factor)
+    return dy * power + x * c.g.op("Conv", dy * y * inverse, c.constant(band, "window back"))
+
+
+def _band(channels, size):
+    """(C, C, 1, 1): 1 where channel j is in the window of channel i."""
+    i, j = np.indices((channels, channels))
+    return ((j >= i - (size - 1) // 2) & (j <= i + size // 2)).astype(np.float32)[:, :, None, None]
+
+
+def _inverse_powers(g, s, beta):
+    """s^-beta and 1/s. For 3/4, everyone's beta, by two roots: three times as fast as Pow."""
+    if beta != 0.75:
+        return s ** -beta, g.op("Reciprocal", s)
+    root = g.op("Reciprocal", g.op("Sqrt", g.op("Sqrt", s)))     # s^-1/4
+    half = root * root
+    return root * half, half * half
 
 
 def batch_normalization(c, dy, y, x, *_):
@@ -569,7 +654,7 @@ VJPS = {
     "PRelu":        prelu,
     "Pow":          power,
     "Reciprocal":   lambda c, dy, y, x: -dy * y * y,
-    "Relu":         lambda c, dy, y, x: c.g.where(y > 0, dy),
+    "Relu":         lambda c, dy, y, x: dy * c.g.op("HardSigmoid", y, alpha=HUGE, beta=0.0),     # 1 where y > 0
     "Selu":         selu,
     "Sigmoid":      lambda c, dy, y, x: dy * y * (1.0 - y),
     "Sin":          lambda c, dy, y, x: dy * c.g.op("Cos", x),
@@ -618,3 +703,6 @@ VJPS = {
     "Unsqueeze":    like_input,
     "Upsample":     resize,
 }
+
+# operators whose forward part is written anew, so that the derivative can use what it computes on the way
+FORWARD = {"LRN": lrn_forward}

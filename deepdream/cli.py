@@ -8,6 +8,9 @@ from . import __version__
 
 COMMANDS = {   # command -> one line of help; the module of that name has `arguments(parser)` and `run(args)`
     "dream": "dream a picture (the default: without any argument, a sky by formula)",
+    "gallery": "what several nets dream at several layers, as a page to look at",
+    "compare": "source and the dreams of two nets side by side, as one picture",
+    "zoom": "dream, zoom in, dream again: the notebook's endless zoom",
     "layers": "list the layers of a net that one can dream at",
     "models": "list the models that have a name here, and fetch their files",
 }
@@ -80,13 +83,15 @@ def number(kind, allowed, test):
     return parse
 
 
-def options(parser):
-    """The notebook's settings, under its names and with its defaults."""
+def options(parser, several=False):
+    """The notebook's settings, under its names and with its defaults. several: octave numbers and seeds are lists."""
     from math import inf
+    octaves = number(int, "a whole number from 1", lambda v: v >= 1)
+    seed = number(int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2 ** 32)
     parser.add_argument("--iter-n", type=number(int, "a whole number from 1", lambda v: v >= 1), default=10,
                         metavar="N", help="steps in each octave (10)")
-    parser.add_argument("--octave-n", type=number(int, "a whole number from 1", lambda v: v >= 1), default=4,
-                        metavar="N", help="octaves: sizes of the picture that are dreamt at (4)")
+    parser.add_argument("--octave-n", type=octaves, metavar="N", **_list(several, 4), help="octaves: sizes of the picture "
+                        "that are dreamt at (4)")
     parser.add_argument("--octave-scale", type=number(float, "a number greater than 1", lambda v: 1 < v < inf),
                         default=1.4, metavar="X", help="from one octave to the next (1.4)")
     parser.add_argument("--step-size", type=number(float, "a number other than 0", lambda v: v != 0 and abs(v) < inf),
@@ -94,8 +99,15 @@ def options(parser):
     parser.add_argument("--jitter", type=number(int, "a whole number from 0", lambda v: v >= 0), default=32,
                         metavar="N", help="the picture is shifted by up to N pixels in each step (32)")
     parser.add_argument("--no-clip", action="store_true", help="let pixels leave 0 to 255, and scale them at the end")
-    parser.add_argument("--seed", type=number(int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2 ** 32),
-                        metavar="N", help="of the jitter; drawn and written into the picture if not given")
+    if several:
+        parser.add_argument("--seeds", type=seed, metavar="N", nargs="+", default=[0], help="of the jitter (0)")
+    else:
+        parser.add_argument("--seed", type=seed, metavar="N",
+                            help="of the jitter; drawn and written into the picture if not given")
+
+
+def _list(several, default):
+    return {"nargs": "+", "default": [default]} if several else {"default": default}
 
 
 def device_options(parser):

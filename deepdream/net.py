@@ -23,7 +23,7 @@ class Blob:
     def __init__(self, net, name, shape):
         self._net, self._name, self._shape = net, name, tuple(shape)
         self._data = self._diff = None
-        self._stale = False       # the last forward pass went through here, but its value was not asked for yet
+        self._stale = None        # (end, input) of a forward pass that went through here and was not asked for yet
 
     @property
     def data(self):
@@ -44,7 +44,7 @@ class Blob:
     def reshape(self, *shape):
         shape = tuple(int(s) for s in (shape[0] if len(shape) == 1 and np.iterable(shape[0]) else shape))
         if shape != self._shape:
-            self._shape, self._data, self._diff, self._stale = shape, None, None, False
+            self._shape, self._data, self._diff, self._stale = shape, None, None, None
 
     @property
     def shape(self):
@@ -61,7 +61,7 @@ class Blob:
     def _set(self, data):
         if data.shape != self._shape:
             self._shape, self._diff = data.shape, None
-        self._data, self._stale = data, False
+        self._data, self._stale = data, None
 
     def __repr__(self):
         return f"Blob({self._name!r}, {self._shape})"
@@ -90,8 +90,10 @@ class Net:
     Raises ConvertError, models.ModelError or DreamError with one line that names the file or the layer.
     """
 
-    def __init__(self, prototxt, caffemodel=None, mean=None, channel_swap=None, device="auto", threads=None):
+    def __init__(self, prototxt, caffemodel=None, mean=None, channel_swap=None, device="auto", threads=None,
+                 leftover_diffs=False):
         self.record = None
+        self.leftover_diffs = leftover_diffs
         if caffemodel is None:
             self.record = models.find(str(prototxt))
             prototxt, caffemodel = self.record.prototxt, self.record.caffemodel
@@ -115,7 +117,6 @@ class Net:
         self.inputs, self.outputs = [name], self._facts["outputs"]
         self.blobs = OrderedDict((blob, Blob(self, blob, shape if blob == name else (0,)))
                                  for _, blob, _ in self._writes)
-        self._last = None          # (end, input) of the last forward pass
 
     @property
     def default_end(self):
@@ -132,11 +133,11 @@ class Net:
         data = self._data_blob().data
         outputs = self._run_forward(end, [self._tensor(end, end)], data)
         reached = {b for i, (_, b, _) in enumerate(self._writes) if i <= self._position(end)}
+        this = (end, data.copy())
         for name in reached - {end, self.inputs[0]}:
-            self.blobs[name]._stale = True
+            self.blobs[name]._stale = this
         if end != self.inputs[0]:
             self.blobs[end]._set(outputs[0])
-        self._last = (end, data.copy())
         return {end: self.blobs[end].data}
 
     def backward(self, start=None):
@@ -259,10 +260,10 @@ class Net:
         return session.run(tensors, {self.inputs[0]: data})
 
     def _fetch(self, name):
-        """Fill in a blob that the last forward pass went through."""
-        end, data = self._last
+        """Fill in a blob that a forward pass went through."""
         blob = self.blobs[name]
-        blob._stale = False
+        end, data = blob._stale
+        blob._stale = None
         blob._set(self._run_forward(end, [self._tensor(name, end)], data)[0])
 
 

@@ -1,0 +1,118 @@
+"""Two nets, one picture, one layer: the source and both dreams side by side, with captions, ready to share.
+
+    deepdream compare cat.jpg -o compare.jpg
+    deepdream compare cat.jpg --models bvlc_googlenet places205_googlenet --end inception_4d/output
+    deepdream compare cat.jpg --models bvlc_googlenet my/squeezenet --end inception_4c/output fire8/concat
+"""
+from pathlib import Path
+
+from ..cli import device_options, options, settings_of
+from ..errors import DreamError
+from .gallery import MODELS, load_nets
+
+
+def arguments(parser):
+    parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
+    parser.add_argument("-o", "--output", default="compare.jpg", metavar="OUT", help="where it goes: .jpg, .png, .webp or "
+                        ".tif; the settings are written into it (compare.jpg)")
+    parser.add_argument("--models", nargs=2, default=MODELS, metavar="NAME_OR_FOLDER",
+                        help=f"names from `deepdream models`, or folders ({' '.join(MODELS)})")
+    parser.add_argument("--end", nargs="+", metavar="LAYER", help="the layer whose activations grow; where the nets name "
+                        "their layers differently, one for each (the first model's own choice)")
+    options(parser)
+    device_options(parser)
+    parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
+                        help="of JPEG and WebP, 1 to 100 (95)")
+
+
+def run(args):
+    from .. import pictures
+    output = Path(args.output)
+    pictures.check_target(output)
+    image = pictures.load(args.picture)
+    if output.exists() and output.samefile(args.picture):
+        raise DreamError(f"-o {output}: would overwrite {args.picture}")
+
+    import numpy as np
+
+    from .. import __version__, jobs
+    from ..device import Device
+    from ..dream import octave_sizes
+    from ..progress import Progress
+    device = Device(args.device)
+    nets, given = load_nets(args.models)
+    if len(nets) < 2:
+        raise DreamError(f"--models {' '.join(args.models)}: compare needs two different models")
+    ends, settings = _ends(args.end, nets), settings_of(args)
+    seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
+    sizes = octave_sizes(*image.shape[:2], settings["octave_n"], settings["octave_scale"])
+    dreams = []
+    with jobs.Here():
+        for model in nets:
+            job = {"model": given[model], "end": ends[model], "settings": settings, "seed": seed,
+                   "picture": Path(args.picture).read_bytes(), "guide": None, "device": device.name,
+                   "threads": args.threads}
+            with Progress(sizes, args.iter_n) as progress:
+                result = jobs.make(job, progress.step)
+            if "error" in result:
+                raise DreamError(f"{model}: {result['error']}")
+            dreams.append(result["picture"])
+
+    one_end = len(set(ends.values())) == 1
+    captions = ["source"] + [m if one_end else f"{m}, {ends[m]}" for m in nets]
+    told = ([ends[model]] if one_end else []) + [f"{args.iter_n} steps in each of {args.octave_n} octaves", f"seed {seed}"]
+    sheet = side_by_side([pictures.to_uint8(image), *dreams], captions, ", ".join(told))
+    record = {"software": f"deepdream {__version__}", "models": list(nets), "ends": list(ends.values()),
+              "checksums": [net.checksum for net in nets.values()], **settings, "seed": seed,
+              "picture": Path(args.picture).name, "device": device.name}
+    pictures.save(sheet, output, record, args.quality)
+    print(f"{output}: {sheet.shape[1]}x{sheet.shape[0]}, {' and '.join(nets)} at {' and '.join(dict.fromkeys(ends.values()))}")
+
+
+def _ends(asked, nets):
+    """{model: end}."""
+    from convert import no_such_end
+    first = next(iter(nets.values()))
+    if not asked:
+        end = first.default_end
+        return {m: end if end in net.ends else net.default_end for m, net in nets.items()}
+    if len(asked) > 2:
+        raise DreamError(f"--end: {len(asked)} layers; give one, or one for each of the two models")
+    ends = dict(zip(nets, asked if len(asked) == 2 else asked * 2))
+    for model, end in ends.items():
+        if end not in nets[model].ends:
+            raise DreamError(f"--end: {model}: {no_such_end(end, list(nets[model].ends))}")
+    return ends
+
+
+def side_by_side(images, captions, note):
+    """Three pictures of one size with captions, (H, W, 3) uint8: in a row if they are upright, else the source above
+    the two dreams, so that the sheet is neither a strip nor a tower."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+    h, w = images[0].shape[:2]
+    text = max(13, round(max(h, w) / 32))
+    gap, line = round(text * 0.9), round(text * 2.0)
+    in_row = h >= w * 0.9
+    columns = 3 if in_row else 2
+    wide = columns * w + (columns + 1) * gap
+    # the source is over the middle of the two dreams
+    places = [(gap + i * (w + gap), gap) for i in range(3)] if in_row else \
+        [((wide - w) // 2, gap), (gap, gap + h + line), (2 * gap + w, gap + h + line)]
+    high = places[-1][1] + h + line + line
+    sheet = Image.new("RGB", (wide, high), (18, 19, 23))
+    draw = ImageDraw.Draw(sheet)
+    for image, (x, y), caption in zip(images, places, captions):
+        sheet.paste(Image.fromarray(image), (x, y))
+        draw.text((x + w / 2, y + h + line / 2), caption, (236, 233, 226), _font(draw, caption, text, w), anchor="mm")
+    draw.text((wide / 2, high - line * 0.62), note, (150, 146, 138), _font(draw, note, round(text * 0.8), wide - 2 * gap),
+              anchor="mm")
+    return np.asarray(sheet)
+
+
+def _font(draw, text, size, width):
+    """The font that Pillow brings along, small enough for the text to fit into a width."""
+    from PIL import ImageFont
+    while size > 6 and draw.textlength(text, font=ImageFont.load_default(size)) > width:
+        size -= 1
+    return ImageFont.load_default(size)

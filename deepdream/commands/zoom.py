@@ -1,0 +1,100 @@
+"""The notebook's endless zoom: dream, zoom in, dream again. Writes 0000.jpg, 0001.jpg ... into a folder.
+
+    deepdream zoom cat.jpg -o frames/ --frames 100
+    deepdream zoom cat.jpg -o frames/ --frames 200 --movie cat.mp4     (goes on from frame 100)
+
+The folder also keeps zoom.npz, the next frame before it is dreamt, without loss: going on later gives the same frames
+as one long run. The notebook did not seed its jitter; here the seed is drawn, kept, and taken up again.
+"""
+import math
+from pathlib import Path
+
+from ..cli import device_options, number, options, settings_of
+from ..errors import DreamError
+from .dream import MODEL
+
+
+def arguments(parser):
+    parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
+    parser.add_argument("-o", "--output", required=True, metavar="FRAMES", help="folder of the frames")
+    parser.add_argument("--frames", type=number(int, "a whole number from 1", lambda v: v >= 1), default=100, metavar="N",
+                        help="frames in all (100)")
+    parser.add_argument("--scale", type=number(float, "a number between 0 and 1", lambda v: 0 < v < 1), default=0.05,
+                        metavar="X", help="of the size, cut off from one frame to the next (0.05)")
+    parser.add_argument("--legacy-affine", action="store_true", help="zoom as the SciPy of 2015 did: towards 0.475 of "
+                        "the size (for a scale of 0.05) instead of the middle")
+    parser.add_argument("--movie", metavar="OUT", help="also write a .gif, .webp or .mp4 (for mp4: pip install av)")
+    parser.add_argument("--fps", type=number(float, "a number from 1 to 100", lambda v: 1 <= v <= 100), default=25.0,
+                        metavar="X", help="frames a second of the movie (25)")
+    parser.add_argument("--model", default=MODEL, metavar="NAME_OR_FOLDER",
+                        help=f"a name from `deepdream models`, or a folder with a prototxt and a caffemodel ({MODEL})")
+    parser.add_argument("--end", metavar="LAYER", help="the layer whose activations grow (the model's own choice)")
+    parser.add_argument("--guide", metavar="PICTURE", help="dream towards what the net sees in this picture")
+    options(parser)
+    device_options(parser)
+    parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
+                        help="of the frames, 1 to 100 (95)")
+
+
+def run(args):
+    from .. import pictures
+    image = pictures.load(args.picture)
+    guide = pictures.load(args.guide) if args.guide else None
+
+    import numpy as np
+
+    from .. import zoom
+    from ..dream import octave_sizes
+    from ..net import Net
+    from ..progress import Progress
+    folder = Path(args.output)
+    if args.movie:
+        zoom.check_movie(args.movie)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DreamError(f"-o {folder}: cannot be made: {error.strerror}") from None
+    net = Net(args.model, device=args.device, threads=args.threads)
+    end, settings = args.end or net.default_end, settings_of(args)
+    objective = {}
+    if guide is not None:
+        from ..objectives import objective_guide
+        objective = {"objective": objective_guide(net.features(guide, end))}
+    record = {"model": net.name, "checksum": net.checksum, "end": end, "picture": checksum(args.picture),
+              "guide": args.guide and checksum(args.guide)}
+    seed = args.seed if args.seed is not None else kept_seed(folder)
+    if seed is None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0])
+
+    first, _ = zoom.resume(folder, {**record, **settings, "scale": args.scale, "legacy_affine": args.legacy_affine,
+                                    "seed": seed})
+    sizes = octave_sizes(*image.shape[:2], settings["octave_n"], settings["octave_scale"])
+    with Progress(sizes, args.iter_n * max(0, args.frames - first)) as progress:
+        def on_frame(i):
+            progress.bar.set_description_str(f"frame {i + 1}/{args.frames} ", refresh=False)
+
+        def on_step(octave, i, vis, told):
+            progress.bar.update(math.prod(sizes[octave]))
+
+        zoom.zoom(net, image, folder, args.frames, seed, settings, args.scale, args.legacy_affine, args.quality, record,
+                  on_frame, end=end, on_step=on_step, **objective)
+    print(f"{folder}: {max(0, args.frames - first)} frames made, {min(first, args.frames)} kept, {net.name} at {end}, "
+          f"seed {seed}")
+    if args.movie:
+        zoom.movie(folder, args.frames, args.movie, args.fps)
+        print(f"{args.movie}: {args.frames / args.fps:.1f} s at {args.fps:g} frames a second")
+
+
+def checksum(path):
+    import hashlib
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def kept_seed(folder):
+    """The seed of the zoom in a folder; None if there is none."""
+    from .. import pictures
+    from ..zoom import frame_path
+    try:
+        return pictures.settings(frame_path(folder, 0)).get("seed")
+    except OSError:
+        return None
