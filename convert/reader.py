@@ -103,7 +103,7 @@ def read_mean(path):
         raise ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None
     except DecodeError:
         raise ConvertError(f"{path}: not a mean.binaryproto, or cut off") from None
-    if array.ndim < 3:
+    if array.ndim < 3 or not array.size:
         raise ConvertError(f"{path}: not a mean.binaryproto: its shape is {array.shape}, not (1, C, H, W)")
     return array.reshape(array.shape[-3], -1).mean(1, dtype=np.float64).astype(np.float32)
 
@@ -211,6 +211,8 @@ def _typo(source, error):
         if kind in pb.DESCRIPTOR.message_types_by_name else []
     near = difflib.get_close_matches(field, known, 3)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    if field in ("layer", "layers"):
+        hint = "; is a } missing before it?"
     return f"{source}: {line}{kind} has no field '{field}'{hint}"
 
 

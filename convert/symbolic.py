@@ -1,14 +1,14 @@
 """Names for the sizes of dynamic axes, so that a runtime can see which tensors are alike.
 
 onnxruntime keeps sums and products of two tensors in its blocked layout only if their shapes are provably equal. Its
-own inference gives no name to the height behind a convolution; here each size that is new gets one, and what keeps
-the size keeps the name.
+own inference gives no name to the height behind a convolution; here each size that is new gets one, and windows that
+take the same number of steps over the same size share it.
 """
 from .graph import attributes
 
-_SAME = {"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "HardSigmoid", "BatchNormalization", "LRN", "Sqrt",
-         "Reciprocal", "Identity", "Abs", "Exp", "Log", "Neg", "Clip", "Softplus", "Add", "Sub", "Mul", "Div", "Pow",
-         "Dropout", "Softmax", "Sum"}
+_UNARY = {"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "HardSigmoid", "BatchNormalization", "LRN", "Sqrt",
+          "Reciprocal", "Identity", "Abs", "Exp", "Log", "Neg", "Clip", "Softplus", "Dropout", "Softmax"}
+_ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Pow", "Sum"}
 _WINDOW = {"Conv", "MaxPool", "AveragePool"}
 
 
@@ -21,11 +21,11 @@ def symbolic_shapes(nodes, data, constants, like):
     dims = [d.dim_value or d.dim_param for d in data.type.tensor_type.shape.dim]
     shapes = {data.name: dims} if len(dims) == 4 and all(dims) else {}
     shapes |= {k: v for k, v in constants.items()}
-    found = dict(shapes)
+    found, sizes = dict(shapes), {}
     for node in nodes:
         out = node.output[0]
         twin = like.get(out)
-        shape = found.get(twin) if twin in found else _shape(node, found)
+        shape = found.get(twin) if twin in found else _shape(node, found, sizes)
         if shape is not None:
             found[out] = shape
         if node.op_type == "Split":
@@ -38,16 +38,13 @@ def symbolic_shapes(nodes, data, constants, like):
     return {k: v for k, v in found.items() if k not in constants and len(v) == 4}
 
 
-def _shape(node, found):
+def _shape(node, found, sizes):
     shapes = [found.get(i) for i in node.input if i]
-    if not shapes or shapes[0] is None:
-        shapes = [s for s in shapes if s is not None and len(s) == 4] if node.op_type in ("Add", "Mul", "Sub") else []
-        if not shapes:
-            return None
-    kind, first = node.op_type, shapes[0]
-    if kind in _SAME:
-        full = [s for s in shapes if s is not None and len(s) == 4]
-        return max(full, key=lambda s: sum(d != 1 for d in s)) if full else None
+    kind, first = node.op_type, shapes[0] if shapes else None
+    if kind in _ELEMENTWISE:
+        return _broadcast(shapes) if shapes and None not in shapes else None
+    if first is None or kind in _UNARY:
+        return first
     if len(first) != 4:
         return None
     if kind in _WINDOW:
@@ -55,20 +52,38 @@ def _shape(node, found):
         weights = found.get(node.input[1]) if kind == "Conv" else None
         if kind == "Conv" and weights is None:
             return None
-        return _windowed(node, first, attr, weights)
+        return _windowed(first, attr, weights, sizes)
     if kind == "Concat" and attributes(node).get("axis") == 1 and all(s is not None for s in shapes):
         return [first[0], sum(s[1] for s in shapes), *first[2:]]
     return None
 
 
-def _windowed(node, first, attr, weights):
+def _broadcast(shapes):
+    """The common shape of operands, None where it cannot be told."""
+    rank = max(map(len, shapes))
+    total = [1] * rank
+    for shape in shapes:
+        for i, d in enumerate([1] * (rank - len(shape)) + list(shape)):
+            if total[i] not in (1, d) and d != 1:
+                return None
+            total[i] = d if total[i] == 1 else total[i]
+    return total
+
+
+def _windowed(first, attr, weights, sizes):
+    """The shape behind a convolution or pooling. sizes: {(size, padding less extent, stride): name}."""
+    if attr.get("auto_pad", b"NOTSET") != b"NOTSET" or attr.get("ceil_mode", 0):
+        return None
     kernel = attr.get("kernel_shape") or weights[2:]
     stride, dilation = attr.get("strides", [1, 1]), attr.get("dilations", [1, 1])
     pads = attr.get("pads", [0] * 4)
-    if attr.get("auto_pad", b"NOTSET") != b"NOTSET":
-        return None
-    size = []
-    for i, name in enumerate("hw"):
-        kept = stride[i] == 1 and pads[i] + pads[2 + i] == dilation[i] * (kernel[i] - 1)
-        size.append(first[2 + i] if kept else f"{name}:{node.output[0]}")
-    return [first[0], weights[0] if weights else first[1], *size]
+    shape = [first[0], weights[0] if weights else first[1]]
+    for i, size in enumerate(first[2:]):
+        more = pads[i] + pads[2 + i] - dilation[i] * (kernel[i] - 1)
+        if isinstance(size, int):
+            shape.append((size + more - 1) // stride[i] + 1)
+        elif stride[i] == 1 and more == 0:
+            shape.append(size)
+        else:
+            shape.append(sizes.setdefault((size, more, stride[i]), f"size{len(sizes) + 1}"))
+    return shape

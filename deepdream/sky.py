@@ -1,0 +1,46 @@
+"""A picture of our own to dream on: a summer sky by formula, so that no photograph has to come along."""
+import numpy as np
+import scipy.ndimage as nd
+
+SEED = 6
+
+
+def formula_sky(height=575, width=1024, seed=SEED):
+    """Cumulus clouds over a blue gradient. Returns float32 (height, width, 3), whole numbers 0 to 255.
+
+    Fractal noise, seen in perspective on a cloud layer overhead; its slope towards the sun at the upper left gives
+    the clouds a bright and a shaded side.
+    """
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    y, x = np.mgrid[0:height, 0:width] / width
+    horizon = height / width * 1.25
+    depth = 0.42 / (horizon - y)                     # distance on the cloud layer: far clouds are small and flat
+    u, v = (x - 0.5) * depth * 1.5 + 20, depth * 2.4 + 20
+
+    clouds = _noise(rng, u * 1.6, v * 1.6, octaves=7)
+    cover = _noise(rng, u * 0.7 + 40, v * 0.7, octaves=3)
+    density = np.clip((clouds * 0.75 + cover * 0.55 - 0.60) * 4.2, 0, 1) ** 0.8
+    soft = nd.gaussian_filter(density, 3)
+    light = nd.gaussian_filter(density, 7)
+    away = nd.shift(light, (14, 10), order=1, mode="nearest")
+    shade = np.clip(0.55 + 2.2 * (light - away) + 0.35 * (1 - light), 0, 1)
+
+    t = (y / y.max())[..., None] ** 0.8
+    blue = (1 - t) * np.array([38, 92, 168]) + t * np.array([158, 196, 226])
+    white = (1 - shade[..., None]) * np.array([148, 160, 180]) + shade[..., None] * np.array([255, 252, 246])
+    alpha = np.clip(0.85 * soft + 0.25 * density, 0, 1)[..., None]
+    sky = blue * (1 - alpha) + white * alpha
+    sky += rng.normal(0, 1.2, (height, width, 1))    # a camera's grain
+    return np.float32(np.clip(np.rint(sky), 0, 255))
+
+
+def _noise(rng, u, v, octaves):
+    """Smooth fractal noise, about 0 to 1: random lattices of halving size, interpolated."""
+    total, weight = np.zeros_like(u), 0.0
+    for i in range(octaves):
+        lattice = rng.random((64, 64))
+        coordinates = np.stack([(v * 2 ** i) % 64, (u * 2 ** i) % 64])
+        order = 3 if i < 2 else 1                    # the fine lattices need no splines
+        total += nd.map_coordinates(lattice, coordinates, order=order, mode="grid-wrap") * 0.55 ** i
+        weight += 0.55 ** i
+    return total / weight
