@@ -12,6 +12,9 @@ from .sizes import smallest_size
 from .symbolic import symbolic_shapes
 from .vjps import FORWARD, VJPS, Node
 
+# operators whose output has the height and width of their first input
+SAME_SIZE = {"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "BatchNormalization", "LRN", "Dropout", "Identity",
+             "Concat", "Abs", "Exp", "Log", "Softplus", "Clip"}
 DATA, END_DATA, END_DIFF, DATA_DIFF = "data", "end_data", "end_diff", "data_diff"
 
 
@@ -165,7 +168,7 @@ class _Build:
         # the model's own names stay, but for those that this graph gives to its inputs and outputs
         self.names = {n: g.unique(n) if n in fixed else n for n in names}
         self.names[source.input.name] = DATA
-        self.contexts = {}
+        self.contexts, self.sizes = {}, {}
         self.like = {END_DIFF: END_DATA, DATA_DIFF: DATA}     # tensors of equal shape: a gradient and its value
         if end != source.input.name:
             self.names[end] = END_DATA
@@ -175,13 +178,41 @@ class _Build:
     def tensor(self, name):
         return Tensor(self.graph, self.names[name]) if name else None
 
+    def size(self, name):
+        """The spatial size of a value as an int64 Tensor (h, w), by arithmetic from the size of the data: asking a
+        value itself would make a runtime that keeps it in a layout of its own bring it back from there."""
+        if name not in self.sizes:
+            node = self.source.producer.get(name)
+            self.sizes[name] = self._size(name, node) if node is not None else \
+                self.graph.shape(self.tensor(name), start=2)
+        return self.sizes[name]
+
+    def _size(self, name, node):
+        g, shape = self.graph, self.source.shape(name)
+        if shape is None or len(shape) != 4:
+            return g.shape(self.tensor(name), start=2)
+        if node.op_type in SAME_SIZE:
+            return self.size(node.input[0])
+        attr = attributes(node)
+        if node.op_type in ("Conv", "MaxPool", "AveragePool") and node.input[0] in self.source.moving \
+                and not attr.get("ceil_mode", 0) and attr.get("auto_pad", b"NOTSET") == b"NOTSET":
+            kernel = attr.get("kernel_shape") or self.source.shape(node.input[1])[2:]
+            stride, dilation = attr.get("strides", [1, 1]), attr.get("dilations", [1, 1])
+            pads = attr.get("pads", [0] * 4)
+            more = [pads[i] + pads[2 + i] - dilation[i] * (kernel[i] - 1) for i in range(2)]
+            size = self.size(node.input[0])
+            if max(stride) == 1:
+                return g.op("Add", size, more) if any(more) else size
+            return g.op("Add", g.op("Div", g.op("Add", size, [m - 1 for m in more]), list(stride)), [1, 1])
+        return g.shape(self.tensor(name), start=2)
+
     def context(self, node):
         """The Node that the entries of the tables are called with, one for both directions."""
         key = node.output[0]
         if key not in self.contexts:
             source = self.source
             self.contexts[key] = Node(self.graph, node, attributes(node), source.value, source.shape, source.moving,
-                                      source.rectified)
+                                      source.rectified, self.size)
         return self.contexts[key]
 
     def forward(self):

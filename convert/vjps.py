@@ -21,16 +21,20 @@ class Node:
     moving: the names that depend on the data.
     """
 
-    def __init__(self, graph, node, attr, values, shapes, moving, rectified):
+    def __init__(self, graph, node, attr, values, shapes, moving, rectified, size):
         self.g, self.op_type, self.name, self.attr = graph, node.op_type, node.name or node.output[0], attr
         self.inputs, self.outputs = len(node.input), len(node.output)
         self._names, self._values, self._shapes, self._moving = list(node.input), values, shapes, moving
-        self._rectified = rectified
+        self._rectified, self._size = rectified, size
         self.saved = None        # what the node's forward part keeps for its derivative
 
     def wants(self, i):
         """Does input i depend on the data?"""
         return i < self.inputs and self._names[i] in self._moving
+
+    def size(self, i):
+        """The spatial size of input i, (N, C, h, w), as an int64 Tensor (h, w)."""
+        return self._size(self._names[i])
 
     def rectified(self):
         """Is the first input a ReLU's output, but for pooling, normalizing and joining?"""
@@ -98,8 +102,8 @@ def _conv_input_gradient(c, dy, x, weights, group, stride, dilation, before, beh
         dx = _spread(c, dy, _swapped(weights, group), group, stride, more)
     else:
         dx = _convolve_phases(c, dy, weights, group, stride, dilation, more)
-    ends = c.g.op("Add", c.g.shape(x, start=2), before)
-    return c.g.slice(dx, range(2, 2 + n), before, ends)
+    size = c.size(0) if n == 2 else c.g.shape(x, start=2)
+    return c.g.slice(dx, range(2, 2 + n), before, c.g.op("Add", size, before))
 
 
 def _convolve_back(c, dy, weights, group, dilation, extent, before, behind):
@@ -205,12 +209,13 @@ def max_pool(c, dy, y, x, *_):
             and all(k > s for k, s in zip(kernel, stride)))
     route = _route_by_convolution if fast else _route
     for i in range(len(kernel)):
-        dy = route(c, dy, rows[i], rows[i + 1], 2 + i, 2 + len(kernel), kernel[i], stride[i], dilation[i], before[i],
-                   behind[i])
+        size = c.g.slice(c.size(0), [0], [i], [i + 1])
+        dy = route(c, dy, rows[i], rows[i + 1], size, 2 + i, 2 + len(kernel), kernel[i], stride[i], dilation[i],
+                   before[i], behind[i])
     return dy
 
 
-def _route_by_convolution(c, dy, y, x, axis, rank, kernel, stride, dilation, before, behind):
+def _route_by_convolution(c, dy, y, x, size, axis, rank, kernel, stride, dilation, before, behind):
     """As `_route`, for x >= 0 where nothing depends on the gradient at x = 0 (a ReLU stands before it): zeros will do
     as padding, so each tap of the window is a depthwise convolution with a single 1. On the CPU onnxruntime keeps
     convolutions, sums, products and HardSigmoid in its blocked layout, which makes this three times as fast."""
@@ -223,6 +228,9 @@ def _route_by_convolution(c, dy, y, x, axis, rank, kernel, stride, dilation, bef
         return g.op("Conv", a, c.constant(w, f"tap {t}"), group=channels, strides=_on(axis, step, 1),
                     pads=_on(axis, before, 0) + _on(axis, behind, 0))
 
+    if stride > 1:
+        # a pooling over single pixels changes nothing, but brings dy into the layout of the convolutions
+        dy = g.op("MaxPool", dy, kernel_shape=[1, 1])
     minus = [v * np.ones(channels, np.float32) for v in (-1, 0, 0, 1)]
     taps = []
     for t in range(kernel - 1):
@@ -240,7 +248,7 @@ def _route_by_convolution(c, dy, y, x, axis, rank, kernel, stride, dilation, bef
     for t, tap in enumerate(taps):
         offset, phase = divmod(t, stride)
         phases[phase].append(pick(1, reach - offset, reach + 1, tap, 1, reach, reach + more))
-    return _cut(g, _interleave_axis(g, [g.sum(p) for p in phases], axis), x, axis, before)
+    return _cut(c, _interleave_axis(g, [g.sum(p) for p in phases], axis), size, axis, before)
 
 
 def _on(axis, value, other):
@@ -259,12 +267,12 @@ def _interleave_axis(g, phases, axis):
     return g.op("Transpose", x, perm=[0, 3, 1, 2]) if axis == 3 else x
 
 
-def _cut(g, dx, x, axis, before):
-    """dx from `before`, as long as x along the axis."""
-    return g.slice(dx, [axis], [before], g.op("Add", g.shape(x, start=axis, end=axis + 1), [before]))
+def _cut(c, dx, size, axis, before):
+    """`size` of dx along an axis, from `before`."""
+    return c.g.slice(dx, [axis], [before], c.g.op("Add", size, [before]) if before else size)
 
 
-def _route(c, dy, y, x, axis, rank, kernel, stride, dilation, before, behind):
+def _route(c, dy, y, x, size, axis, rank, kernel, stride, dilation, before, behind):
     """The gradient of y = max over windows of x along one axis."""
     g = c.g
     extent = dilation * (kernel - 1)
@@ -277,7 +285,8 @@ def _route(c, dy, y, x, axis, rank, kernel, stride, dilation, before, behind):
         dy = g.where(hit, 0.0, dy)
     taps.append(dy)                                # a maximum that is none of the others is the last
     # rounding down may leave pixels behind the last window: room for one window more
-    return _cut(g, _place(g, taps, axis, rank, stride, dilation, int(behind < stride - 1)), x, axis, before)
+    dx = _place(g, taps, axis, rank, stride, dilation, int(behind < stride - 1))
+    return _cut(c, dx, size, axis, before)
 
 
 def _place(g, taps, axis, rank, stride, dilation, more):

@@ -11,6 +11,7 @@ COMMANDS = {   # command -> one line of help; the module of that name has `argum
     "gallery": "what several nets dream at several layers, as a page to look at",
     "compare": "source and the dreams of two nets side by side, as one picture",
     "zoom": "dream, zoom in, dream again: the notebook's endless zoom",
+    "regress": "does this installation dream what Google's did? Statistics of the notebook's pictures",
     "layers": "list the layers of a net that one can dream at",
     "models": "list the models that have a name here, and fetch their files",
 }

@@ -5,9 +5,9 @@ The settings in a dream's own metadata decide whether it is made again, so whate
 """
 import fnmatch
 import hashlib
+import io
 import itertools
 import json
-import os
 import re
 import time
 from collections import Counter
@@ -187,6 +187,13 @@ def _name(dreams):
             d.name += "-" + hashlib.sha256(what.encode()).hexdigest()[:8]
 
 
+def _breakable(name):
+    """A model's or layer's name as HTML that may break after _ and /."""
+    import markupsafe
+    text = str(markupsafe.escape(name))
+    return markupsafe.Markup(text.replace("_", "_<wbr>").replace("/", "/<wbr>"))
+
+
 class Gallery:
     """The folder of a gallery.
 
@@ -296,6 +303,7 @@ class Gallery:
         loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
         env = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                  undefined=jinja2.StrictUndefined)
+        env.filters["breakable"] = _breakable
         cells = {(d.model, d.end, d.octave_n, d.wanted["guide_sha256"], d.seed): d for d in self.dreams}
         variants = list(dict.fromkeys(key[2:] for key in cells))
         table = [{"level": level, "ends": ends, "title": " · ".join(dict.fromkeys(ends.values())),
@@ -325,7 +333,6 @@ class Gallery:
         from PIL import Image
         image = Image.fromarray(pictures.to_uint8(picture))
         image.thumbnail((THUMB, THUMB), Image.Resampling.LANCZOS)
-        import io
         file = io.BytesIO()
         image.save(file, "JPEG", quality=85)
         pictures.write(path, file.getvalue())

@@ -37,6 +37,8 @@ class Blob:
     def diff(self):
         if self._stale:
             self._net._fetch(self._name)
+        if self._net.leftover:
+            return self._net.leftover.diff(self._name, self.shape)
         if self._diff is None or self._diff.shape != self._shape:
             self._diff = np.zeros(self._shape, np.float32)
         return self._diff
@@ -84,8 +86,9 @@ class Net:
     else they are (104, 116, 122) and (2, 1, 0). device: 'auto' (CUDA if it works, else the CPU), 'cpu', 'cuda' or
     'cuda:N'. threads: of the CPU, all cores if None.
 
-    Every gradient is that of a fresh net: Caffe never clears diffs, and on a net that has dreamt before, an `end`
-    inside an inception block collects what is left in its siblings.
+    leftover_diffs: Every gradient is that of a fresh net, unless this is True. Caffe never clears diffs, and on a net
+    that has dreamt before, an `end` inside an inception block collects what is left in its siblings (see `leftover`);
+    so Google's second picture was made. Slower, and only for objectives that are plain functions of dst.
 
     Raises ConvertError, models.ModelError or DreamError with one line that names the file or the layer.
     """
@@ -93,7 +96,7 @@ class Net:
     def __init__(self, prototxt, caffemodel=None, mean=None, channel_swap=None, device="auto", threads=None,
                  leftover_diffs=False):
         self.record = None
-        self.leftover_diffs = leftover_diffs
+        self.leftover_diffs, self.leftover = bool(leftover_diffs), None
         if caffemodel is None:
             self.record = models.find(str(prototxt))
             prototxt, caffemodel = self.record.prototxt, self.record.caffemodel
@@ -117,6 +120,9 @@ class Net:
         self.inputs, self.outputs = [name], self._facts["outputs"]
         self.blobs = OrderedDict((blob, Blob(self, blob, shape if blob == name else (0,)))
                                  for _, blob, _ in self._writes)
+        if leftover_diffs:
+            from .leftover import Leftover
+            self.leftover = Leftover(self)
 
     @property
     def default_end(self):
@@ -130,6 +136,10 @@ class Net:
     def forward(self, end=None):
         """Run from `data` up to the layer `end` (all layers if None). Returns {name: data} of the end's blob."""
         end = self._last_layer() if end is None else self._end(end)
+        if self.leftover:
+            for name, value in self.leftover.forward(end).items():
+                self.blobs[name]._set(value)
+            return {end: self.blobs[end].data}
         data = self._data_blob().data
         outputs = self._run_forward(end, [self._tensor(end, end)], data)
         reached = {b for i, (_, b, _) in enumerate(self._writes) if i <= self._position(end)}
@@ -143,17 +153,25 @@ class Net:
     def backward(self, start=None):
         """From the `diff` of the layer `start` to the `diff` of `data`. Returns {'data': diff}."""
         start = self._last_layer() if start is None else self._end(start)
+        if self.leftover:
+            self.leftover.backward(start)
+            return {self.inputs[0]: self._data_blob().diff}
         data, diff = self._data_blob(), self.blobs[start].diff
         gradient = self.session(start).run(["data_diff"], {"data": data.data, "end_diff": diff})[0]
         data.diff[...] = gradient
         return {self.inputs[0]: data.diff}
 
     def features(self, img, end):
-        """What the net computes at `end` for a picture (H, W, 3), at the picture's own size: (C, h, w)."""
+        """What the net computes at `end` for a picture (H, W, 3), at the picture's own size: (C, h, w).
+        Of several ends (a list), in one pass: a list."""
         from .dream import preprocess
-        self.check_size(self._end(end), *img.shape[:2])
+        ends = [self._end(e) for e in ([end] if isinstance(end, str) else end)]
+        deepest = max(ends, key=self._position)
+        for name in ends:
+            self.check_size(name, *img.shape[:2])
         data = np.ascontiguousarray(preprocess(self, img)[None])
-        return self._run_forward(end, [self._tensor(end, end)], data)[0][0].copy()
+        found = [x[0].copy() for x in self._run_forward(deepest, [self._tensor(e, e) for e in ends], data)]
+        return found[0] if isinstance(end, str) else found
 
     # ---- graphs
 

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def load(path):
     is taken. Raises DreamError for a file that is none of JPEG, PNG, WebP, TIFF (BMP, GIF, PPM), or damaged.
     """
     try:
-        with Image.open(path) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             if image.format not in READABLE:
                 raise DreamError(f"{path}: {image.format} pictures are not supported; JPEG, PNG, WebP and TIFF are")
             image.load()

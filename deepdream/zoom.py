@@ -6,6 +6,7 @@ frame is dreamt from, so that going on later gives what would have come without 
 import io
 import itertools
 import json
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -120,14 +121,15 @@ def _mp4(frames, fps):
     av = _av()
     first = next(frames)
     w, h = (n - n % 2 for n in first.size)
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "18"})
-        stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
-        for frame in itertools.chain([first], frames):
-            container.mux(stream.encode(av.VideoFrame.from_image(frame.crop((0, 0, w, h)))))
-        container.mux(stream.encode())
-    return file.getvalue()
+    with tempfile.TemporaryDirectory() as place:      # FFmpeg opens a file twice to put the index in front
+        path = Path(place) / "movie.mp4"
+        with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "18"})
+            stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
+            for frame in itertools.chain([first], frames):
+                container.mux(stream.encode(av.VideoFrame.from_image(frame.crop((0, 0, w, h)))))
+            container.mux(stream.encode())
+        return path.read_bytes()
 
 
 def _av():

@@ -92,7 +92,7 @@ def side_by_side(images, captions, note):
     from PIL import Image, ImageDraw
     h, w = images[0].shape[:2]
     text = max(13, round(max(h, w) / 32))
-    gap, line = round(text * 0.9), round(text * 2.0)
+    gap, line = round(text * 0.9), round(text * 2.3)
     in_row = h >= w * 0.9
     columns = 3 if in_row else 2
     wide = columns * w + (columns + 1) * gap

@@ -4,6 +4,7 @@
     deepdream dream cat.jpg -o out.jpg --end inception_4d/output
     deepdream dream cat.jpg -o out.png --model bvlc_googlenet --guide flowers.jpg --end inception_3b/output
     deepdream dream cat.jpg -o out.jpg --model my/folder       (with a deploy.prototxt and a caffemodel in it)
+    deepdream dream photos/ -o dreams/                         every picture of a folder; what is there is kept
 """
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ MODEL = "mini_imagenet"
 
 
 def arguments(parser):
-    parser.add_argument("picture", nargs="?", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF (a sky by formula)")
+    parser.add_argument("picture", nargs="?", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF, or a folder of "
+                        "them (a sky by formula)")
     parser.add_argument("-o", "--output", metavar="OUT", help="where the dream goes: .jpg, .png, .webp or .tif; the "
                         "settings are written into it (dream.jpg, or the next free number)")
     parser.add_argument("--model", default=MODEL, metavar="NAME_OR_FOLDER",
@@ -30,6 +32,8 @@ def arguments(parser):
 
 
 def run(args):
+    if args.picture and Path(args.picture).is_dir():
+        return dream_folder(args)
     from .. import pictures
     output = Path(args.output) if args.output else free_name(Path("dream.jpg"))
     pictures.check_target(output)
@@ -62,6 +66,72 @@ def run(args):
     if not args.picture and args.output is None and args.model == MODEL:
         print("next: python -m deepdream dream YOUR_PICTURE.jpg -o out.jpg --end inception_4d/output, "
               "or --model mini_places")
+
+
+def dream_folder(args):
+    """Dream every picture of a folder into another one, under the same names. A picture that fails is told of and does
+    not stop the others (exit code 2 at the end); a dream that was made with the same settings is kept."""
+    from .. import pictures
+    folder, output = Path(args.picture), Path(args.output or "")
+    if not args.output or output.exists() and (not output.is_dir() or output.samefile(folder)):
+        raise DreamError(f"-o {args.output or ''}: {folder} is a folder, so give another folder for its dreams")
+    sources = sorted(p for p in folder.iterdir() if p.suffix.lower() in pictures.FORMATS and p.is_file())
+    if not sources:
+        raise DreamError(f"{folder}: holds no picture ({', '.join(pictures.FORMATS)})")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DreamError(f"-o {output}: cannot be made: {error.strerror}") from None
+
+    import hashlib
+
+    import numpy as np
+    from tqdm import tqdm
+
+    from .. import jobs
+    from ..net import Net
+    net = Net(args.model, device=args.device, threads=args.threads)
+    end, settings = args.end or net.default_end, settings_of(args)
+    guide = Path(args.guide).read_bytes() if args.guide and pictures.load(args.guide) is not None else None
+    new = kept = failed = 0
+    with jobs.Here(), tqdm(sources, file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
+        for path in bar:
+            bar.set_description_str(path.name)
+            try:
+                pictures.load(path)
+            except DreamError as error:
+                failed += 1
+                bar.write(f"deepdream: {error}", file=sys.stderr)
+                continue
+            seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
+            target, data = output / path.name, path.read_bytes()
+            sums = {"picture_sha256": hashlib.sha256(data).hexdigest(),
+                    "guide_sha256": guide and hashlib.sha256(guide).hexdigest(), "quality": args.quality}
+            record = record_of(net, args, end, seed, settings) | sums | {"picture": path.name}
+            if _made_so(target, record, args.seed is None):
+                kept += 1
+                continue
+            result = jobs.make({"model": args.model, "end": end, "settings": settings, "seed": seed, "picture": data,
+                                "guide": guide, "device": net.device.name, "threads": args.threads})
+            if "error" in result:
+                failed += 1
+                bar.write(f"deepdream: {path}: {result['error']}", file=sys.stderr)
+            else:
+                new += 1
+                pictures.save(result["picture"], target, record, args.quality)
+    print(f"{output}: {new} dreams made, {kept} kept, {failed} failed, {net.name} at {end}")
+    return 2 if failed else 0
+
+
+def _made_so(path, record, any_seed):
+    """Whether a dream is there that was made with these settings, on whatever device, of whatever version."""
+    from ..pictures import settings
+    free = {"software", "device"} | ({"seed"} if any_seed else set())
+    try:
+        there = settings(path)
+    except OSError:
+        return False
+    return all(there.get(k, "?") == v for k, v in record.items() if k not in free)
 
 
 def record_of(net, args, end, seed, settings):

@@ -1,0 +1,73 @@
+"""The pictures that Google saved in the original notebook, and the two that they were dreamt from."""
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import models
+
+from . import pictures
+from .errors import DreamError
+
+COMMIT = "bbc2ddf9e7632cc3f4d3e70211e85ae7169f366f"
+URL = f"https://raw.githubusercontent.com/google/deepdream/{COMMIT}/"
+FILES = {   # file -> sha256
+    "dream.ipynb": "96c829d1e7d231850504c4cae3fd4d34c35cecc86fd626c00344834bedfb88f7",
+    "sky1024px.jpg": "779ddda9280908ccda18d7ade2f7f84805bf22cdbce3b61ddddd7ea4a4697050",
+    "flowers.jpg": "bdcaf97d07f9619a3dde0b04694ec83c2b2a3188e3e24d88db952e81b9d9f740",
+}
+OUTPUTS = {   # which of the notebook's pictures -> the name that it gets here
+    1: "google_inception_4c_output.jpg", 2: "google_inception_3b_5x5_reduce.jpg", 3: "google_zoom_frame_0029.jpg",
+    5: "google_guided_inception_3b_output.jpg",
+}
+
+
+@dataclass
+class Originals:
+    """sky, guide: (H, W, 3), 0 to 255; folder: where the saved dreams lie; name: for people."""
+    sky: np.ndarray
+    guide: np.ndarray
+    folder: Path
+    name: str
+
+    def dream(self, file):
+        """A saved dream, (H, W, 3), or None if it is not there."""
+        path = self.folder / file
+        return pictures.load(path) if path.exists() else None
+
+
+def read(folder, name=None):
+    """The originals in a folder: sky1024px.jpg, flowers.jpg and, as far as they are there, google_*.jpg."""
+    folder = Path(folder)
+    missing = [n for n in ("sky1024px.jpg", "flowers.jpg") if not (folder / n).is_file()]
+    if missing or not any((folder / n).is_file() for n in OUTPUTS.values()):
+        raise DreamError(f"--reference {folder}: there is no {missing[0] if missing else 'google_*.jpg'}; wanted are "
+                         f"sky1024px.jpg, flowers.jpg and any of {', '.join(OUTPUTS.values())}")
+    return Originals(pictures.load(folder / "sky1024px.jpg"), pictures.load(folder / "flowers.jpg"), folder,
+                     name or str(folder))
+
+
+def fetch():
+    """The originals from Google's public repository, kept in the cache of models; checksums are checked."""
+    import pooch
+    folder = Path(models.cache_dir()) / "original"
+    for file, sha256 in FILES.items():
+        try:
+            pooch.retrieve(URL + file, f"sha256:{sha256}", fname=file, path=folder, progressbar=False)
+        except Exception as error:      # requests, urllib3, pooch and the system raise their own
+            reason = str(error).splitlines()[0][:160]
+            raise DreamError(f"{URL}{file} could not be fetched ({reason}); with these files in a folder: "
+                             "--reference FOLDER") from None
+    for name, data in extract((folder / "dream.ipynb").read_bytes()).items():
+        if not (folder / name).exists():
+            pictures.write(folder / name, data)
+    return read(folder, f"github.com/google/deepdream at {COMMIT[:7]}")
+
+
+def extract(notebook):
+    """{name: the bytes of a JPEG file} of the dreams saved in the original notebook (bytes, nbformat 3)."""
+    cells = json.loads(notebook)["worksheets"][0]["cells"]
+    saved = [output["jpeg"] for cell in cells for output in cell.get("outputs", []) if "jpeg" in output]
+    return {name: base64.b64decode(saved[i]) for i, name in OUTPUTS.items()}
