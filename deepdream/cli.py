@@ -91,8 +91,8 @@ def options(parser, several=False):
     seed = number(int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2 ** 32)
     parser.add_argument("--iter-n", type=number(int, "a whole number from 1", lambda v: v >= 1), default=10,
                         metavar="N", help="steps in each octave (10)")
-    parser.add_argument("--octave-n", type=octaves, metavar="N", **_list(several, 4), help="octaves: sizes of the picture "
-                        "that are dreamt at (4)")
+    parser.add_argument("--octave-n", type=octaves, metavar="N", **_list(several, 4),
+                        help="octaves: sizes of the picture that are dreamt at (4)")
     parser.add_argument("--octave-scale", type=number(float, "a number greater than 1", lambda v: 1 < v < inf),
                         default=1.4, metavar="X", help="from one octave to the next (1.4)")
     parser.add_argument("--step-size", type=number(float, "a number other than 0", lambda v: v != 0 and abs(v) < inf),

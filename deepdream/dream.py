@@ -5,7 +5,7 @@ import scipy.ndimage as nd
 from .errors import DreamError
 from .objectives import Objective, objective_L2
 from .pictures import showarray
-from .step import Stepper
+from .stepper import Stepper
 
 
 def preprocess(net, img):
@@ -39,7 +39,7 @@ def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=Tru
     objective = _made(objective, more)
     src = net.blobs[net.inputs[0]]
     ox, oy = np.random.randint(-jitter, jitter + 1, 2)
-    if isinstance(objective, Objective):
+    if _in_graph(net, objective):
         net.check_size(end, *src.data.shape[-2:])
         stepper = Stepper(net.session(end, objective, clip), net.device, objective, src.data)
         told = stepper.step(ox, oy, step_size)
@@ -98,7 +98,7 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
             detail = nd.zoom(detail, (1, 1.0 * h / h1, 1.0 * w / w1), order=1)
         src.reshape(1, len(octave_base), h, w)
         src.data[0] = octave_base + detail
-        if isinstance(objective, Objective):
+        if _in_graph(net, objective):
             stepper = Stepper(net.session(end, objective, clip), net.device, objective, src.data)
             for i in range(iter_n):
                 ox, oy = np.random.randint(-jitter, jitter + 1, 2)
@@ -140,6 +140,11 @@ def _made(objective, arguments):
     if arguments:
         raise TypeError(f"unexpected arguments: {', '.join(arguments)}")
     return objective
+
+
+def _in_graph(net, objective):
+    """Can whole steps run as one graph? Not with a function of one's own, nor where diffs are kept layer by layer."""
+    return isinstance(objective, Objective) and not net.leftover
 
 
 OPTIONS = {   # option -> (what is allowed, test)

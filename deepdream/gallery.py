@@ -4,6 +4,7 @@ A gallery is a folder: `index.html`, `gallery.json`, the source picture, and in 
 The settings in a dream's own metadata decide whether it is made again, so whatever else is lost can be written anew.
 """
 import fnmatch
+import functools
 import hashlib
 import io
 import itertools
@@ -127,7 +128,7 @@ class Source:
         h, w = pictures.load(path).shape[:2]
         return cls(Path(path), Path(path).read_bytes(), (h, w))
 
-    @property
+    @functools.cached_property
     def sha256(self):
         return hashlib.sha256(self.data).hexdigest()
 
@@ -257,7 +258,7 @@ class Gallery:
             raise DreamError(f"-o {self.folder}: cannot be written: {error.strerror or error}") from None
 
     def run(self, work, workers, on_finished=lambda dream: None):
-        """Make dreams. work: [(Dream, job)]; workers: from `jobs.workers`. However it ends, the page tells the truth."""
+        """Make dreams. work: [(Dream, job)]; workers: from `jobs.workers`. However it ends, the page says how."""
         self.state = "growing"
         try:
             self.write()

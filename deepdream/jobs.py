@@ -3,8 +3,8 @@
 A job is a plain dict, so that it can travel:
     model (a name or a folder), end, settings (keywords of `deepdream`), seed, picture and guide (the bytes of picture
     files; no guide: None), device, threads (of the CPU; None: what the place has)
-Its result is one too: `picture` (H, W, 3) uint8, `seconds`, `objective` (before the last step), `device`; or, for a dream
-that failed, only `error`, one line.
+Its result is one too: `picture` (H, W, 3) uint8, `seconds`, `objective` (before the last step), `device`; or, for a
+dream that failed, only `error`, one line.
 """
 import gc
 import io
@@ -207,9 +207,14 @@ def _worker_begins():
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _version():
+    from . import __version__
+    return __version__
+
+
 class Cluster:
-    """A running Dask cluster. address: of its scheduler, as tcp://host:8786. Its workers must find this project (start
-    them in its folder, or put that on PYTHONPATH), and models that are given as folders.
+    """A running Dask cluster. address: of its scheduler, as tcp://host:8786. Its scheduler and its workers must find
+    this project (by PYTHONPATH), the workers also the models that are given as folders.
 
     Dask itself makes a dream again whose worker dies, several times (distributed.scheduler.allowed-failures).
     """
@@ -227,22 +232,34 @@ class Cluster:
         except (OSError, ValueError, TypeError) as error:
             raise DreamError(f"--dask {address}: no scheduler answers there "
                              f"({str(error).splitlines()[0] if str(error) else type(error).__name__})") from None
+        try:
+            self.client.run_on_scheduler(_version)
+            self.client.run(_version)
+        except Exception as error:
+            self.client.close(timeout=5)
+            raise DreamError(f"--dask {address}: this project is not found there: start scheduler and workers with its "
+                             f"folder in PYTHONPATH ({reason(error)})") from None
         self.pool = self.client.get_executor(pure=False)
 
     def width(self):
         """Twice as many dreams as workers are handed out, so that none of them waits for the next."""
-        return 2 * max(1, len(self.client.nthreads()))
+        return 2 * max(1, len(self._ask(self.client.nthreads)))
 
     def submit(self, job):
+        return self._ask(self.pool.submit, make, job)
+
+    def _ask(self, function, *arguments):
         try:
-            return self.pool.submit(make, job)
-        except Exception:
-            self.renew()
-            raise
+            return function(*arguments)
+        except Exception as error:      # Dask's own kinds, when the connection is closed
+            raise self._gone() from error
+
+    def _gone(self):
+        return DreamError(f"--dask {self.address}: the scheduler is gone; the same command goes on from here")
 
     def renew(self):
         if self.client.status != "running":
-            raise DreamError(f"--dask {self.address}: the scheduler is gone; the same command goes on from here")
+            raise self._gone()
 
     def stop(self, running):
         for future in running:

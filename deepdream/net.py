@@ -13,6 +13,7 @@ from .cache import cached, key
 from .device import Device
 from .errors import DreamError
 
+STEP_GRAPH = 2    # version of the step graph: a new number makes the kept ones new
 SESSIONS = 4      # graphs kept ready at a time; each holds its own copy of the weights
 _said = set()
 
@@ -178,8 +179,9 @@ class Net:
     def session(self, end, objective=None, clip=False):
         """The onnxruntime session of an end's gradient graph or, with an Objective, of its step graph."""
         self._end(end)
-        name = (end, objective and objective.key(), clip)
-        return self._session(name, lambda: self._gradient_or_step(end, objective, clip))
+        # those of one class share a graph; an Objective of the user's own may have written anything into its nodes
+        kind = type(objective) if _built_in(objective) else objective
+        return self._session((end, kind, clip), lambda: self._gradient_or_step(end, objective, clip))
 
     def check_size(self, end, h, w, what="the picture"):
         """Raise DreamError if a picture of h x w pixels is too small for `end`."""
@@ -213,8 +215,10 @@ class Net:
                 graph = step_graph(graph, objective, bias)
             return graph.SerializeToString()
 
-        name = key(self.checksum, end, objective and objective.key(), bias is not None and bias.tolist())
-        return cached(f"{name}.onnx", build)
+        if objective is not None and not _built_in(objective):
+            return build()
+        kind = objective and (STEP_GRAPH, type(objective).__name__)
+        return cached(f"{key(self.checksum, end, kind, bias is not None and bias.tolist())}.onnx", build)
 
     @property
     def model(self):
@@ -283,6 +287,10 @@ class Net:
         end, data = blob._stale
         blob._stale = None
         blob._set(self._run_forward(end, [self._tensor(name, end)], data)[0])
+
+
+def _built_in(objective):
+    return type(objective).__module__ == f"{__package__}.objectives"
 
 
 def _read(path):

@@ -5,6 +5,8 @@ ONNX nodes, and so runs inside the step graph, with the picture on the device.
 """
 import numpy as np
 
+PRODUCTS = 1 << 24      # of the matrix of dot products with a guide, so many (64 MB) at a time
+
 
 class Objective:
     """A built-in objective.
@@ -24,10 +26,6 @@ class Objective:
         """Append the objective's nodes to graph g. x: the value of `end` (1, C, h, w). inputs: {name: Tensor}.
         Returns (value, diff): the objective, a scalar, and its gradient by x."""
         raise NotImplementedError
-
-    def key(self):
-        """What the step graph depends on (not the numbers of its inputs)."""
-        return type(self).__name__
 
 
 class L2(Objective):
@@ -58,18 +56,35 @@ class objective_guide(Objective):
         y = self.inputs["guide"]
         x = dst.data[0].reshape(y.shape[0], -1)
         best = np.empty(x.shape[1], np.int64)
-        block = max(1, (1 << 24) // y.shape[1])      # of the matrix of dot products, no more than 64 MB at once
+        block = max(1, PRODUCTS // y.shape[1])
         for i in range(0, x.shape[1], block):
             best[i:i + block] = x[:, i:i + block].T.dot(y).argmax(1)
         dst.diff[0].reshape(y.shape[0], -1)[:] = y[:, best]
 
     def nodes(self, g, x, inputs):
         y = inputs["guide"]
-        flat = g.op("Squeeze", g.op("Reshape", x, [0, 0, -1]), [0])
-        products = g.op("MatMul", g.op("Transpose", flat, perm=[1, 0]), y)
-        best = g.op("ArgMax", products, axis=1, keepdims=0)
+        flat = g.op("Transpose", g.op("Squeeze", g.op("Reshape", x, [0, 0, -1]), [0]), perm=[1, 0])   # (positions, C)
+        best = self._best(g, flat, y)
         diff = g.op("Reshape", g.op("Gather", y, best, axis=1), g.shape(x))
         return g.op("ReduceSum", x * diff, keepdims=0), diff
+
+    @staticmethod
+    def _best(g, flat, y):
+        """For each position the column of y with the largest dot product, block by block."""
+        from onnx import TensorProto, helper
+        count = g.shape(flat, start=0, end=1)
+        block = g.op("Max", g.op("Div", [PRODUCTS], g.shape(y, start=1)), [1])
+        block = g.op("Min", block, count)
+        short = g.op("Mod", g.op("Sub", block, g.op("Mod", count, block)), block)    # rows missing in the last block
+        padded = g.op("Pad", flat, g.op("Concat", [0, 0], short, [0], axis=0))
+        blocks = g.op("Reshape", padded, g.op("Concat", [-1], block, g.shape(flat, start=1), axis=0))
+        body = helper.make_graph(
+            [helper.make_node("MatMul", ["scan:block", y.name], ["scan:products"]),
+             helper.make_node("ArgMax", ["scan:products"], ["scan:best"], axis=1, keepdims=0)], "best of a block",
+            [helper.make_tensor_value_info("scan:block", TensorProto.FLOAT, [None, None])],
+            [helper.make_tensor_value_info("scan:best", TensorProto.INT64, [None])])
+        best = g.op("Scan", blocks, body=body, num_scan_inputs=1)
+        return g.slice(g.op("Reshape", best, [-1]), [0], [0], count)
 
 
 objective_L2 = L2()

@@ -48,7 +48,8 @@ def zoom(net, img, folder, frames, seed, settings, scale=0.05, legacy_affine=Fal
         on_frame(i)
         np.random.seed([seed, i])
         frame = deepdream(net, frame, **settings, **deepdream_params)
-        pictures.save(visible(frame, settings.get("clip", True)), frame_path(folder, i), {**record, "frame": i}, quality)
+        shown = visible(frame, settings.get("clip", True))
+        pictures.save(shown, frame_path(folder, i), {**record, "frame": i}, quality)
         frame = zoomed(frame, scale, legacy_affine)
         _keep(folder, i + 1, frame, record)
 

@@ -13,12 +13,12 @@ from .gallery import MODELS, load_nets
 
 def arguments(parser):
     parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
-    parser.add_argument("-o", "--output", default="compare.jpg", metavar="OUT", help="where it goes: .jpg, .png, .webp or "
-                        ".tif; the settings are written into it (compare.jpg)")
+    parser.add_argument("-o", "--output", default="compare.jpg", metavar="OUT", help="where it goes: .jpg, .png, .webp "
+                        "or .tif; the settings are written into it (compare.jpg)")
     parser.add_argument("--models", nargs=2, default=MODELS, metavar="NAME_OR_FOLDER",
                         help=f"names from `deepdream models`, or folders ({' '.join(MODELS)})")
-    parser.add_argument("--end", nargs="+", metavar="LAYER", help="the layer whose activations grow; where the nets name "
-                        "their layers differently, one for each (the first model's own choice)")
+    parser.add_argument("--end", nargs="+", metavar="LAYER", help="the layer whose activations grow; where the nets "
+                        "name their layers differently, one for each (the first model's own choice)")
     options(parser)
     device_options(parser)
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
@@ -60,13 +60,14 @@ def run(args):
 
     one_end = len(set(ends.values())) == 1
     captions = ["source"] + [m if one_end else f"{m}, {ends[m]}" for m in nets]
-    told = ([ends[model]] if one_end else []) + [f"{args.iter_n} steps in each of {args.octave_n} octaves", f"seed {seed}"]
-    sheet = side_by_side([pictures.to_uint8(image), *dreams], captions, ", ".join(told))
+    told = f"{args.iter_n} steps in each of {args.octave_n} octaves, seed {seed}"
+    sheet = side_by_side([pictures.to_uint8(image), *dreams], captions, f"{ends[model]}, {told}" if one_end else told)
     record = {"software": f"deepdream {__version__}", "models": list(nets), "ends": list(ends.values()),
               "checksums": [net.checksum for net in nets.values()], **settings, "seed": seed,
               "picture": Path(args.picture).name, "device": device.name}
     pictures.save(sheet, output, record, args.quality)
-    print(f"{output}: {sheet.shape[1]}x{sheet.shape[0]}, {' and '.join(nets)} at {' and '.join(dict.fromkeys(ends.values()))}")
+    h, w = sheet.shape[:2]
+    print(f"{output}: {w}x{h}, {' and '.join(nets)} at {' and '.join(dict.fromkeys(ends.values()))}")
 
 
 def _ends(asked, nets):
@@ -104,9 +105,10 @@ def side_by_side(images, captions, note):
     draw = ImageDraw.Draw(sheet)
     for image, (x, y), caption in zip(images, places, captions):
         sheet.paste(Image.fromarray(image), (x, y))
-        draw.text((x + w / 2, y + h + line / 2), caption, (236, 233, 226), _font(draw, caption, text, w), anchor="mm")
-    draw.text((wide / 2, high - line * 0.62), note, (150, 146, 138), _font(draw, note, round(text * 0.8), wide - 2 * gap),
-              anchor="mm")
+        font = _font(draw, caption, text, w)
+        draw.text((x + w / 2, y + h + line / 2), caption, (236, 233, 226), font, anchor="mm")
+    font = _font(draw, note, round(text * 0.8), wide - 2 * gap)
+    draw.text((wide / 2, high - line * 0.62), note, (150, 146, 138), font, anchor="mm")
     return np.asarray(sheet)
 
 

@@ -6,8 +6,8 @@
 
 The same command again makes only what is missing or was made with other settings. Ctrl-C keeps what is finished.
 
---dask hands the dreams to a running Dask cluster (pip install distributed): `dask scheduler` on one machine, then, in
-this project's folder, `dask worker tcp://HOST:8786 --nworkers N` on each of the others.
+--dask hands the dreams to a running Dask cluster (pip install distributed). To start one, in this project's folder:
+`PYTHONPATH=. dask scheduler` on one machine, `PYTHONPATH=. dask worker tcp://HOST:8786 --nworkers N` on the others.
 """
 import sys
 from pathlib import Path
@@ -25,12 +25,12 @@ def arguments(parser):
                         help=f"names from `deepdream models`, or folders ({' '.join(MODELS)})")
     parser.add_argument("--ends", nargs="+", default=[], metavar="LAYER", help="names of layers, patterns such as "
                         "'inception_4*', low, middle, high or all (two of each of low, middle, high)")
-    parser.add_argument("--guides", nargs="+", default=[], metavar="PICTURE", help="dream towards what the nets see in "
-                        "each of these")
+    parser.add_argument("--guides", nargs="+", default=[], metavar="PICTURE", help="dream towards what the nets see "
+                        "in each of these")
     options(parser, several=True)
     device_options(parser)
     parser.add_argument("--jobs", type=number(int, "a whole number from 1", lambda v: v >= 1), default=1, metavar="N",
-                        help="dreams made at a time, each in a process of its own; --threads are divided among them (1)")
+                        help="dreams made at a time, each in a process of its own, --threads divided among them (1)")
     parser.add_argument("--dask", metavar="ADDRESS", help="of a running Dask scheduler, as tcp://host:8786")
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
                         help="of the pictures, 1 to 100 (95)")
@@ -60,6 +60,7 @@ def run(args):
     failed = sum(d.status == "failed" for d in dreams)
     print(f"{Path(args.output) / 'index.html'}: {len(todo) - failed} dreams made, {len(dreams) - len(todo)} kept"
           + (f", {failed} failed (the page says why)" if failed else ""))
+    return 2 if failed == len(dreams) else 0
 
 
 def load_nets(names):

@@ -17,8 +17,8 @@ from .dream import MODEL
 def arguments(parser):
     parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
     parser.add_argument("-o", "--output", required=True, metavar="FRAMES", help="folder of the frames")
-    parser.add_argument("--frames", type=number(int, "a whole number from 1", lambda v: v >= 1), default=100, metavar="N",
-                        help="frames in all (100)")
+    parser.add_argument("--frames", type=number(int, "a whole number from 1", lambda v: v >= 1), default=100,
+                        metavar="N", help="frames in all (100)")
     parser.add_argument("--scale", type=number(float, "a number between 0 and 1", lambda v: 0 < v < 1), default=0.05,
                         metavar="X", help="of the size, cut off from one frame to the next (0.05)")
     parser.add_argument("--legacy-affine", action="store_true", help="zoom as the SciPy of 2015 did: towards 0.475 of "

@@ -1,0 +1,87 @@
+"""The same answers on a GPU. Sums run in another order there, so the bounds are ten times those of the CPU."""
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+import convert
+import toys
+from deepdream import Net, deepdream, objective_guide, objective_L2
+from deepdream.device import Device, _cuda, cuda_problem
+from deepdream.step import Stepper
+from test_dream import REAL, SYNTHETIC, golden, lockstep
+from test_gradient import golden_ends
+
+DATA = Path(__file__).parent / "data"
+pytestmark = pytest.mark.skipif(cuda_problem() is not None, reason=f"no CUDA here: {cuda_problem()}")
+
+
+def gradients(folder, weights, file):
+    model = convert.to_onnx(folder / "deploy.prototxt", folder / weights)
+    answers = golden(file)
+    for end in golden_ends(file):
+        run = Device("cuda").session(convert.gradient_graph(model, end).SerializeToString())
+        feeds = {"data": answers["data"], "end_diff": np.zeros(answers[f"dst_shape/{end}"], np.float32)}
+        feeds["end_diff"] = run.run(["end_data"], feeds)[0]
+        value, diff = run.run(["end_data", "data_diff"], feeds)
+        assert toys.off(value.ravel()[answers[f"dst_index/{end}"]], answers[f"dst_value/{end}"]) < 1e-4, end
+        assert toys.off(diff, answers[f"grad/{end}"]) < 1e-4, end
+
+
+def test_gradients_are_caffes(googlenet):
+    gradients(googlenet, "net.caffemodel", DATA / "gradients_googlenet_synthetic.npz")
+
+
+def test_gradients_of_the_real_net_are_caffes(shared):
+    gradients(shared / "models" / "bvlc_googlenet", "bvlc_googlenet.caffemodel",
+              shared / "oracle" / "gradients_bvlc_googlenet.npz")
+
+
+@pytest.fixture(scope="module")
+def dreamer(googlenet):
+    return Net(googlenet, device="cuda")
+
+
+@pytest.mark.parametrize("kind", ["graph", "python"])
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_in_lockstep_with_caffe(dreamer, name, kind):
+    lockstep(dreamer, golden(DATA / f"{name}.npz"), kind, median=1e-5)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_the_real_net_in_lockstep_with_caffe(shared, name):
+    net = Net(shared / "models" / "bvlc_googlenet", device="cuda")
+    lockstep(net, golden(shared / "oracle" / f"{name}.npz"), "graph", median=1e-5)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+@pytest.mark.parametrize("end", ["inception_3b/5x5_reduce", "inception_4c/output"])
+def test_a_step_stays_on_the_gpu(dreamer, end, guided, tmp_path):
+    """From the runtime's own profile: no copy to or from the host, and nothing but sizes computed there."""
+    picture = toys.noise(1, 3, 91, 120) * 50
+    objective = objective_guide(dreamer.features(np.full((60, 70, 3), 99.0), end)) if guided else objective_L2
+    options = ort.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+    options.log_severity_level = 3
+    run = ort.InferenceSession(dreamer._gradient_or_step(end, objective, True), options,
+                               providers=[*_cuda(0), "CPUExecutionProvider"])
+    stepper = Stepper(run, dreamer.device, objective, picture)
+    stepper.step(3, -2, 1.5)
+    events = [e["args"] for e in json.loads(Path(run.end_profiling()).read_text())
+              if e.get("cat") == "Node" and "provider" in e.get("args", {})]
+    assert sum(e["provider"] == "CUDAExecutionProvider" for e in events) > 50
+    assert not [e["op_name"] for e in events if e["op_name"].startswith("Memcpy")]
+    on_host = [e for e in events if e["provider"] == "CPUExecutionProvider"]
+    assert not [e["op_name"] for e in on_host if any("float" in t for t in e.get("output_type_shape", []))]
+
+
+def test_the_dream_of_the_cpu(toy):
+    """A short dream of a small net on both: no step in which a rounding error moves a maximum far."""
+    image = np.float32(np.random.default_rng(0).uniform(40, 200, (28, 37, 3)))
+    dreams = []
+    for device in ("cpu", "cuda"):
+        np.random.seed(1)
+        dreams.append(deepdream(Net(toy, device=device), image, iter_n=2, octave_n=2, end="both", jitter=3) - image)
+    assert toys.off(*dreams) < 1e-2

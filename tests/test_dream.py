@@ -1,0 +1,372 @@
+"""Dreams in lockstep with Caffe's, and what deepdream() makes of its settings."""
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.ndimage as nd
+
+import toys
+from deepdream import (DreamError, Net, Objective, deepdream, deprocess, make_step, objective_guide, objective_L2,
+                       preprocess, visible)
+from deepdream.dream import octave_sizes
+
+DATA = Path(__file__).parent / "data"
+SYNTHETIC = ["dream_synthetic_l2", "dream_synthetic_3b_5x5_reduce_noclip", "dream_synthetic_guide"]
+REAL = ["dream_bvlc_l2_4c", "dream_bvlc_l2_3b_5x5_reduce", "dream_bvlc_guide_3b", "dream_bvlc_noclip_5b"]
+
+
+@pytest.fixture(scope="session")
+def dreamer(googlenet):
+    return Net(googlenet, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def real(shared):
+    return Net(shared / "models" / "bvlc_googlenet", device="cpu")
+
+
+def python_L2(dst):
+    dst.diff[:] = dst.data
+
+
+def python_guide(features):
+    """The notebook's own words."""
+    def objective(dst):
+        x = dst.data[0].copy()
+        y = features.reshape(len(features), -1)
+        ch = x.shape[0]
+        dst.diff[0].reshape(ch, -1)[:] = y[:, (x.reshape(ch, -1).T.dot(y)).argmax(1)]
+    return objective
+
+
+def lockstep(net, dream, kind, median=3e-6, worst=2e-2):
+    """Each of Caffe's steps from Caffe's own state, by make_step; how far it is off, on the scale of the step."""
+    settings = json.loads(str(dream["settings"]))
+    end = settings["end"]
+    objective = objective_L2 if kind == "graph" else python_L2
+    if settings["guide"]:
+        features = net.features(dream["guide"], end)
+        objective = objective_guide(features) if kind == "graph" else python_guide(features)
+    octaves, iter_n = settings.get("octave_n", 4), settings.get("iter_n", 10)
+    step_size, clip = settings.get("step_size", 1.5), settings.get("clip", True)
+    src, off, told = net.blobs["data"], [], []
+    np.random.seed(settings["seed"])
+    for octave in range(octaves):
+        before = dream[f"octave{octave}_base"] + dream[f"octave{octave}_detail"]
+        src.reshape(1, *before.shape)
+        for step in range(octave * iter_n, (octave + 1) * iter_n):
+            src.data[0] = before
+            told.append(make_step(net, step_size, end, settings.get("jitter", 32), clip, objective))
+            after = dream[f"step{step:02}"]
+            off.append(np.linalg.norm(np.float64(src.data[0]) - after) / np.linalg.norm(np.float64(after) - before))
+            before = after
+    assert len(off) == len(dream["steps"])
+    assert np.median(off) <= median and max(off) <= worst, (np.median(off), max(off))
+    # what is told of a step: Caffe's |x|^2 (twice the L2 objective) and mean |g|, where the maxima did not move
+    mean = np.array([t[1] for t in told])
+    np.testing.assert_allclose(mean, dream["steps"][:, 4], rtol=1e-3)
+    if kind == "graph" and not settings["guide"]:
+        np.testing.assert_allclose(2 * np.array([t[0] for t in told]), dream["steps"][:, 3], rtol=1e-3)
+
+
+def golden(file):
+    with np.load(file) as npz:
+        return dict(npz)
+
+
+@pytest.mark.parametrize("kind", ["graph", "python"])
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_in_lockstep_with_caffe(dreamer, name, kind):
+    lockstep(dreamer, golden(DATA / f"{name}.npz"), kind)
+
+
+@pytest.mark.parametrize("name, kind", [(name, "graph") for name in REAL] + [(REAL[2], "python"), (REAL[3], "python")])
+def test_the_real_net_in_lockstep_with_caffe(shared, real, name, kind):
+    lockstep(real, golden(shared / "oracle" / f"{name}.npz"), kind)
+
+
+def bases(net, dream, monkeypatch):
+    """The octaves' bases that deepdream() puts into the net, and the jitter it draws."""
+    settings = json.loads(str(dream["settings"]))
+    seen, drawn = [], []
+    randint = np.random.randint
+    monkeypatch.setattr(np.random, "randint", lambda *a: drawn.append(randint(*a)) or drawn[-1])
+    monkeypatch.setattr("deepdream.dream.make_step", lambda net, *a: seen.append(net.blobs["data"].data[0].copy()) or
+                        (randint(-a[2], a[2] + 1, 2), 1.0))
+    np.random.seed(settings["seed"])
+    deepdream(net, dream["image"], settings.get("iter_n", 10), settings.get("octave_n", 4),
+              settings.get("octave_scale", 1.4), settings["end"], objective=python_L2)
+    return seen
+
+
+@pytest.mark.parametrize("name", SYNTHETIC + REAL)
+def test_octaves_are_bit_equal(dreamer, request, name, monkeypatch):
+    """Steps that change nothing leave each octave's base as it is."""
+    folder = DATA if name in SYNTHETIC else request.getfixturevalue("shared") / "oracle"
+    dream = golden(folder / f"{name}.npz")
+    settings = json.loads(str(dream["settings"]))
+    iter_n = settings.get("iter_n", 10)
+    seen = bases(dreamer, dream, monkeypatch)
+    for octave in range(settings.get("octave_n", 4)):
+        np.testing.assert_array_equal(seen[octave * iter_n], dream[f"octave{octave}_base"])
+
+
+def test_detail_is_carried_from_octave_to_octave(dreamer, monkeypatch):
+    """Where the steps are Caffe's, so is each octave's start: base + zoomed detail."""
+    dream = golden(DATA / "dream_synthetic_l2.npz")
+    steps = iter([dream[f"step{i:02}"] for i in range(10)])
+    starts = []
+
+    def caffes_step(net, *_):
+        starts.append(net.blobs["data"].data[0].copy())
+        net.blobs["data"].data[0] = next(steps)
+        return None, 1.0
+    monkeypatch.setattr("deepdream.dream.make_step", caffes_step)
+    result = deepdream(dreamer, dream["image"], 5, 2, end="inception_4c/output", objective=python_L2)
+    np.testing.assert_array_equal(starts[5], dream["octave1_base"] + dream["octave1_detail"])
+    np.testing.assert_array_equal(result, dream["result"])
+
+
+# ---- the net in the small: settings
+
+@pytest.fixture(scope="module")
+def net(toy):
+    return Net(toy, device="cpu", threads=1)
+
+
+IMAGE = np.float32(np.random.default_rng(0).uniform(40, 200, (28, 37, 3)))
+SMALL = dict(iter_n=2, octave_n=2, end="both", jitter=3)
+
+
+def dream(net, seed=0, image=IMAGE, **more):
+    np.random.seed(seed)
+    return deepdream(net, image, **{**SMALL, **more})
+
+
+def notebook(net, base_img, iter_n, octave_n, octave_scale, end, clip, step_size, jitter, seed, objective=python_L2):
+    """The notebook's loop, spelled out on the net's forward and backward."""
+    np.random.seed(seed)
+    mean = np.float32([104, 116, 122]).reshape(3, 1, 1)
+    octaves = [np.float32(np.rollaxis(base_img, 2)[::-1]) - mean]
+    for _ in range(octave_n - 1):
+        octaves.append(nd.zoom(octaves[-1], (1, 1.0 / octave_scale, 1.0 / octave_scale), order=1))
+    src, detail = net.blobs["data"], np.zeros_like(octaves[-1])
+    for octave, base in enumerate(octaves[::-1]):
+        h, w = base.shape[-2:]
+        if octave > 0:
+            detail = nd.zoom(detail, (1, 1.0 * h / detail.shape[-2], 1.0 * w / detail.shape[-1]), order=1)
+        src.reshape(1, 3, h, w)
+        x = base + detail
+        for _ in range(iter_n):
+            ox, oy = np.random.randint(-jitter, jitter + 1, 2)
+            src.data[0] = np.roll(np.roll(x, ox, -1), oy, -2)
+            net.forward(end=end)
+            objective(net.blobs[end])
+            net.backward(start=end)
+            g = src.diff[0]
+            x = src.data[0] + step_size / np.abs(g).mean() * g
+            x = np.roll(np.roll(x, -ox, -1), -oy, -2)
+            if clip:
+                x = np.clip(x, -mean, 255 - mean)
+        detail = x - base
+    return np.dstack((x + mean)[::-1])
+
+
+@pytest.mark.parametrize("more", [
+    {}, {"clip": False}, {"step_size": -3.0}, {"jitter": 0}, {"jitter": 50}, {"octave_n": 1, "iter_n": 5},
+    {"octave_scale": 1.2, "octave_n": 3}, {"end": "conv1"}, {"end": "data", "step_size": 40.0}, {"end": "left"}])
+@pytest.mark.parametrize("objective", [objective_L2, python_L2])
+def test_a_dream_is_the_notebooks(net, more, objective):
+    settings = {**SMALL, "octave_scale": 1.4, "clip": True, "step_size": 1.5, **more}
+    expected = notebook(net, IMAGE, seed=7, **settings)
+    mine = dream(net, 7, objective=objective, **more)
+    assert mine.shape == IMAGE.shape and mine.dtype == np.float32
+    assert toys.off(mine - IMAGE, expected - IMAGE) < 1e-3
+    if settings["clip"]:
+        assert mine.min() >= -1e-4 and mine.max() <= 255 + 1e-4
+
+
+def test_defaults_are_the_notebooks():
+    import inspect
+    step, dreams = inspect.signature(make_step).parameters, inspect.signature(deepdream).parameters
+    assert [(n, p.default) for n, p in step.items()][1:6] == [("step_size", 1.5), ("end", "inception_4c/output"),
+                                                            ("jitter", 32), ("clip", True), ("objective", objective_L2)]
+    assert [(n, p.default) for n, p in dreams.items()][2:7] == [("iter_n", 10), ("octave_n", 4), ("octave_scale", 1.4),
+                                                              ("end", "inception_4c/output"), ("clip", True)]
+    assert list(step)[0] == "net" and list(dreams)[:2] == ["net", "base_img"]
+
+
+def test_the_seed_decides(net):
+    one, again, other = dream(net, 1), dream(net, 1), dream(net, 2)
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(one - other).max() > 1e-3
+    np.random.seed(1)
+    state = np.random.get_state()[1].copy()
+    dream(net, 1)
+    drawn = np.random.get_state()[2]
+    np.random.seed(1)
+    for _ in range(4):
+        np.random.randint(-3, 4, 2)
+    assert np.random.get_state()[2] == drawn and (state == np.random.RandomState(1).get_state()[1]).all()
+
+
+def test_the_picture_given_stays_as_it_is(net):
+    image = IMAGE.copy()
+    dream(net, image=image)
+    np.testing.assert_array_equal(image, IMAGE)
+    ints = np.uint8(IMAGE)
+    np.testing.assert_array_equal(dream(net, image=ints), dream(net, image=np.float32(ints)))
+
+
+def test_guide(net):
+    guide = np.float32(np.random.default_rng(1).uniform(0, 255, (19, 44, 3)))
+    features = net.features(guide, "both")
+    data = np.float32(np.rollaxis(guide, 2)[::-1]) - np.float32([104, 116, 122]).reshape(3, 1, 1)
+    net.blobs["data"].reshape(1, *data.shape)
+    net.blobs["data"].data[0] = data
+    np.testing.assert_allclose(features, net.forward(end="both")["both"][0], rtol=1e-5, atol=1e-3)
+    expected = notebook(net, IMAGE, 2, 2, 1.4, "both", True, 1.5, 3, 5, python_guide(features))
+    for objective in (objective_guide(features), python_guide(features), objective_guide(features[None])):
+        assert toys.off(dream(net, 5, objective=objective) - IMAGE, expected - IMAGE) < 1e-3
+    assert toys.off(dream(net, 5, objective=objective_guide, guide_features=features) - IMAGE, expected - IMAGE) < 1e-3
+    assert toys.off(dream(net, 5) - IMAGE, expected - IMAGE) > 0.1
+    with pytest.raises(ValueError, match="guide_features"):
+        objective_guide(features[0])
+
+
+def test_built_in_objectives_and_their_reference_agree():
+    """Called on a blob, an Objective sets the diff that its nodes compute."""
+    class Dst:
+        data = toys.noise(1, 5, 3, 4)
+        diff = np.zeros((1, 5, 3, 4), np.float32)
+    from convert.graph import Graph, float_info
+    for objective in (objective_L2, objective_guide(toys.noise(5, 2, 3, seed=2))):
+        objective(Dst)
+        g = Graph()
+        value, diff = objective.nodes(g, g.tensor("x"), {k: g.tensor(k) for k in objective.inputs})
+        model = g.model("o", [float_info("x", [1, 5, 3, 4]), *(float_info(k, v.shape) for k, v in objective.inputs.items())],
+                        [float_info(value.name, []), float_info(diff.name, None)] if diff.name != "x" else
+                        [float_info(value.name, [])])
+        told = toys.run(model, {"x": Dst.data, **objective.inputs})
+        if len(told) > 1:
+            np.testing.assert_array_equal(told[1], Dst.diff)
+        else:
+            np.testing.assert_array_equal(Dst.data, Dst.diff)
+        scale = 0.5 if objective is objective_L2 else 1
+        np.testing.assert_allclose(told[0], scale * np.vdot(Dst.data, Dst.diff), rtol=1e-5)
+
+
+def test_an_objective_of_ones_own_runs_in_the_graph(net):
+    class EverySecond(Objective):
+        def __call__(self, dst):
+            dst.diff[:] = 0
+            dst.diff[:, ::2] = 1
+
+        def nodes(self, g, x, inputs):
+            only = np.zeros((1, 10, 1, 1), np.float32)
+            only[0, ::2] = 1
+            return g.op("ReduceSum", x * only, keepdims=0), g.op("Expand", only, g.shape(x))
+    graph, python = dream(net, 3, objective=EverySecond()), dream(net, 3, objective=lambda dst: EverySecond()(dst))
+    assert toys.off(graph - IMAGE, python - IMAGE) < 1e-4
+
+
+def test_objectives_of_one_name_are_kept_apart(net):
+    def named_alike(sign):
+        class Mine(Objective):
+            def nodes(self, g, x, inputs):
+                return g.op("ReduceSum", x, keepdims=0), x * float(sign)
+        return Mine()
+    up, down = (dream(net, 3, objective=named_alike(sign), octave_n=1, iter_n=1, clip=False) - IMAGE for sign in (1, -1))
+    assert toys.off(up, -down) < 1e-3
+
+
+def test_make_step_changes_the_data_in_place(net):
+    for objective, kind in ((objective_L2, float), (python_L2, type(None))):
+        net.blobs["data"].reshape(1, 3, 20, 24)
+        data = net.blobs["data"].data
+        data[0] = preprocess(net, IMAGE[:20, :24])
+        before = data.copy()
+        np.random.seed(0)
+        value, mean = make_step(net, end="both", objective=objective)
+        assert net.blobs["data"].data is data and mean > 0 and isinstance(value, kind)
+        assert 0 < np.abs(data - before).mean() <= 1.5 + 1e-4
+
+
+def test_on_step_is_told_of_each_step(net):
+    seen = []
+    result = dream(net, on_step=lambda octave, i, vis, told: seen.append((octave, i, vis(), told)))
+    assert [s[:2] for s in seen] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [s[2].shape[:2] for s in seen] == [(20, 26), (20, 26), (28, 37), (28, 37)]
+    np.testing.assert_allclose(seen[-1][2], result, atol=1e-4)
+    assert all(value > 0 and mean > 0 for *_, (value, mean) in seen)
+
+
+def test_preprocess_and_deprocess(net):
+    data = preprocess(net, IMAGE)
+    assert data.shape == (3, 28, 37) and data.dtype == np.float32
+    np.testing.assert_array_equal(data[0], IMAGE[..., 2] - 104)
+    np.testing.assert_array_equal(data[2], IMAGE[..., 0] - 122)
+    np.testing.assert_allclose(deprocess(net, data), IMAGE, atol=1e-4)
+
+
+def test_visible():
+    a = np.float32(np.arange(30000).reshape(100, 100, 3)) / 100
+    np.testing.assert_array_equal(visible(a), a)
+    np.testing.assert_allclose(visible(a, clip=False), a * (255 / np.percentile(a, 99.98)))
+
+
+def test_octave_sizes_are_scipys():
+    for h, w, scale in ((575, 1024, 1.4), (90, 160, 1.3), (33, 58, 1.4), (101, 77, 1.25)):
+        image, sizes = np.zeros((h, w)), octave_sizes(h, w, 4, scale)
+        for size in sizes[::-1]:
+            assert image.shape == size
+            image = nd.zoom(image, 1 / scale, order=0)
+
+
+# ---- errors
+
+@pytest.mark.parametrize("option, value", [
+    ("iter_n", 0), ("iter_n", 1.5), ("octave_n", 0), ("octave_n", -1), ("octave_scale", 1.0), ("octave_scale", 0.5),
+    ("octave_scale", float("inf")), ("octave_scale", float("nan")), ("step_size", 0), ("step_size", float("nan")),
+    ("step_size", float("inf")), ("jitter", -1), ("jitter", 0.5)])
+def test_bad_options(net, option, value):
+    with pytest.raises(DreamError, match=f"{option} is .*; allowed is") as caught:
+        dream(net, **{option: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_arguments(net):
+    with pytest.raises(TypeError, match="stepsize"):
+        dream(net, stepsize=1)
+
+
+def test_too_small_a_picture(net, dreamer):
+    with pytest.raises(DreamError, match="smallest of 4 octaves has 2x2 pixels, too small for 'pool2', which needs at least 3x3"):
+        dream(net, image=IMAGE[:6, :6], octave_n=4, end="pool2")
+    with pytest.raises(DreamError, match="the picture has 12x9 pixels, too small for 'inception_4c/output'"):
+        deepdream(dreamer, IMAGE[:9, :12], octave_n=1)
+    with pytest.raises(DreamError, match="stands behind an InnerProduct and needs a picture of exactly 224x224"):
+        deepdream(dreamer, np.zeros((300, 300, 3)), octave_n=1, end="prob")
+
+
+def test_a_zero_gradient(tmp_path):
+    """A ReLU that never opens: Caffe goes on with NaN."""
+    text = toys.net(toys.conv("a", "data", 4, 3), toys.relu("a"), toys.pool("p", "a"), shape=(1, 3, 20, 20))
+    folder = toys.write_net(tmp_path / "dead", text, lambda n, i, s: np.full(s, 0 if len(s) > 1 else -1, np.float32))
+    net = Net(folder, device="cpu")
+    for objective in (objective_L2, python_L2):
+        with pytest.raises(DreamError, match="the gradient at 'p' is zero everywhere"):
+            dream(net, end="p", objective=objective)
+
+
+def test_a_gradient_that_is_no_number(net):
+    def objective(dst):
+        dst.diff[:] = np.nan
+    with pytest.raises(DreamError, match="not a finite number"):
+        dream(net, objective=objective)
+
+
+def test_unknown_end(net):
+    with pytest.raises(ValueError, match="no such end: 'bth'; the nearest are both"):
+        dream(net, end="bth")

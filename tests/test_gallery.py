@@ -1,0 +1,371 @@
+"""Galleries: which ends in which rows, making, resuming, failing, Ctrl-C, processes that die; compare; folders."""
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import toys
+from convert.errors import ConvertError
+from deepdream import gallery, jobs, pictures
+from deepdream.cli import main
+from deepdream.errors import DreamError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory):
+    """Folders of two small nets with the same layers and different weights."""
+    folder = tmp_path_factory.mktemp("gallery_nets")
+    return [str(toys.write_net(folder / name, toys.TOY, lambda layer, i, shape: toys.formula(name + layer, i, shape)))
+            for name in ("net_a", "net_b")]
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """A picture of 64 x 48 pixels: rings and a slope."""
+    y, x = np.mgrid[:48, :64]
+    rings = 127 + 120 * np.sin(np.hypot(x - 20, y - 30) / 2)
+    path = tmp_path_factory.mktemp("picture") / "rings.png"
+    Image.fromarray(np.uint8(np.dstack([rings, 4 * x, 5 * y]))).save(path)
+    return str(path)
+
+
+def command(picture, out, nets, *more):
+    return ["gallery", picture, "-o", str(out), "--models", *nets, "--device", "cpu", "--threads", "1", "--iter-n", "1",
+            *more]
+
+
+def told(out):
+    return json.loads((out / "gallery.json").read_text())
+
+
+# ---- which ends, in which rows
+
+def net(*ends, **record_ends):
+    return SimpleNamespace(ends={e: {"stride": (1, 1)} for e in ("data", *ends)}, inputs=["data"],
+                           record=SimpleNamespace(ends=record_ends))
+
+
+A = net("c1", "b1/output", "b2/x", "b2/output", "b3/output", "b4/output", low=["c1", "b1/output"],
+        middle=["b2/x", "b2/output", "b3/output"], high=["b4/output"])
+B = net("f1", "f2", "f3", "f4", "f5", "f6")
+
+
+def test_two_ends_of_each_level_are_the_default():
+    assert gallery.chosen_ends([], {"A": A})["A"] == ["c1", "b1/output", "b2/x", "b3/output", "b4/output"]
+    assert gallery.chosen_ends([], {"B": B})["B"] == ["f1", "f2", "f3", "f4", "f5", "f6"]
+
+
+@pytest.mark.parametrize("words, ends", [
+    (["high"], ["b4/output"]), (["b2/output"], ["b2/output"]), (["b[23]/*", "low"],
+                                                               ["c1", "b1/output", "b2/x", "b2/output", "b3/output"]),
+    (["all"], ["data", "c1", "b1/output", "b2/x", "b2/output", "b3/output", "b4/output"])])
+def test_ends_are_names_globs_levels_or_all(words, ends):
+    assert gallery.chosen_ends(words, {"A": A})["A"] == ends
+
+
+def test_what_one_net_is_asked_for_the_others_dream_too():
+    other = net(*list(A.ends)[1:], low=["b2/x"], middle=["b3/output"], high=["b4/output"])
+    chosen = gallery.chosen_ends(["low"], {"A": A, "other": other})
+    assert chosen["A"] == chosen["other"] == ["c1", "b1/output", "b2/x"]
+
+
+def test_an_end_that_no_net_has():
+    with pytest.raises(ConvertError, match="b4/outputs.*nearest.*b4/output"):
+        gallery.chosen_ends(["b4/outputs"], {"A": A, "B": B})
+    with pytest.raises(DreamError, match="--ends c1: B has none of these"):
+        gallery.chosen_ends(["c1"], {"A": A, "B": B})
+
+
+def test_rows_of_nets_with_the_same_layers():
+    chosen = gallery.chosen_ends(["all"], {"A": A, "same": A})
+    rows = gallery.rows(chosen, {"A": A, "same": A})
+    assert [row for _, row in rows] == [{"A": e, "same": e} for e in A.ends]
+    assert [level for level, _ in rows] == ["low"] * 3 + ["middle"] * 3 + ["high"]
+
+
+def test_rows_of_nets_without_a_common_layer_stand_by_depth():
+    nets = {"A": A, "B": B}
+    rows = gallery.rows({"A": ["b1/output", "b2/output", "b3/output", "b4/output"], "B": ["f1", "f3", "f5"]}, nets)
+    assert rows[0] == ("low", {"A": "b1/output", "B": "f1"})
+    assert rows[-1] == ("high", {"A": "b4/output", "B": "f5"})
+    assert [e for _, row in rows for m, e in row.items() if m == "B"] == ["f1", "f3", "f5"]
+    assert len(rows) == 4 and all(list(row) in (["A"], ["A", "B"]) for _, row in rows)
+
+
+def test_names_of_files_do_not_collide():
+    source = gallery.Source(Path("x.jpg"), b"x", (9, 9))
+    fake = SimpleNamespace(inputs=["data"], checksum="c", transformer=SimpleNamespace(
+        mean={"data": np.zeros((3, 1, 1), np.float32)}, channel_swap={"data": (2, 1, 0)}))
+    dreams = gallery.plan(source, {"m": fake}, {"m": ["a/b", "a.b", "A.B", "c"]}, [4], [], [0], {"iter_n": 1}, 95)
+    names = [d.name for d in dreams]
+    assert len({n.casefold() for n in names}) == 4 and names[3] == "m-c-o4-s0"
+    assert all("/" not in n for n in names)
+
+
+# ---- making
+
+def test_a_gallery_and_its_resumption(nets, picture, tmp_path, capsys):
+    out = tmp_path / "out"
+    run = command(picture, out, nets, "--ends", "conv1", "both", "--octave-n", "1", "2")
+    assert main(run) == 0
+    assert "8 dreams made, 0 kept" in capsys.readouterr().out
+    what = told(out)
+    assert what["state"] == "done" and len(what["dreams"]) == 8
+    assert [m["name"] for m in what["models"]] == ["net_a", "net_b"]
+    times = {}
+    for dream in what["dreams"]:
+        path = out / dream["file"]
+        there = pictures.settings(path)
+        assert all(there[k] == v for k, v in dream["settings"].items())
+        assert dream["seconds"] > 0 and dream["objective"] > 0 and dream["settings"]["seed"] == 0
+        assert (out / dream["thumb"]).exists() and pictures.load(path).shape == (48, 64, 3)
+        times[path] = path.stat().st_mtime_ns
+    page = (out / "index.html").read_text()
+    assert page.count('class="open"') == 8 and "http" not in page
+
+    gone, first = list(times)[5], list(times)[0]
+    gone.unlink()
+    pictures.save(pictures.load(first), first, {**pictures.settings(first), "iter_n": 7})
+    (out / what["dreams"][3]["thumb"]).unlink()
+    assert main(run) == 0
+    assert "2 dreams made, 6 kept" in capsys.readouterr().out
+    assert (out / what["dreams"][3]["thumb"]).exists()
+    for path, before in times.items():
+        assert (path.stat().st_mtime_ns == before) == (path not in (gone, first))
+    assert told(out)["dreams"][1] == what["dreams"][1]      # seconds and objective too
+
+
+def test_the_same_dream_as_alone(nets, picture, tmp_path):
+    assert main(command(picture, tmp_path / "out", nets, "--ends", "both", "--seeds", "3", "5")) == 0
+    assert main(["dream", picture, "-o", str(tmp_path / "one.jpg"), "--model", nets[1], "--end", "both", "--seed", "5",
+                 "--iter-n", "1", "--device", "cpu", "--threads", "1"]) == 0
+    one = pictures.load(tmp_path / "one.jpg")
+    assert np.array_equal(one, pictures.load(tmp_path / "out/dreams/net_b-both-o4-s5.jpg"))
+    assert not np.array_equal(one, pictures.load(tmp_path / "out/dreams/net_b-both-o4-s3.jpg"))
+
+
+def test_guides(nets, picture, tmp_path):
+    out = tmp_path / "out"
+    assert main(command(picture, out, nets[:1], "--ends", "both", "--octave-n", "1", "--guides", picture)) == 0
+    dream, = told(out)["dreams"]
+    assert dream["settings"]["guide"] == "rings.png" and (out / told(out)["guides"][0]["file"]).exists()
+    assert "guide rings.png" in (out / "index.html").read_text()
+
+
+def test_a_dream_that_fails_is_shown_and_does_not_stop_the_others(nets, picture, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(command(picture, out, nets[:1], "--ends", "conv1", "both", "--octave-n", "12", "1")) == 0
+    assert "1 failed" in capsys.readouterr().out
+    status = {d["name"]: d for d in told(out)["dreams"]}
+    failed = status["net_a-both-o12-s0"]
+    assert failed["status"] == "failed" and "too small for 'both'" in failed["reason"] and "file" not in failed
+    assert sorted(d["status"] for d in status.values()) == ["done"] * 3 + ["failed"]
+    assert "too small for &#39;both&#39;" in (out / "index.html").read_text()
+
+
+def test_ctrl_c_keeps_what_is_finished(nets, picture, tmp_path, monkeypatch, capsys):
+    out, real, made = tmp_path / "out", jobs.make, []
+
+    def make(job, on_step=None):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(job)
+        return real(job, on_step)
+
+    run = command(picture, out, nets[:1], "--ends", "all", "--octave-n", "1")
+    monkeypatch.setattr(jobs, "make", make)
+    assert main(run) == 130
+    what = told(out)
+    assert what["state"] == "interrupted"
+    assert [d["status"] for d in what["dreams"]] == ["done"] * 2 + ["waiting"] * (len(what["dreams"]) - 2)
+    assert "interrupted" in (out / "index.html").read_text()
+    monkeypatch.setattr(jobs, "make", real)
+    capsys.readouterr()
+    assert main(run) == 0
+    assert ", 2 kept" in capsys.readouterr().out and told(out)["state"] == "done"
+    assert not list(out.rglob("*.part"))
+
+
+@pytest.mark.parametrize("change, says", [
+    (["--models", "nosuchmodel"], "nosuchmodel"), (["--ends", "conv9"], "conv9"), (["--octave-n", "0"], "--octave-n"),
+    (["--guides", "nothere.jpg"], "nothere.jpg"), (["--jobs", "2", "--dask", "tcp://127.0.0.1:9"], "--dask"),
+    (["--device", "tpu"], "tpu")])
+def test_what_the_user_can_mend_is_one_line(nets, picture, tmp_path, change, says, capsys):
+    try:
+        code = main(command(picture, tmp_path / "out", nets[:1], *change))
+    except SystemExit as exit_:      # argparse's own
+        code = exit_.code
+    error = capsys.readouterr().err.strip()
+    assert code == 2 and says in error and "\n" not in error
+
+
+# ---- processes
+
+def test_a_worker_that_is_killed_loses_no_dream(nets, picture, tmp_path, monkeypatch):
+    out, killed = tmp_path / "out", []
+    keep = gallery.Gallery.keep
+
+    def keep_and_kill(self, dream, result):
+        keep(self, dream, result)
+        if not killed:
+            child = multiprocessing.active_children()[0]
+            os.kill(child.pid, signal.SIGKILL)
+            killed.append(child.pid)
+
+    monkeypatch.setattr(gallery.Gallery, "keep", keep_and_kill)
+    assert main(command(picture, out, nets[:1], "--ends", "all", "--octave-n", "1", "--jobs", "2")) == 0
+    assert killed and {d["status"] for d in told(out)["dreams"]} == {"done"}
+    for dream in told(out)["dreams"]:
+        assert pictures.load(out / dream["file"]).shape == (48, 64, 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
+def test_ctrl_c_with_processes(nets, picture, tmp_path):
+    out = tmp_path / "out"
+    seeds = map(str, range(500))
+    run = command(picture, out, nets, "--ends", "all", "--octave-n", "1", "--seeds", *seeds, "--jobs", "2")
+    process = subprocess.Popen([sys.executable, "-m", "deepdream", *run], cwd=ROOT, stderr=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True, start_new_session=True)
+    end = time.monotonic() + 120
+    while not list(out.glob("dreams/*.jpg")) and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)      # as a terminal does
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in error and "Traceback" not in error
+    assert told(out)["state"] == "interrupted"
+    with pytest.raises(ProcessLookupError):      # no process of it is left
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
+
+
+class Breaking:
+    """Workers of which all die whenever the job 'poison' runs; any other job takes a while."""
+    lost, all_break = (BrokenProcessPool,), True
+
+    def __init__(self):
+        self.log, self.renewed, self.running = [], 0, []
+
+    def width(self):
+        return 3
+
+    def submit(self, job):
+        future = Future()
+        self.log.append(job)
+        self.running.append(future)
+        if job == "poison":
+            for future_ in self.running:
+                if not future_.done():
+                    future_.set_exception(BrokenProcessPool())
+        else:
+            threading.Timer(0.2, lambda: future.done() or future.set_result({"of": job})).start()
+        return future
+
+    def renew(self):
+        self.renewed += 1
+
+    def stop(self, running):
+        pass
+
+
+def test_a_dream_that_kills_its_worker_fails_alone():
+    workers = Breaking()
+    results = dict(jobs.run({k: k for k in ("a", "b", "poison", "c", "d")}, workers))
+    assert "died 3 times" in results.pop("poison")["error"]
+    assert results == {k: {"of": k} for k in "abcd"}
+    assert workers.renewed == 3 and workers.log.count("poison") == 3 and workers.log.count("c") == 1
+
+
+def test_threads_are_divided():
+    assert jobs.threads_each(None, 1) is None and jobs.threads_each(5, 1) == 5
+    assert jobs.threads_each(8, 4) == 2 and jobs.threads_each(2, 4) == 1 and jobs.threads_each(None, 10 ** 6) == 1
+
+
+def test_a_dask_cluster_one_of_whose_workers_is_killed(nets, picture, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="needs the package distributed")
+    out, killed = tmp_path / "out", []
+    keep = gallery.Gallery.keep
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        pids = distributed.Client(cluster).run(os.getpid)
+        assert len(set(pids.values())) == 2
+
+        def keep_and_kill(self, dream, result):
+            keep(self, dream, result)
+            if not killed:
+                killed.append(next(iter(pids.values())))
+                os.kill(killed[0], signal.SIGKILL)
+
+        monkeypatch.setattr(gallery.Gallery, "keep", keep_and_kill)
+        run = command(picture, out, nets, "--ends", "all", "--octave-n", "1", "--dask", cluster.scheduler_address)
+        assert main(run) == 0
+    what = told(out)
+    assert killed and len(what["dreams"]) == 14 and {d["status"] for d in what["dreams"]} == {"done"}
+    for dream in what["dreams"]:
+        assert pictures.load(out / dream["file"]).shape == (48, 64, 3)
+
+
+def test_a_dask_scheduler_that_is_not_there(nets, picture, tmp_path, capsys):
+    pytest.importorskip("distributed", reason="needs the package distributed")
+    assert main(command(picture, tmp_path / "out", nets, "--dask", "nonsense")) == 2
+    assert "--dask nonsense" in capsys.readouterr().err
+
+
+# ---- compare, and folders of pictures
+
+@pytest.mark.parametrize("size, sheet", [((64, 48), "above"), ((48, 64), "row")])
+def test_compare(nets, picture, tmp_path, size, sheet):
+    source = tmp_path / "source.png"
+    Image.open(picture).resize(size).save(source)
+    out = tmp_path / "compare.png"
+    assert main(["compare", str(source), "-o", str(out), "--models", *nets, "--end", "both", "--iter-n", "1",
+                 "--octave-n", "1", "--device", "cpu", "--threads", "1", "--seed", "4"]) == 0
+    w, h = Image.open(out).size
+    assert (w > 3 * size[0]) == (sheet == "row")
+    there = pictures.settings(out)
+    assert there["models"] == ["net_a", "net_b"] and there["ends"] == ["both", "both"] and there["seed"] == 4
+    at = np.asarray(Image.open(out))
+    assert any(np.array_equal(at[y:y + size[1], x:x + size[0]], np.asarray(Image.open(source)))
+               for y in range(20) for x in range(w - size[0]))
+
+
+def test_compare_needs_an_end_of_each(nets, picture, tmp_path, capsys):
+    run = ["compare", picture, "-o", str(tmp_path / "c.jpg"), "--device", "cpu", "--models"]
+    assert main([*run, *nets, "--end", "both", "nope"]) == 2
+    assert "net_b: no such end: 'nope'" in capsys.readouterr().err
+    assert main([*run, nets[0], nets[0]]) == 2
+    assert "two different models" in capsys.readouterr().err
+
+
+def test_a_folder_of_pictures(nets, picture, tmp_path, capsys):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    for name in ("a.jpg", "c.png"):
+        Image.open(picture).save(photos / name)
+    (photos / "b.jpg").write_text("no picture")
+    (photos / "notes.txt").write_text("not a picture by name")
+    run = ["dream", str(photos), "-o", str(out), "--model", nets[0], "--end", "both", "--iter-n", "1",
+           "--octave-n", "1", "--device", "cpu", "--threads", "1"]
+    assert main(run) == 2      # one picture failed
+    text = capsys.readouterr()
+    assert "b.jpg: not a picture" in text.err and "2 dreams made, 0 kept, 1 failed" in text.out
+    assert sorted(p.name for p in out.iterdir()) == ["a.jpg", "c.png"]
+    (photos / "b.jpg").unlink()
+    assert main(run) == 0
+    assert "0 dreams made, 2 kept" in capsys.readouterr().out
+    assert main([*run, "--jitter", "3"]) == 0
+    assert "2 dreams made, 0 kept" in capsys.readouterr().out
+    assert main([*run[:3], str(photos), *run[4:]]) == 2      # into itself

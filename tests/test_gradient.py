@@ -1,0 +1,356 @@
+"""Gradient graphs of whole nets: against Caffe's own gradients, against finite differences, and run all alone."""
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import convert
+import toys
+from convert.errors import ConvertError
+from toys import concat, conv, layer, lrn, net, off, pool, product, relu, softmax
+
+DATA = Path(__file__).parent / "data"
+GOLDEN = 1e-5      # relative L2; a right port agrees to about 1e-6
+
+
+def gradient(model, end, data, shape, plain=False):
+    """(end_data, data_diff) with end_data as end_diff. shape: of the end; plain: as for toys.session."""
+    run = toys.session(convert.gradient_graph(model, end), plain)
+    assert [i.name for i in run.get_inputs()] == ["data", "end_diff"]
+    assert [o.name for o in run.get_outputs()] == ["end_data", "data_diff"]
+    value = run.run(["end_data"], {"data": data, "end_diff": np.zeros(shape, np.float32)})[0]
+    return run.run(["end_data", "data_diff"], {"data": data, "end_diff": value})
+
+
+# ---- Caffe's answers
+
+@pytest.fixture(scope="session")
+def synthetic(googlenet):
+    return convert.to_onnx(googlenet / "deploy.prototxt", googlenet / "net.caffemodel")
+
+
+def golden_ends(file):
+    with np.load(file) as answers:
+        return [k[5:] for k in answers.files if k.startswith("grad/")]
+
+
+def compare(model, answers, end, tolerance=GOLDEN, plain=False):
+    """An end's value and gradient with Caffe's, in both forms that the answers come in."""
+    shape = tuple(answers[f"dst_shape/{end}" if f"dst_shape/{end}" in answers else f"shape/{end}"])
+    value, diff = gradient(model, end, answers["data"], shape, plain)
+    assert value.shape == shape
+    if f"dst_index/{end}" in answers:
+        some, theirs = answers[f"dst_index/{end}"], answers[f"dst_value/{end}"]
+    else:
+        theirs = answers[f"value/{end}"].ravel()
+        some = slice(theirs.size)
+    norm = answers[f"dst_norm/{end}" if f"dst_norm/{end}" in answers else f"norm/{end}"]
+    assert off(value.ravel()[some], theirs) < tolerance
+    assert np.linalg.norm(np.float64(value)) == pytest.approx(norm, rel=tolerance)
+    assert off(diff, answers[f"grad/{end}"]) < tolerance
+
+
+@pytest.mark.parametrize("end", golden_ends(DATA / "gradients_googlenet_synthetic.npz"))
+def test_googlenet_by_formula_is_caffes(synthetic, end):
+    with np.load(DATA / "gradients_googlenet_synthetic.npz") as answers:
+        compare(synthetic, dict(answers), end)
+
+
+def test_26_ends_are_compared():
+    assert len(golden_ends(DATA / "gradients_googlenet_synthetic.npz")) == 26
+
+
+def test_the_real_googlenet_is_caffes(shared):
+    folder = shared / "models" / "bvlc_googlenet"
+    model = convert.to_onnx(folder / "deploy.prototxt", folder / "bvlc_googlenet.caffemodel")
+    file = shared / "oracle" / "gradients_bvlc_googlenet.npz"
+    ends = golden_ends(file)
+    assert len(ends) == 26
+    with np.load(file) as answers:
+        answers = dict(answers)
+    for end in ends:
+        compare(model, answers, end, plain=True)
+
+
+@pytest.mark.parametrize("folder, prototxt, weights, answers", [
+    ("others/lenet_v1", "lenet.prototxt", "lenet_iter_10000.caffemodel", "caffe.npz"),
+    ("others/cifar10_full_v1", "cifar10_full.prototxt", "cifar10_full_iter_70000.caffemodel", "caffe.npz"),
+    ("others/mtcnn", "det1.prototxt", "det1.caffemodel", "caffe_det1.npz"),
+    ("others/mtcnn", "det2.prototxt", "det2.caffemodel", "caffe_det2.npz"),
+    ("others/mtcnn", "det3.prototxt", "det3.caffemodel", "caffe_det3.npz"),
+    ("others/bvlc_3b_v1", "deploy_3b_v1.prototxt", "bvlc_3b_v1.caffemodel", "bvlc_3b_v1.npz"),
+    ("squeezenet_places365", "deploy.prototxt", "squeezenet_places365.caffemodel", "caffe.npz"),
+])
+def test_other_real_nets_are_caffes(shared, folder, prototxt, weights, answers):
+    folder = shared / "models" / folder
+    model = convert.to_onnx(folder / prototxt, folder / weights)
+    ends = golden_ends(folder / answers)
+    assert ends
+    with np.load(folder / answers) as npz:
+        npz = dict(npz)
+    for end in ends:
+        compare(model, npz, end)
+
+
+# ---- all ends
+
+@pytest.fixture(scope="module")
+def narrow():
+    """GoogLeNet in shape and names, with an eighth of its channels."""
+    return toys.convert(toys.googlenet(narrow=8))
+
+
+def test_googlenet_has_its_85_ends(synthetic, narrow):
+    ends = convert.valid_ends(synthetic)
+    assert len(ends) == 85 and list(ends) == list(convert.valid_ends(narrow))
+    assert ends["inception_4c/output"] == {"channels": 512, "stride": [16, 16]}
+    assert ends["conv1/7x7_s2"] == {"channels": 64, "stride": [2, 2]}
+    assert ends["prob"] == {"channels": 1000, "stride": None}
+    assert "inception_3a/relu_1x1" not in ends and "pool5/drop_7x7_s1" not in ends
+
+
+@pytest.mark.parametrize("size, behind", [((37, 45), "data"), ((224, 224), "pool5/7x7_s1")])
+def test_all_ends_of_googlenet_have_gradients(narrow, size, behind):
+    ends = list(convert.valid_ends(narrow))
+    ends = ends[ends.index(behind):ends.index("pool5/7x7_s1") if behind == "data" else None]
+    data = 50 * toys.noise(1, 3, *size)
+    every = toys.convert(toys.googlenet(narrow=8), end=ends[-1])
+    del every.graph.output[:]
+    every.graph.output.extend(helper.make_empty_tensor_value_info(e) for e in ends if e != "data")
+    values = {"data": data} | dict(zip([e for e in ends if e != "data"], toys.run(every, data)))
+    for end in ends:
+        graph = convert.gradient_graph(narrow, end)
+        onnx.checker.check_model(graph, full_check=True)
+        assert {o.domain for o in graph.opset_import} == {""} and not graph.functions
+        told, diff = toys.session(graph, plain=True).run(None, {"data": data, "end_diff": values[end]})
+        np.testing.assert_allclose(told, values[end], rtol=1e-4, atol=1e-4 * np.abs(values[end]).max(), err_msg=end)
+        assert diff.shape == data.shape and np.isfinite(diff).all() and np.abs(diff).max() > 0, end
+
+
+def test_an_end_is_taken_before_its_relu(synthetic):
+    with np.load(DATA / "gradients_googlenet_synthetic.npz") as answers:
+        end = "inception_3b/5x5_reduce"
+        value, _ = gradient(synthetic, end, answers["data"], answers[f"dst_shape/{end}"])
+    assert value.min() < 0
+
+
+# ---- alone
+
+BARE = """
+import sys
+import numpy as np, onnxruntime
+values = np.load("in.npz")
+run = onnxruntime.InferenceSession("gradient.onnx", providers=["CPUExecutionProvider"])
+np.save("out.npy", run.run(["data_diff"], {"data": values["data"], "end_diff": values["diff"]})[0])
+ours = [m for m in ("convert", "deepdream", "models", "onnx") if m in sys.modules]
+assert not ours, ours
+"""
+
+
+def test_a_gradient_graph_runs_in_a_bare_onnxruntime(tmp_path):
+    model = toys.convert(toys.TOY)
+    graph = convert.gradient_graph(model, "pool2")
+    data = toys.noise(1, 3, 33, 40)
+    value, diff = gradient(model, "pool2", data, (1, 10, 8, 10))
+    (tmp_path / "gradient.onnx").write_bytes(graph.SerializeToString())
+    np.savez(tmp_path / "in.npz", data=data, diff=value)
+    subprocess.run([sys.executable, "-I", "-c", BARE], cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), diff)
+
+
+def test_the_metadata_tells_what_a_dreamer_needs():
+    model = convert.gradient_graph(toys.convert(toys.TOY), "pool2")
+    facts = {p.key: p.value for p in model.metadata_props}
+    assert facts["end"] == "pool2" and json.loads(facts["min_size"])[2] is False
+
+
+def convolved(size, k, stride=1, pad=0):
+    return (size + 2 * pad - k) // stride + 1
+
+
+def pooled(size, k, stride, pad=0):
+    """Caffe's pooling rounds up, and drops a window that would start in the padding."""
+    n = math.ceil((size + 2 * pad - k) / stride) + 1
+    return n - (pad > 0 and (n - 1) * stride >= size + pad)
+
+
+def smallest(*steps):
+    """The smallest size that every step leaves a pixel of. steps: functions size -> size."""
+    for size in range(1, 300):
+        n = size
+        for step in steps:
+            n = step(n) if n > 0 else 0
+        if n > 0:
+            return size
+
+
+def test_min_size_is_caffes(narrow):
+    stem = [lambda n: convolved(n, 7, 2, 3), lambda n: pooled(n, 3, 2), lambda n: pooled(n, 3, 2)]
+    further = lambda n: pooled(n, 3, 2)
+    for end, steps in {"conv1/7x7_s2": stem[:1], "inception_3b/5x5_reduce": stem, "inception_4c/output":
+                       [*stem, further], "inception_5b/output": [*stem, further, further]}.items():
+        size = smallest(*steps)
+        assert convert.min_size(narrow, end) == (size, size, False), end
+    exact = convert.min_size(narrow, "prob")
+    assert exact == (224, 224, True)
+    toy = toys.convert(toys.TOY)
+    size = smallest(lambda n: convolved(n, 3, 2, 1), lambda n: pooled(n, 3, 2), lambda n: pooled(n, 3, 1, 1))
+    assert convert.min_size(toy, "pool2") == (size, size, False)
+
+
+# ---- nets of all kinds, small, against finite differences
+
+def bn(name, bottom):
+    return (layer(f"{name}_bn", "BatchNorm", bottom, name)
+            + layer(f"{name}_scale", "Scale", name, name, "scale_param { bias_term: true }"))
+
+
+def fire(name, bottom):
+    return "".join([conv(f"{name}/squeeze", bottom, 3), relu(f"{name}/squeeze"),
+                    conv(f"{name}/one", f"{name}/squeeze", 4), relu(f"{name}/one"),
+                    conv(f"{name}/three", f"{name}/squeeze", 4, 3, pad=1), relu(f"{name}/three"),
+                    concat(name, f"{name}/one", f"{name}/three")])
+
+
+NETS = {
+    "ResNet": (net(conv("conv1", "data", 6, 7, pad=3, stride=2, bias_term="false"), bn("x1", "conv1"), relu("x1"),
+                   pool("pool1", "x1"),
+                   conv("a", "pool1", 8, 1, stride=2, bias_term="false"), bn("xa", "a"),
+                   conv("b", "pool1", 8, 3, pad=1, stride=2, bias_term="false"), bn("xb", "b"), relu("xb"),
+                   conv("c", "xb", 8, 3, pad=1, bias_term="false"), bn("xc", "c"),
+                   layer("res", "Eltwise", "xa xc", "res"), relu("res"),
+                   layer("again", "Eltwise", "res xc", "again", "eltwise_param { coeff: 1 coeff: -0.5 }"),
+                   shape=(1, 3, 29, 34)), ["res", "again", "a", "c"]),
+    "SqueezeNet": (net(conv("conv1", "data", 8, 3, stride=2), relu("conv1"), pool("pool1", "conv1"),
+                       fire("fire2", "pool1"), fire("fire3", "fire2"),
+                       layer("drop", "Dropout", "fire3", "fire3"), conv("conv10", "fire3", 5), relu("conv10"),
+                       layer("pool10", "Pooling", "conv10", "pool10", "pooling_param { pool: AVE global_pooling: true }"),
+                       softmax("prob", "pool10"), shape=(1, 3, 27, 31)),
+                   ["fire2", "fire3/squeeze", "conv10", "pool10", "prob"]),
+    "NIN": (net(conv("conv1", "data", 8, 11, stride=4), relu("conv1"), conv("cccp1", "conv1", 6), relu("cccp1"),
+                conv("cccp2", "cccp1", 6), relu("cccp2"), pool("pool0", "cccp2"),
+                conv("conv2", "pool0", 8, 5, pad=2), relu("conv2"), pool("pool4", "conv2", "AVE", 3, 2),
+                shape=(1, 3, 47, 59)), ["cccp2", "pool0", "pool4"]),
+    "AlexNet": (net(conv("conv1", "data", 8, 11, stride=4), relu("conv1"), lrn("norm1", "conv1"), pool("pool1", "norm1"),
+                    conv("conv2", "pool1", 8, 5, pad=2, group=2), relu("conv2"), pool("pool2", "conv2"),
+                    product("fc6", "pool2", 7), relu("fc6"), product("fc7", "fc6", 5), softmax("prob", "fc7"),
+                    shape=(1, 3, 43, 43)), ["norm1", "conv2", "pool2", "fc6", "fc7", "prob"], {"fc6": 4}),
+    "VGG": (net(conv("conv1_1", "data", 6, 3, pad=1), relu("conv1_1"), conv("conv1_2", "conv1_1", 6, 3, pad=1),
+                relu("conv1_2"), pool("pool1", "conv1_2", "MAX", 2, 2), conv("conv2_1", "pool1", 8, 3, pad=1),
+                relu("conv2_1"), pool("pool2", "conv2_1", "MAX", 2, 2), shape=(1, 3, 15, 18)),
+            ["conv1_2", "pool1", "pool2"]),
+    "Deconvolution and Crop": (
+        net(conv("conv1", "data", 6, 3, pad=2, stride=2), relu("conv1"), pool("pool1", "conv1"),
+            conv("score", "pool1", 4), layer("up", "Deconvolution", "score", "up", "convolution_param { num_output: 4 "
+                                             "kernel_size: 4 stride: 2 bias_term: false }"),
+            conv("side", "conv1", 4), layer("cut", "Crop", "up side", "cut", "crop_param { axis: 2 offset: 1 }"),
+            layer("sum", "Eltwise", "cut side", "sum"),
+            layer("grown", "Deconvolution", "sum", "grown", "convolution_param { num_output: 4 group: 2 kernel_size: 5 "
+                                                            "stride: 3 pad: 1 }"),
+            layer("prelu", "PReLU", "grown", "grown"), shape=(1, 3, 21, 26)), ["up", "cut", "sum", "grown"]),
+    "odds and ends": (
+        net(conv("conv1", "data", 8, 3, pad=2, dilation=2), layer("elu", "ELU", "conv1", "conv1", "elu_param { alpha: 0.7 }"),
+            layer("cut", "Slice", "conv1", "left right", "slice_param { slice_point: 3 }"),
+            conv("l", "left", 5, 3), conv("r", "right", 5, 3),
+            layer("sig", "Sigmoid", "l", "sig"), layer("tanh", "TanH", "r", "tanh"),
+            layer("prod", "Eltwise", "sig tanh", "prod", "eltwise_param { operation: PROD }"),
+            layer("max", "Eltwise", "prod r", "max", "eltwise_param { operation: MAX }"),
+            layer("within", "LRN", "max", "within", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.5 "
+                                                    "beta: 0.75 }"),
+            layer("power", "Power", "within", "power", "power_param { power: 2 scale: 0.5 shift: 0.1 }"),
+            layer("bnll", "BNLL", "power", "bnll"), layer("flat", "Flatten", "bnll", "flat"),
+            layer("gate", "Power", "sig", "gate", "power_param { power: 1 scale: 2 shift: 1 }"),
+            layer("gated", "Scale", "within gate", "gated", "scale_param { axis: 0 }"), shape=(1, 3, 11, 13)),
+        ["conv1", "prod", "max", "within", "bnll", "flat", "gated"]),
+}
+
+
+def positive(name, i, shape):
+    """Weights by formula; what divides or multiplies is kept away from zero."""
+    if "_bn" in name and i > 0 or "_scale" in name and i == 0:
+        return np.abs(toys.formula(name, i, shape)) * 5 + 0.5
+    return toys.formula(name, i, shape)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_small_nets_against_finite_differences(name):
+    text, ends, *pixels = NETS[name]
+    model = toys.convert(text, toys.weights(text, positive, *pixels))
+    onnx.checker.check_model(model, full_check=True)
+    shape = json.loads({p.key: p.value for p in model.metadata_props}["data_shape"])
+    data = toys.noise(*shape, seed=3)
+    for end in ends:
+        assert end in convert.valid_ends(model)
+        forward = toys.doubled(model, end)
+        diff = toys.noise(*forward(data).shape, seed=4)
+        graph = convert.gradient_graph(model, end)
+        onnx.checker.check_model(graph, full_check=True)
+        value, gradient = toys.run(graph, {"data": data, "end_diff": diff})
+        assert off(value, forward(data)) < 1e-5, end
+        toys.check_gradient(forward, data, diff, gradient, directions=2, step=1e-6)
+
+
+# ---- nets that Caffe never saw
+
+def foreign(opset, size=("N", 3, "H", "W"), name="pixels"):
+    """A little net as another exporter writes it: Constant nodes, other names, a tensor called `data` in the middle."""
+    w1, w2 = toys.formula("w1", 0, (6, 3, 3, 3)), toys.formula("w2", 0, (4, 6, 1, 1))
+    nodes = [helper.make_node("Constant", [], ["w1"], value=numpy_helper.from_array(w1)),
+             helper.make_node("Conv", [name, "w1"], ["data"], pads=[1, 1, 1, 1], strides=[2, 2]),
+             helper.make_node("Relu", ["data"], ["end_diff"]),
+             helper.make_node("MaxPool", ["end_diff"], ["pooled"], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1),
+             helper.make_node("Conv", ["pooled", "w2"], ["mixed"])]
+    if opset < 13:
+        nodes.append(helper.make_node("ReduceSum", ["mixed"], ["out"], axes=[1], keepdims=1))
+    else:
+        nodes.append(helper.make_node("ReduceSum", ["mixed", "axes"], ["out"], keepdims=1))
+    graph = helper.make_graph(nodes, "foreign", [helper.make_tensor_value_info(name, TensorProto.FLOAT, size)],
+                              [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+                              [numpy_helper.from_array(w2, "w2"), numpy_helper.from_array(np.array([1]), "axes")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 17, 18, 21])
+@pytest.mark.parametrize("end", ["data", "end_diff", "pooled", "out"])
+def test_any_onnx_net(opset, end):
+    model = foreign(opset)
+    assert list(convert.valid_ends(model)) == ["data", "end_diff", "pooled", "mixed", "out"]
+    graph = convert.gradient_graph(model, end)
+    onnx.checker.check_model(graph, full_check=True)
+    data = toys.noise(1, 3, 14, 17, seed=8)
+    forward = toys.doubled(model, end)
+    diff = toys.noise(*forward(data).shape, seed=9)
+    value, gradient = toys.run(graph, {"data": data, "end_diff": diff})
+    assert off(value, forward(data)) < 1e-5
+    toys.check_gradient(forward, data, diff, gradient, directions=2, step=1e-6)
+
+
+def test_what_cannot_be_differentiated_is_said():
+    model = foreign(17)
+    with pytest.raises(ConvertError, match="no such end: 'puled'; the nearest are pooled"):
+        convert.gradient_graph(model, "puled")
+    model.graph.node.append(helper.make_node("Floor", ["out"], ["floored"]))
+    with pytest.raises(ConvertError, match="operator Floor has no derivative here, and 'floored' needs it"):
+        convert.gradient_graph(model, "floored")
+    assert convert.gradient_graph(model, "out")         # not on the way
+    model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [1]))
+    model.graph.node.append(helper.make_node("Add", ["out", "other"], ["both"]))
+    with pytest.raises(ConvertError, match="'both' also depends on the input 'other'"):
+        convert.gradient_graph(model, "both")
+    constant = helper.make_node("Shape", ["pixels"], ["shape"])
+    model.graph.node.append(constant)
+    with pytest.raises(ConvertError, match="no such end: 'shape'"):
+        convert.gradient_graph(model, "shape")
+
+
+def test_the_model_itself_stays_as_it_was():
+    model = foreign(13)
+    before = model.SerializeToString()
+    convert.gradient_graph(model, "out")
+    assert model.SerializeToString() == before

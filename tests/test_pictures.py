@@ -1,0 +1,257 @@
+"""deepdream.pictures: every kind of picture comes out right or is refused in one line; settings travel with it."""
+import io
+import os
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deepdream import DreamError, load, save, settings
+from deepdream.pictures import check_target, encode, to_uint8, write
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
+GREY = RGB[..., 0]
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Save a Pillow image under a name; returns the path."""
+    def make(name, image, **options):
+        image.save(tmp_path / name, **options)
+        return tmp_path / name
+    return make
+
+
+def is_(path, expected, tolerance=0):
+    picture = load(path)
+    assert picture.dtype == np.float32 and picture.shape == expected.shape
+    assert np.abs(picture - expected).max() <= tolerance
+
+
+def grey(array):
+    return np.repeat(np.float32(array)[..., None], 3, axis=2)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.PNG"])
+def test_rgb(file, name):
+    is_(file(name, Image.fromarray(RGB)), RGB)
+
+
+def test_rgb_with_losses(file):
+    smooth = np.uint8(np.add.outer(np.arange(32), np.arange(40))[..., None] + np.array([0, 60, 120]))
+    is_(file("a.jpg", Image.fromarray(smooth), quality=98), smooth, 6)
+    is_(file("a.webp", Image.fromarray(smooth), quality=100), smooth, 12)
+    is_(file("b.webp", Image.fromarray(RGB), lossless=True), RGB)
+
+
+def test_grey_and_bilevel(file):
+    is_(file("a.png", Image.fromarray(GREY)), grey(GREY))
+    is_(file("1.png", Image.fromarray(GREY > 127)), grey((GREY > 127) * 255))
+    is_(file("a.tif", Image.fromarray(GREY)), grey(GREY))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_16_bit(file, name):
+    wide = np.uint16(np.arange(54).reshape(6, 9) * 1200)
+    is_(file(name, Image.fromarray(wide)), grey(wide / 257), 1e-3)
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def test_16_bit_colour(tmp_path):
+    wide = np.uint16(RGB) * 257
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in wide)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0))
+                                     + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    is_(tmp_path / "a.png", RGB, 1)
+
+
+def test_palette(file):
+    image = Image.fromarray(np.uint8(np.arange(54).reshape(6, 9)), "P")
+    palette = np.random.default_rng(1).integers(0, 256, (54, 3)).astype(np.uint8)
+    image.putpalette(palette.tobytes())
+    expected = palette[np.arange(54).reshape(6, 9)]
+    for name in ("a.png", "a.gif"):
+        is_(file(name, image), expected)
+    expected = expected.copy()
+    expected[0, 4] = 255                                   # entry 4 is transparent: white
+    is_(file("t.png", image, transparency=4), expected)
+
+
+def test_alpha_is_laid_on_white(file):
+    alpha = np.uint8(np.linspace(0, 255, 54).reshape(6, 9))
+    share = alpha[..., None] / 255
+    is_(file("a.png", Image.fromarray(np.dstack([RGB, alpha]))), RGB * share + 255 * (1 - share), 1.01)
+    is_(file("la.png", Image.fromarray(np.dstack([GREY, alpha]), "LA")), grey(GREY) * share + 255 * (1 - share), 1.01)
+    is_(file("a.webp", Image.fromarray(np.dstack([RGB, np.full_like(alpha, 255)])), lossless=True), RGB)
+
+
+def test_cmyk(file):
+    flat = Image.new("CMYK", (9, 6), (0, 255, 255, 0))
+    for name in ("a.jpg", "a.tif"):
+        is_(file(name, flat), np.broadcast_to(np.uint8([255, 0, 0]), (6, 9, 3)), 3)
+
+
+@pytest.mark.parametrize("orientation, turned", [
+    (1, lambda a: a), (2, lambda a: a[:, ::-1]), (3, lambda a: a[::-1, ::-1]), (4, lambda a: a[::-1]),
+    (5, lambda a: a.swapaxes(0, 1)), (6, lambda a: np.rot90(a, -1)), (7, lambda a: a[::-1, ::-1].swapaxes(0, 1)),
+    (8, lambda a: np.rot90(a, 1))])
+def test_exif_rotation(file, orientation, turned):
+    exif = Image.Exif()
+    exif[274] = orientation
+    for name in ("a.png", "a.tif"):
+        is_(file(name, Image.fromarray(RGB), exif=exif), turned(RGB))
+
+
+def test_of_an_animation_the_first_frame(file):
+    frames = [Image.new("RGB", (9, 6), c) for c in ("red", "lime", "blue")]
+    for name in ("a.gif", "a.png", "a.webp", "a.tif"):
+        options = {"lossless": True} if name.endswith("webp") else {}
+        is_(file(name, frames[0], save_all=True, append_images=frames[1:], **options),
+            np.broadcast_to(np.uint8([255, 0, 0]), (6, 9, 3)), 1)
+
+
+def test_floats(file):
+    is_(file("a.tif", Image.fromarray(np.float32(GREY))), grey(GREY))
+    for bad in (np.float32(GREY) * 300, np.float32(GREY) - 200, np.float32(GREY) * np.nan):
+        refused(file("b.tif", Image.fromarray(bad)), "its numbers")
+    is_(file("c.tif", Image.fromarray(np.int32(GREY) * 257)), grey(GREY), 1e-3)
+    refused(file("d.tif", Image.fromarray(np.int32(GREY) * 70000)), "its numbers")
+
+
+def test_lab(file):
+    is_(file("lab.tif", Image.new("LAB", (9, 6), (0, 128, 128))), np.zeros((6, 9, 3)), 3)
+
+
+# ---- refused
+
+def refused(path, *parts):
+    with pytest.raises(DreamError) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(str(path)) and "\n" not in message
+    for part in parts:
+        assert part in message, message
+
+
+def test_no_picture(tmp_path):
+    refused(tmp_path / "none.jpg", "no such picture")
+    refused(tmp_path, "cannot be read")
+    for name, data in {"text.jpg": b"not a picture, but a letter\n" * 50, "empty.png": b"", "zeros.tif": bytes(5000),
+                       "net.webp": b"RIFF\x10\x00\x00\x00WAVEfmt " + bytes(50)}.items():
+        (tmp_path / name).write_bytes(data)
+        refused(tmp_path / name, "not a picture")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_truncated(tmp_path, name):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    whole = io.BytesIO()
+    noise.save(whole, Image.registered_extensions()[name[1:]])
+    whole = whole.getvalue()
+    for length in (10, 100, len(whole) // 2, len(whole) - 200):
+        (tmp_path / name).write_bytes(whole[:length])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")                # Pillow's would be further lines on stderr
+            refused(tmp_path / name)
+
+
+def test_huge(tmp_path, monkeypatch):
+    """A small file that says it holds 40000 x 40000 pixels."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100)))
+                                        + chunk(b"IEND", b""))
+    refused(tmp_path / "bomb.png", "too large")
+
+
+def test_other_formats(file):
+    refused(file("a.ico", Image.new("RGB", (16, 16))), "ICO", "not supported")
+
+
+# ---- writing
+
+RECORD = {"end": "inception_4c/output", "seed": 3, "octave_scale": 1.4, "clip": True, "guide": None,
+          "picture": "Kätzchen \"ä\" 猫.jpg"}
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.jpeg", "a.png", "a.webp", "a.tif", "a.TIFF", "猫.JPG"])
+def test_settings_travel_with_the_picture(tmp_path, name):
+    smooth = np.float32(np.add.outer(np.arange(32), np.arange(40))[..., None] * 2 + np.array([0, 30, 60]))
+    save(smooth, tmp_path / name, RECORD)
+    assert settings(tmp_path / name) == RECORD
+    assert np.abs(load(tmp_path / name) - smooth).mean() < 3
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+def test_without_settings(tmp_path, name):
+    save(np.float32(RGB), tmp_path / name)
+    assert settings(tmp_path / name) == {}
+    Image.fromarray(RGB).save(tmp_path / name)
+    assert settings(tmp_path / name) == {}
+
+
+def test_a_comment_of_someone_else(file):
+    assert settings(file("a.jpg", Image.fromarray(RGB), comment=b"shot in Utah")) == {}
+
+
+def test_eight_bits_as_in_the_notebook():
+    """Clipped, then cut off: 1.9 is 1."""
+    assert to_uint8(np.float32([-5, 0.9, 1.9, 254.99, 255, 300])).tolist() == [0, 0, 1, 254, 255, 255]
+    picture = np.float32(RGB) + 0.99
+    with Image.open(io.BytesIO(encode(picture, "png"))) as image:
+        np.testing.assert_array_equal(np.asarray(image), RGB)
+
+
+def test_png_and_tiff_lose_nothing(tmp_path):
+    for name in ("a.png", "a.tif"):
+        save(np.float32(RGB), tmp_path / name)
+        is_(tmp_path / name, RGB)
+
+
+def test_quality(tmp_path):
+    noise = np.float32(np.random.default_rng(0).uniform(0, 255, (64, 64, 3)))
+    sizes = []
+    for quality in (20, 90):
+        save(noise, tmp_path / "a.jpg", quality=quality)
+        sizes.append((tmp_path / "a.jpg").stat().st_size)
+    assert sizes[0] < sizes[1] / 2
+
+
+@pytest.mark.parametrize("name, part", [("a.gif", "'.gif' is not a picture format"), ("a", "'' is not"),
+                                        ("no/a.jpg", "there is no folder"), ("folder.jpg", "cannot be written")])
+def test_targets_that_cannot_be(tmp_path, name, part):
+    (tmp_path / "folder.jpg").mkdir()
+    for call in (check_target, lambda p: save(np.float32(RGB), p)):
+        with pytest.raises(DreamError) as caught:
+            call(tmp_path / name)
+        assert part in str(caught.value) and "\n" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.jpg"]
+
+
+def test_never_half_a_file(tmp_path, monkeypatch):
+    target = tmp_path / "a.png"
+    save(np.float32(RGB), target)
+    before = target.read_bytes()
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(255 - np.float32(RGB), target)
+    assert target.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "new.png", b"x")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_the_file_can_be_read_by_others(tmp_path):
+    save(np.float32(RGB), tmp_path / "a.png")
+    umask = os.umask(0)
+    os.umask(umask)
+    assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o666 & ~umask

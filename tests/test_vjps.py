@@ -1,0 +1,435 @@
+"""Every entry of convert.vjps.VJPS: against central differences in float64, and, where a second formula is cheap,
+against it: plain loops that know nothing of ONNX."""
+import itertools
+import math
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import convert
+import toys
+from convert.errors import ConvertError
+from convert.vjps import VJPS
+
+PICTURE = (1, 4, 9, 8)
+CASES = []          # (id, entry, body, options)
+
+
+def case(entry, body, *, shape=PICTURE, static=False, opset=17, shift=0.0, scale=1.0, more=(), **constants):
+    """A little net. body: nodes in ONNX's text form, from `data` to `y`; constants: its arrays by name.
+
+    shape: of data; axes 0, 2, 3 are dynamic unless static. data is noise * scale + shift. more: further shapes.
+    """
+    name = f"{entry}-{sum(c[1] == entry for c in CASES)}"
+    CASES.append((name, entry, body, dict(shape=shape, static=static, opset=opset, shift=shift, scale=scale, more=more,
+                                          constants=constants)))
+
+
+def some(*shape, seed=1):
+    return np.float32(np.random.default_rng(seed).standard_normal(shape))
+
+
+def positive(*shape, seed=1):
+    return np.float32(np.random.default_rng(seed).uniform(0.5, 1.5, shape))
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+# ---- elementwise, one operand
+for op in ("Abs", "Neg", "Sin", "Cos", "Erf", "Exp", "Sigmoid", "Tanh", "Softplus", "Softsign", "Relu", "Elu",
+           "LeakyRelu", "Selu", "HardSigmoid", "HardSwish", "Identity"):
+    case(op, f"y = {op}(data)")
+for op in ("Log", "Sqrt", "Reciprocal"):
+    case(op, f"a = Abs(data); b = Add(a, half); y = {op}(b)", half=np.float32(0.5))
+case("Elu", "y = Elu<alpha=0.3>(data)")
+case("LeakyRelu", "y = LeakyRelu<alpha=0.55>(data)")
+case("Selu", "y = Selu<alpha=1.1, gamma=0.9>(data)")
+case("HardSigmoid", "y = HardSigmoid<alpha=0.4, beta=0.3>(data)")
+case("HardSwish", "y = HardSwish(data)", scale=4.0)
+case("Gelu", "y = Gelu(data)", opset=20)
+case("Cast", "y = Cast<to=1>(data)")
+case("Dropout", "y = Dropout(data)")
+case("Dropout", "y = Dropout(data, ratio)", ratio=np.float32(0.5))
+case("Clip", "y = Clip(data, low, high)", low=np.float32(-0.5), high=np.float32(0.8))
+case("Clip", "y = Clip(data, low)", low=np.float32(-0.1))
+case("Clip", "y = Clip(data, , high)", high=np.float32(0.1))
+case("PRelu", "y = PRelu(data, slope)", slope=some(4, 1, 1))
+case("PRelu", "y = PRelu(data, slope)", slope=some(1))
+case("Pow", "y = Pow(data, p)", p=np.float32(2))
+case("Pow", "y = Pow(data, p)", p=np.float32(3))
+case("Pow", "a = Abs(data); b = Add(a, half); y = Pow(b, p)", half=np.float32(0.5), p=np.float32(-0.75))
+case("Pow", "a = Abs(data); b = Add(a, half); y = Pow(b, p)", half=np.float32(0.5), p=positive(4, 1, 1))
+
+# ---- elementwise, several operands: constants on either side, two moving ones, broadcasting
+for op in ("Add", "Sub", "Mul", "Div", "Max", "Min"):
+    away = "a = Abs(data); b = Add(a, half); " if op == "Div" else "b = Identity(data); "
+    case(op, f"{away} y = {op}(b, k)", half=np.float32(0.5), k=positive(4, 1, 1))
+    case(op, f"{away} y = {op}(k, b)", half=np.float32(0.5), k=positive(1, 8))
+    case(op, f"{away} c = Mul(b, k); d = Sin(c); e = Add(d, two); y = {op}(b, e)", half=np.float32(0.5),
+         two=np.float32(2), k=positive(4, 1, 1))
+    case(op, f"{away} c = ReduceMean<axes=[2, 3], keepdims=1>(b); y = {op}(b, c)", half=np.float32(0.5))
+    case(op, f"{away} c = ReduceMean<axes=[1], keepdims=1>(b); y = {op}(c, b)", half=np.float32(0.5))
+    case(op, f"{away} c = ReduceMean<axes=[0, 1], keepdims=0>(b); y = {op}(c, b)", half=np.float32(0.5))
+    case(op, f"{away} y = {op}(b, k)", half=np.float32(0.5), k=positive(3, 1, 4, 1, 1))
+case("Mul", "y = Mul(data, data)")
+case("Sum", "a = Sin(data); y = Sum(data, a, k)", k=some(4, 1, 1))
+case("Sum", "a = ReduceMean<axes=[1], keepdims=1>(data); y = Sum(a, data, a)")
+case("Sum", "y = Sum(data)")
+case("Max", "y = Max(data)")
+case("Min", "y = Min(data)")
+case("Where", "c = Greater(data, k); a = Sin(data); y = Where(c, data, a)", k=some(4, 1, 1))
+case("Where", "a = ReduceMean<axes=[1], keepdims=1>(data); y = Where(c, a, data)", c=np.array([[True], [False], [True], [False]])[:, :, None])
+
+# ---- convolution: kernels, strides (also larger than the kernel), pads (also asymmetric), dilations, groups
+for kernel, stride, pads, dilation, group, out in [
+        ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1, 5), ((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, 5),
+        ((3, 2), (1, 1), (0, 1, 2, 0), (1, 1), 1, 3), ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 1, 5),
+        ((5, 5), (2, 2), (2, 2, 2, 2), (1, 1), 2, 4), ((3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 4, 8),
+        ((1, 1), (2, 2), (0, 0, 0, 0), (1, 1), 1, 5), ((1, 1), (3, 2), (0, 0, 0, 0), (1, 1), 2, 4),
+        ((1, 1), (2, 2), (1, 1, 0, 1), (1, 1), 1, 3), ((2, 2), (3, 3), (0, 0, 0, 0), (1, 1), 1, 3),
+        ((2, 3), (3, 2), (1, 0, 0, 1), (1, 1), 1, 3), ((3, 3), (1, 1), (2, 2, 2, 2), (2, 2), 1, 3),
+        ((3, 2), (2, 3), (2, 1, 1, 2), (2, 3), 2, 6), ((7, 7), (2, 2), (3, 3, 3, 3), (1, 1), 1, 3),
+        ((3, 3), (1, 1), (3, 4, 3, 2), (1, 1), 1, 3), ((3, 3), (4, 4), (0, 0, 0, 0), (1, 1), 4, 4),
+        ((3, 3), (2, 2), (0, 0, 3, 3), (1, 1), 1, 3), ((4, 4), (4, 4), (0, 0, 0, 0), (1, 1), 1, 3),
+        ((2, 2), (2, 1), (0, 0, 4, 4), (1, 1), 1, 3)]:
+    case("Conv", f"y = Conv<strides={[*stride]}, pads={[*pads]}, dilations={[*dilation]}, group={group}>(data, w, b)",
+         more=[(1, 4, 10, 11), (2, 4, 11, 9)], w=some(out, 4 // group, *kernel), b=some(out))
+case("Conv", "y = Conv(data, w)", w=some(2, 4, 3, 3))
+case("Conv", 'y = Conv<auto_pad="SAME_UPPER">(data, w)', w=some(2, 4, 4, 2))
+case("Conv", 'y = Conv<auto_pad="SAME_LOWER">(data, w)', w=some(2, 4, 2, 4))
+case("Conv", 'y = Conv<auto_pad="VALID", strides=[2, 2]>(data, w)', w=some(2, 4, 3, 3))
+case("Conv", "y = Conv<strides=[2], pads=[1, 1]>(data, w)", shape=(1, 4, 11), more=[(1, 4, 12)], w=some(3, 4, 3))
+case("Conv", "y = Conv<strides=[2, 1, 2], pads=[1, 1, 0, 1, 0, 1]>(data, w)", shape=(1, 2, 6, 5, 7), w=some(3, 2, 3, 2, 3))
+for kernel, stride, pads, dilation, group, out, extra in [
+        ((3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1, 3, (0, 0)), ((4, 4), (2, 2), (1, 1, 1, 1), (1, 1), 1, 3, (0, 0)),
+        ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 1, 3, (1, 1)), ((3, 2), (3, 2), (0, 0, 0, 0), (1, 1), 2, 4, (2, 0)),
+        ((3, 3), (2, 2), (0, 1, 1, 0), (2, 1), 4, 4, (0, 1)), ((4, 4), (2, 2), (0, 0, 0, 0), (1, 1), 4, 4, (0, 0)),
+        ((2, 2), (3, 3), (0, 0, 0, 0), (1, 1), 1, 2, (2, 2)), ((5, 5), (3, 3), (1, 1, 1, 1), (1, 1), 2, 6, (0, 0))]:
+    case("ConvTranspose", f"y = ConvTranspose<strides={[*stride]}, pads={[*pads]}, dilations={[*dilation]}, "
+         f"group={group}, output_padding={[*extra]}>(data, w, b)", shape=(1, 4, 5, 4), w=some(4, out // group, *kernel),
+         b=some(out))
+
+# ---- pooling
+POOLS = [((3, 3), (2, 2), (0, 0, 0, 0), 0), ((3, 3), (2, 2), (0, 0, 1, 1), 0), ((2, 2), (2, 2), (0, 0, 0, 0), 0),
+         ((3, 3), (1, 1), (1, 1, 1, 1), 0), ((2, 3), (3, 2), (1, 0, 0, 2), 0), ((2, 2), (3, 3), (0, 0, 0, 0), 0),
+         ((1, 1), (2, 2), (0, 0, 0, 0), 0), ((3, 3), (2, 2), (1, 1, 1, 1), 1), ((3, 3), (2, 2), (0, 0, 0, 0), 1),
+         ((2, 2), (2, 2), (1, 1, 0, 0), 1), ((5, 5), (3, 3), (2, 2, 2, 2), 0), ((9, 8), (1, 1), (0, 0, 0, 0), 0)]
+for kernel, stride, pads, ceil in POOLS:
+    how = f"kernel_shape={[*kernel]}, strides={[*stride]}, pads={[*pads]}, ceil_mode={ceil}"
+    case("MaxPool", f"y = MaxPool<{how}>(data)", more=[(1, 4, 10, 11), (2, 4, 12, 9)])
+    case("AveragePool", f"y = AveragePool<{how}>(data)", more=[(1, 4, 10, 11), (2, 4, 12, 9)])
+    case("AveragePool", f"y = AveragePool<{how}, count_include_pad=1>(data)", more=[(1, 4, 10, 11), (2, 4, 12, 9)])
+case("MaxPool", "y = MaxPool<kernel_shape=[2, 3], dilations=[2, 2], strides=[1, 2], pads=[1, 0, 1, 2]>(data)")
+case("MaxPool", 'y = MaxPool<kernel_shape=[3, 2], auto_pad="SAME_UPPER">(data)')
+case("MaxPool", "y = MaxPool<kernel_shape=[3], strides=[2]>(data)", shape=(1, 4, 11))
+case("MaxPool", "y = MaxPool<kernel_shape=[2, 2, 2], strides=[2, 2, 1]>(data)", shape=(1, 2, 5, 4, 6))
+case("AveragePool", 'y = AveragePool<kernel_shape=[3, 2], auto_pad="SAME_LOWER">(data)')
+case("GlobalAveragePool", "y = GlobalAveragePool(data)", more=[(2, 4, 3, 5)])
+case("GlobalMaxPool", "y = GlobalMaxPool(data)", more=[(2, 4, 3, 5)])
+case("GlobalMaxPool", "y = GlobalMaxPool(data)", shape=(2, 4, 7))
+
+# ---- products
+for a, b in itertools.product((0, 1), repeat=2):
+    case("Gemm", f"y = Gemm<transA={a}, transB={b}, alpha=0.7, beta=0.3>(data, w, c)", shape=(3, 5), static=True,
+         w=some(*[(5, 4), (3, 4), (4, 5), (4, 3)][a + 2 * b]), c=some(4))
+    case("Gemm", f"y = Gemm<transA={a}, transB={b}, alpha=0.7, beta=0.3>(w, data, c)", shape=(3, 5), static=True,
+         w=some(*[(4, 3), (3, 4), (4, 5), (5, 4)][a + 2 * b]), c=some(1, 1))
+case("Gemm", "y = Gemm<beta=0.3>(w, v, data)", shape=(1, 5), static=True, w=some(3, 4), v=some(4, 5))
+case("Gemm", "f = Flatten(data); y = Gemm<transB=1>(f, w)", shape=(2, 3, 4, 4), static=True, w=some(6, 48))
+case("MatMul", "y = MatMul(data, w)", shape=(3, 5), static=True, w=some(5, 4))
+case("MatMul", "y = MatMul(w, data)", shape=(2, 3, 5, 4), static=True, w=some(6, 5))
+case("MatMul", "y = MatMul(data, w)", shape=(2, 1, 3, 5), static=True, w=some(4, 5, 6))
+case("MatMul", "t = Transpose<perm=[0, 1, 3, 2]>(data); s = Sin(t); y = MatMul(data, s)", shape=(2, 3, 5, 4), static=True)
+
+# ---- normalization
+case("BatchNormalization", "y = BatchNormalization<epsilon=0.01>(data, s, b, m, v)", s=some(4), b=some(4), m=some(4),
+     v=positive(4))
+case("BatchNormalization", "y = BatchNormalization(data, s, b, m, v)", shape=(3, 4), s=some(4), b=some(4), m=some(4),
+     v=positive(4))
+for size in (3, 5, 9):
+    case("LRN", f"y = LRN<size={size}, alpha=0.9, beta=0.75, bias=1.5>(data)", shape=(1, 6, 3, 4))
+case("LRN", "y = LRN<size=5>(data)", scale=30.0)
+for op in ("Softmax", "LogSoftmax"):
+    case(op, f"y = {op}<axis=1>(data)")
+    case(op, f"y = {op}(data)")
+
+# ---- shapes and sums
+case("Concat", "a = Sin(data); y = Concat<axis=1>(data, a)")
+case("Concat", "a = Sin(data); y = Concat<axis=1>(k, a)", shape=(1, 4, 3, 3), static=True, k=some(1, 2, 3, 3))
+case("Concat", "a = Sin(data); y = Concat<axis=-1>(data, a, data)")
+case("Concat", "y = Concat<axis=2>(data)")
+for mode in ("DCR", "CRD"):
+    case("DepthToSpace", f'y = DepthToSpace<blocksize=2, mode="{mode}">(data)', shape=(1, 12, 3, 4))
+case("SpaceToDepth", "y = SpaceToDepth<blocksize=2>(data)", shape=(1, 3, 6, 8))
+case("Expand", "y = Expand(data, s)", shape=(1, 4, 1, 5), static=True, s=ints(2, 1, 3, 5))
+case("Expand", "y = Expand(data, s)", shape=(4, 1), static=True, s=ints(2, 4, 3))
+case("Flatten", "y = Flatten(data)")
+case("Flatten", "y = Flatten<axis=2>(data)")
+case("Reshape", "y = Reshape(data, s)", s=ints(0, 2, 2, -1))
+case("Squeeze", "y = Squeeze(data, axes)", shape=(1, 4, 1, 5), static=True, axes=ints(2))
+case("Squeeze", "y = Squeeze(data)", shape=(2, 1, 3, 1), static=True)
+case("Unsqueeze", "y = Unsqueeze(data, axes)", axes=ints(0, 3))
+case("Transpose", "y = Transpose<perm=[0, 2, 3, 1]>(data)")
+case("Transpose", "y = Transpose<perm=[3, 0, 1, 2]>(data)")
+case("Transpose", "y = Transpose(data)")
+case("Pad", "y = Pad(data, p)", p=ints(0, 0, 1, 2, 0, 0, 0, 3))
+case("Pad", "y = Pad(data, p, v)", p=ints(0, 1, 1, 2, 1, 0, 0, 3), v=np.float32(2))
+for op, axes, keep in itertools.product(("ReduceSum", "ReduceMean"), ([1], [2, 3], [-1], []), (0, 1)):
+    if op == "ReduceSum":
+        case(op, f"y = {op}<keepdims={keep}>(data, axes)" if axes else f"a = {op}<keepdims=1>(data); y = Mul(a, k)",
+             **({"axes": ints(*axes)} if axes else {"k": some(2, 3)}))
+    else:
+        case(op, f"y = {op}<axes={axes}, keepdims={keep}>(data)" if axes else
+             f"a = {op}<keepdims=1>(data); y = Mul(a, k)", k=some(2, 3))
+        case(op, f"y = {op}<keepdims={keep}>(data, axes)" if axes else f"a = {op}<keepdims=1>(data); y = Mul(a, k)",
+             opset=18, **({"axes": ints(*axes)} if axes else {"k": some(2, 3)}))
+case("Resize", 'y = Resize<mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor">'
+     "(data, , scales)", scales=np.float32([1, 1, 2, 3]))
+case("Resize", 'y = Resize<mode="nearest">(data, , scales)', scales=np.float32([1, 1, 2, 2]))
+case("Upsample", 'y = Upsample<mode="nearest">(data, scales)', opset=9, scales=np.float32([1, 1, 2, 2]))
+case("Slice", "y = Slice(data, s, e, a)", s=ints(1, 2), e=ints(8, 2 ** 40), a=ints(2, 3))
+case("Slice", "y = Slice(data, s, e, a)", s=ints(-6, -3), e=ints(-1, -1), a=ints(-2, -1))
+case("Slice", "y = Slice(data, s, e, a, t)", s=ints(1), e=ints(3), a=ints(1), t=ints(1))
+case("Slice", "y = Slice(data, s, e)", s=ints(0, 1, 2, 0), e=ints(1, 3, 9, 5))
+case("Slice", "y = Slice(data, s, e, a)", s=ints(-100), e=ints(5), a=ints(3))
+case("Split", "a, b = Split<axis=1>(data, n); c = Sin(b); d = Concat<axis=1>(c, a); y = Mul(d, k)", n=ints(1, 3),
+     k=some(4, 1, 1))
+case("Split", "a, b, c = Split<axis=1>(data, n); y = Mul(c, k)", n=ints(1, 2, 1), k=some(1, 1, 1))
+case("Split", "a, b = Split<axis=2, num_outputs=2>(data); y = Concat<axis=1>(b, b)", shape=(1, 4, 8, 8), opset=18)
+
+
+def build(entry, body, shape, static, opset, constants, **_):
+    nodes = [onnx.parser.parse_node(line.strip()) for line in body.split(";")]
+    dims = list(shape) if static or len(shape) < 3 else ["N", shape[1], *"DHW"[-(len(shape) - 2):]]
+    used = {i for n in nodes for i in n.input}
+    graph = helper.make_graph(
+        nodes, entry, [helper.make_tensor_value_info("data", TensorProto.FLOAT, dims)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items() if k in used])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def test_every_derivative_has_a_case():
+    assert {entry for _, entry, _, _ in CASES} == set(VJPS)
+    for name, entry, body, _ in CASES:
+        assert f" {entry}(" in f" {body}" or f" {entry}<" in f" {body}", name
+
+
+@pytest.mark.parametrize("entry, body, options", [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_against_central_differences(entry, body, options):
+    model = build(entry, body, **options)
+    graph = convert.gradient_graph(model, "y")
+    onnx.checker.check_model(graph, full_check=True)
+    run, forward = toys.session(graph, plain=True), toys.doubled(model, "y")
+    plain = toys.session(model, plain=True)
+    for seed, shape in enumerate([options["shape"], *options["more"]]):
+        data = toys.noise(*shape, seed=seed) * np.float32(options["scale"]) + np.float32(options["shift"])
+        value = plain.run(None, {"data": data})[0]
+        assert toys.off(forward(data), value) < 1e-5      # else the reference is not what runs
+        diff = toys.noise(*value.shape, seed=seed + 100)
+        told, gradient = run.run(["end_data", "data_diff"], {"data": data, "end_diff": diff})
+        assert toys.off(told, value) < 1e-6
+        toys.check_gradient(forward, data, diff, gradient, directions=3, step=1e-5)
+
+
+# ---- second formulas, in plain loops
+
+def gradient(body, data, diff, opset=17, **constants):
+    """data_diff of `body` from the gradient graph."""
+    model = build("y", body, data.shape, True, opset, constants)
+    return toys.run(convert.gradient_graph(model, "y"), {"data": data, "end_diff": diff}, ["data_diff"])[0]
+
+
+def value(body, data, opset=17, **constants):
+    return toys.run(build("y", body, data.shape, True, opset, constants), data)[0]
+
+
+def agree(body, data, expected, **constants):
+    """The gradient graph of `body` gives what expected(diff, value) gives."""
+    y = value(body, data, **constants)
+    diff = some(*y.shape, seed=5)
+    dx = expected(np.float64(diff), np.float64(y))
+    assert np.abs(dx).max() > 0
+    assert toys.off(gradient(body, data, diff, **constants), dx) < 2e-6
+
+
+def windows(shape, y_shape, kernel, stride, pads, dilation):
+    """(output position, [(tap, input position)]) over the spatial axes; positions in the padding are left out."""
+    n = len(kernel)
+    for o in np.ndindex(*y_shape[2:]):
+        taps = []
+        for t in np.ndindex(*kernel):
+            u = tuple(o[i] * stride[i] + t[i] * dilation[i] - pads[i] for i in range(n))
+            if all(0 <= u[i] < shape[2 + i] for i in range(n)):
+                taps.append((t, u))
+        yield o, taps
+
+
+CONVOLUTIONS = [  # size, kernel, stride, pads, dilation, group, out
+    ((7, 8), (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1, 3), ((7, 8), (3, 3), (2, 2), (0, 1, 2, 0), (1, 1), 2, 4),
+    ((8, 9), (2, 2), (3, 4), (0, 0, 0, 0), (1, 1), 1, 2), ((8, 9), (1, 1), (2, 3), (0, 0, 0, 0), (1, 1), 4, 4),
+    ((9, 9), (3, 2), (2, 1), (2, 1, 0, 3), (2, 3), 2, 2), ((8, 7), (5, 5), (2, 2), (2, 2, 2, 2), (1, 1), 1, 3),
+    ((11, 12), (7, 7), (2, 2), (3, 3, 3, 3), (1, 1), 1, 2), ((5, 5), (3, 3), (1, 1), (4, 4, 4, 4), (1, 1), 1, 2)]
+
+
+@pytest.mark.parametrize("size, kernel, stride, pads, dilation, group, out", CONVOLUTIONS)
+def test_convolution_by_loops(size, kernel, stride, pads, dilation, group, out):
+    data, w = some(1, 4, *size), some(out, 4 // group, *kernel, seed=2)
+
+    def loops(diff, y):
+        dx = np.zeros(data.shape)
+        for o, taps in windows(data.shape, y.shape, kernel, stride, pads, dilation):
+            for t, u in taps:
+                for k in range(out):
+                    g = k // (out // group)
+                    dx[0, g * 4 // group:(g + 1) * 4 // group, u[0], u[1]] += w[k, :, t[0], t[1]] * diff[0, k, o[0], o[1]]
+        return dx
+    agree(f"y = Conv<strides={[*stride]}, pads={[*pads]}, dilations={[*dilation]}, group={group}>(data, w)", data, loops,
+          w=w)
+
+
+@pytest.mark.parametrize("stride, pads, extra, group", [((2, 2), (1, 0, 0, 1), (1, 0), 1), ((3, 1), (0, 0, 0, 0), (2, 0), 2),
+                                                        ((1, 2), (1, 1, 1, 1), (0, 1), 4)])
+def test_deconvolution_by_loops(stride, pads, extra, group):
+    data, w = some(1, 4, 4, 5), some(4, 2, 3, 2, seed=2)
+
+    def loops(diff, y):
+        dx = np.zeros(data.shape)
+        for i, j, a, b in np.ndindex(4, 5, 3, 2):
+            u, v = i * stride[0] + a - pads[0], j * stride[1] + b - pads[1]
+            if 0 <= u < y.shape[2] and 0 <= v < y.shape[3]:
+                for c in range(4):
+                    g = c // (4 // group)
+                    dx[0, c, i, j] += w[c, :, a, b] @ diff[0, 2 * g:2 * g + 2, u, v]
+        return dx
+    agree(f"y = ConvTranspose<strides={[*stride]}, pads={[*pads]}, output_padding={[*extra]}, group={group}>(data, w)",
+          data, loops, w=w)
+
+
+def plateaus(*shape, seed, low=-1, high=3):
+    """Few different numbers, so that most windows have several maxima."""
+    return np.float32(np.random.default_rng(seed).integers(low, high, shape))
+
+
+@pytest.mark.parametrize("before", ["", "Relu", "Neg"])
+@pytest.mark.parametrize("kernel, stride, pads, dilation", [
+    (k, s, p, (1, 1)) for k, s, p, ceil in POOLS if not ceil] + [((2, 3), (1, 2), (1, 0, 1, 2), (2, 2)),
+                                                                 ((3, 3), (2, 2), (0, 0, 2, 2), (1, 1))])
+def test_max_pool_takes_the_first_maximum(kernel, stride, pads, dilation, before):
+    data = plateaus(1, 3, 11, 10, seed=6) + (0 if before else plateaus(1, 3, 1, 1, seed=7, low=-4, high=0))
+    inner = {"": data, "Relu": np.maximum(data, 0), "Neg": -data}[before]
+
+    def loops(diff, y):
+        dx = np.zeros(data.shape)
+        for c in range(3):
+            for o, taps in windows(data.shape, y.shape, kernel, stride, pads, dilation):
+                best = None
+                for _, u in taps:                  # row-major; strictly greater, as in Caffe
+                    if best is None or inner[(0, c, *u)] > inner[(0, c, *best)]:
+                        best = u
+                assert inner[(0, c, *best)] == y[(0, c, *o)]
+                dx[(0, c, *best)] += diff[(0, c, *o)]
+        return dx * {"": 1, "Relu": data > 0, "Neg": -1}[before]
+    body = f"a = {before or 'Identity'}(data); y = MaxPool<kernel_shape={[*kernel]}, strides={[*stride]}, " \
+           f"pads={[*pads]}, dilations={[*dilation]}>(a)"
+    agree(body, data, loops)
+
+
+def test_global_max_pool_takes_the_first_maximum():
+    data = plateaus(2, 3, 4, 5, seed=6)
+
+    def loops(diff, y):
+        dx = np.zeros(data.shape)
+        for n, c in np.ndindex(2, 3):
+            dx[n, c].flat[data[n, c].argmax()] = diff[n, c, 0, 0]
+        return dx
+    agree("y = GlobalMaxPool(data)", data, loops)
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+@pytest.mark.parametrize("kernel, stride, pads", [(k, s, p) for k, s, p, ceil in POOLS if not ceil])
+def test_average_pool_by_loops(kernel, stride, pads, counted):
+    data = some(1, 2, 11, 10)
+
+    def loops(diff, y):
+        dx = np.zeros(data.shape)
+        for o, taps in windows(data.shape, y.shape, kernel, stride, pads, (1, 1)):
+            for _, u in taps:
+                dx[(0, slice(None), *u)] += diff[(0, slice(None), *o)] / (math.prod(kernel) if counted else len(taps))
+        return dx
+    agree(f"y = AveragePool<kernel_shape={[*kernel]}, strides={[*stride]}, pads={[*pads]}, count_include_pad={counted}>(data)",
+          data, loops)
+
+
+def test_lrn_by_loops():
+    """Caffe (lrn_layer.cpp): dx_i = dy_i s_i^-b - 2ab/n x_i sum over the windows j that hold i of dy_j y_j / s_j."""
+    data, n, alpha, beta, k = some(1, 7, 3, 2), 5, 0.8, 0.6, 1.2
+
+    def loops(diff, y):
+        x = np.float64(data)
+        s = np.stack([k + alpha / n * (x[:, max(0, i - 2):i + 3] ** 2).sum(1) for i in range(7)], 1)
+        ratio = diff * y / s
+        back = np.stack([ratio[:, max(0, i - 2):i + 3].sum(1) for i in range(7)], 1)
+        return diff * s ** -beta - 2 * alpha * beta / n * x * back
+    agree(f"y = LRN<size={n}, alpha={alpha}, beta={beta}, bias={k}>(data)", data, loops)
+
+
+@pytest.mark.parametrize("op, mine, other", [
+    ("Add", lambda d, x, k: d, lambda d, x, k: d), ("Sub", lambda d, x, k: d, lambda d, x, k: -d),
+    ("Mul", lambda d, x, k: d * k, lambda d, x, k: d * k), ("Div", lambda d, x, k: d / k, lambda d, x, k: -d * k / x ** 2)])
+@pytest.mark.parametrize("shape, k", [((2, 3, 4, 5), (3, 1, 1)), ((2, 3, 1, 1), (2, 3, 4, 5)), ((3, 1, 1), (2, 3, 4, 5)),
+                                      ((1, 3, 1, 5), (2, 1, 4, 1)), ((2, 3, 4, 5), ())])
+def test_broadcasting_by_numpy(op, mine, other, shape, k):
+    data, k = positive(*shape, seed=3), positive(*k, seed=4)
+
+    def shrunk(full):
+        full = full.sum(axis=tuple(range(full.ndim - data.ndim)))
+        return full.sum(axis=tuple(i for i, n in enumerate(data.shape) if n == 1 and full.shape[i] > 1), keepdims=True)
+    agree(f"y = {op}(data, k)", data, lambda diff, y: shrunk(mine(diff, data, k) * np.ones_like(y)), k=k)
+    agree(f"y = {op}(k, data)", data, lambda diff, y: shrunk(other(diff, data, k) * np.ones_like(y)), k=k)
+
+
+@pytest.mark.parametrize("body, data, expected", [
+    ("y = Relu(data)", [-1, 0, 2], [0, 0, 1]),                                # Caffe: only where the input is > 0
+    ("y = LeakyRelu<alpha=0.5>(data)", [-1, 0, 2], [0.5, 0.5, 1]),
+    ("y = Elu(data)", [0, 2], [1, 1]),
+    ("y = Abs(data)", [-2, 0, 2], [-1, 0, 1]),                                # Caffe multiplies by the sign
+    ("y = Clip(data, low, high)", [-2, -1, 0, 1, 2], [0, 1, 1, 1, 0]),        # Caffe lets the limits through
+    ("y = Max(data, zero)", [-1, 0, 1], [0, 0, 1]),                           # a tie goes to the second
+    ("y = Max(zero, data)", [-1, 0, 1], [0, 1, 1]),
+])
+def test_at_the_kinks(body, data, expected):
+    data = np.float32(data).reshape(1, -1, 1, 1)
+    constants = {"low": np.float32(-1), "high": np.float32(1), "zero": np.float32(0)}
+    used = {k: v for k, v in constants.items() if k in body}
+    np.testing.assert_array_equal(gradient(body, data, np.ones_like(data), **used).ravel(), np.float32(expected))
+
+
+def test_an_output_that_nothing_reads_and_a_branch_that_is_constant():
+    body = "a, b = Split<axis=1>(data, n); c = Sin(k); d = Mul(a, c); y = Add(d, c)"
+    data, k = some(1, 4, 2, 2), some(1, 2, 1, 1)
+    dx = gradient(body, data, np.ones((1, 2, 2, 2), np.float32), n=ints(2, 2), k=k)
+    np.testing.assert_allclose(dx[:, :2], np.broadcast_to(np.sin(k), (1, 2, 2, 2)), rtol=1e-6)
+    assert not dx[:, 2:].any()
+
+
+@pytest.mark.parametrize("body, said", [
+    ('y = Conv<auto_pad="SAME_UPPER", strides=[2, 2]>(data, w)', "depends on the size of the picture"),
+    ("s = Sin(data); w = ReduceMean<axes=[2, 3]>(s); y = Conv(data, w)", "its input 1 must be constant"),
+    ('y = Pad<mode="reflect">(data, p)', "only mode constant"),
+    ("y = Slice(data, s, e, a, t)", "only steps of 1"),
+    ('y = Resize<mode="linear">(data, , scales)', "only mode nearest by whole factors"),
+    ("y = Max(data, data, data)", "only two operands"),
+])
+def test_what_has_no_derivative_is_said(body, said):
+    constants = {"w": some(2, 4, 3, 3), "p": ints(0, 0, 1, 1, 0, 0, 1, 1), "s": ints(0), "e": ints(8), "a": ints(2),
+                 "t": ints(2), "scales": np.float32([1, 1, 2, 2])}
+    if "Sin" in body:
+        del constants["w"]
+    with pytest.raises(ConvertError, match=said) as caught:
+        convert.gradient_graph(build("y", body, PICTURE, True, 17, constants), "y")
+    assert "\n" not in str(caught.value)

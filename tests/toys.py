@@ -1,0 +1,291 @@
+"""Nets for the tests: prototxt text by small functions, weights by formula, and how to run what comes of them."""
+import zlib
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import scipy.special
+from onnx import TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnx.reference.op_run import OpRun
+
+from convert import caffe_pb2 as pb
+from convert.forward import convert_net
+from convert.reader import parse_prototxt
+
+
+def formula(layer, i, shape):
+    """Weight blob i of a layer, by formula: what Caffe's answers in tests/data were computed with."""
+    rng = np.random.Generator(np.random.Philox(key=zlib.crc32(f"{layer}/{i}".encode())))
+    if len(shape) > 1:
+        return np.float32(rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:])))
+    return np.float32(rng.uniform(-0.1, 0.1, shape))
+
+
+# ---- prototxt text
+
+def layer(name, kind, bottoms, tops, params=""):
+    lines = [f'  bottom: "{b}"' for b in bottoms.split()] + [f'  top: "{t}"' for t in tops.split()]
+    return "\n".join([f'layer {{ name: "{name}" type: "{kind}"', *lines, f"  {params} }}\n"])
+
+
+def net(*layers, shape=(1, 3, 16, 16), name="data"):
+    dims = " ".join(f"dim: {d}" for d in shape)
+    return layer(name, "Input", "", name, f"input_param {{ shape {{ {dims} }} }}") + "".join(layers)
+
+
+def conv(name, bottom, out, k=1, **more):
+    return layer(name, "Convolution", bottom, name,
+                 f"convolution_param {{ num_output: {out} kernel_size: {k} {_fields(more)}}}")
+
+
+def relu(blob, name=None):
+    return layer(name or f"relu_{blob}", "ReLU", blob, blob)
+
+
+def pool(name, bottom, kind="MAX", k=3, s=2, **more):
+    return layer(name, "Pooling", bottom, name, f"pooling_param {{ pool: {kind} kernel_size: {k} stride: {s} "
+                                                f"{_fields(more)}}}")
+
+
+def lrn(name, bottom):
+    return layer(name, "LRN", bottom, name, "lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 }")
+
+
+def concat(name, *bottoms):
+    return layer(name, "Concat", " ".join(bottoms), name)
+
+
+def product(name, bottom, out):
+    return layer(name, "InnerProduct", bottom, name, f"inner_product_param {{ num_output: {out} }}")
+
+
+def softmax(name, bottom):
+    return layer(name, "Softmax", bottom, name)
+
+
+def _fields(more):
+    return "".join(f"{k}: {v} " for k, v in more.items())
+
+
+TOY = net(conv("conv1", "data", 8, 3, pad=1, stride=2), relu("conv1"), pool("pool1", "conv1"),
+          conv("left", "pool1", 6), relu("left"), conv("right", "pool1", 4, 3, pad=1), relu("right"),
+          concat("both", "left", "right"), pool("pool2", "both", "AVE", 3, 1, pad=1), shape=(1, 3, 32, 32))
+
+
+def googlenet(narrow=1):
+    """GoogLeNet's deploy.prototxt, from its table of channels; narrow: divides their numbers."""
+    def step(name, bottom, act, out, k=1, **more):
+        return conv(name, bottom, max(8, out // narrow), k, **more) + relu(name, act)
+
+    text = [step("conv1/7x7_s2", "data", "conv1/relu_7x7", 64, 7, pad=3, stride=2),
+            pool("pool1/3x3_s2", "conv1/7x7_s2"), lrn("pool1/norm1", "pool1/3x3_s2"),
+            step("conv2/3x3_reduce", "pool1/norm1", "conv2/relu_3x3_reduce", 64),
+            step("conv2/3x3", "conv2/3x3_reduce", "conv2/relu_3x3", 192, 3, pad=1),
+            lrn("conv2/norm2", "conv2/3x3"), pool("pool2/3x3_s2", "conv2/norm2")]
+    blocks = {"3a": (64, 96, 128, 16, 32, 32), "3b": (128, 128, 192, 32, 96, 64), "pool3": None,
+              "4a": (192, 96, 208, 16, 48, 64), "4b": (160, 112, 224, 24, 64, 64), "4c": (128, 128, 256, 24, 64, 64),
+              "4d": (112, 144, 288, 32, 64, 64), "4e": (256, 160, 320, 32, 128, 128), "pool4": None,
+              "5a": (256, 160, 320, 32, 128, 128), "5b": (384, 192, 384, 48, 128, 128)}
+    x = "pool2/3x3_s2"
+    for block, channels in blocks.items():
+        if channels is None:
+            text.append(pool(f"{block}/3x3_s2", x))
+            x = f"{block}/3x3_s2"
+            continue
+        p = f"inception_{block}/"
+        one, reduce3, three, reduce5, five, proj = channels
+        text += [step(p + "1x1", x, p + "relu_1x1", one),
+                 step(p + "3x3_reduce", x, p + "relu_3x3_reduce", reduce3),
+                 step(p + "3x3", p + "3x3_reduce", p + "relu_3x3", three, 3, pad=1),
+                 step(p + "5x5_reduce", x, p + "relu_5x5_reduce", reduce5),
+                 step(p + "5x5", p + "5x5_reduce", p + "relu_5x5", five, 5, pad=2),
+                 pool(p + "pool", x, "MAX", 3, 1, pad=1),
+                 step(p + "pool_proj", p + "pool", p + "relu_pool_proj", proj),
+                 concat(p + "output", p + "1x1", p + "3x3", p + "5x5", p + "pool_proj")]
+        x = p + "output"
+    text += [pool("pool5/7x7_s1", x, "AVE", 7, 1),
+             layer("pool5/drop_7x7_s1", "Dropout", "pool5/7x7_s1", "pool5/7x7_s1", "dropout_param { dropout_ratio: 0.4 }"),
+             product("loss3/classifier", "pool5/7x7_s1", 1000 // narrow), softmax("prob", "loss3/classifier")]
+    return net(*text, shape=(10, 3, 224, 224))
+
+
+# ---- weights
+
+def weights(text, make, pixels=None):
+    """{layer: [arrays]} for a net's text. make(layer, i, shape). pixels: {InnerProduct: pixels of its bottom}, else 1."""
+    channels, blobs = {}, {}
+    for l in parse_prototxt(text).layer:
+        if l.type == "Input":
+            channels[l.top[0]] = l.input_param.shape[0].dim[1]
+            continue
+        size = channels[l.bottom[0]]
+        shapes = []
+        p = l.convolution_param
+        kernel = [p.kernel_h, p.kernel_w] if p.HasField("kernel_h") else list(p.kernel_size) * 2
+        if l.type == "Convolution":
+            shapes = [(p.num_output, size // p.group, *kernel[:2])] + [(p.num_output,)] * p.bias_term
+            size = p.num_output
+        elif l.type == "Deconvolution":
+            shapes = [(size, p.num_output // p.group, *kernel[:2])] + [(p.num_output,)] * p.bias_term
+            size = p.num_output
+        elif l.type == "InnerProduct":
+            size, inner = l.inner_product_param.num_output, size * (pixels or {}).get(l.name, 1)
+            shapes = [(size, inner), (size,)]
+        elif l.type == "BatchNorm":
+            shapes = [(size,), (size,), (1,)]
+        elif l.type in ("Scale", "Bias"):
+            shapes = [(size,)] * (1 + (l.type == "Scale" and l.scale_param.bias_term))
+        elif l.type == "PReLU":
+            shapes = [(size,)]
+        elif l.type == "Concat":
+            size = sum(channels[b] for b in l.bottom)
+        if shapes:
+            blobs[l.name] = [make(l.name, i, s) for i, s in enumerate(shapes)]
+        channels.update({t: size for t in l.top})
+        if l.type == "Slice":
+            points = [0, *l.slice_param.slice_point, size]
+            channels.update({t: b - a for t, a, b in zip(l.top, points, points[1:])})
+    return blobs
+
+
+def caffemodel(blobs, types=None):
+    """The bytes of a caffemodel, V2. blobs: {layer: [arrays]}."""
+    file = pb.NetParameter(name="made by formula")
+    for name, arrays in blobs.items():
+        l = file.layer.add(name=name, type=(types or {}).get(name, "Convolution"))
+        for array in arrays:
+            blob = l.blobs.add()
+            blob.shape.dim.extend(array.shape)
+            blob.data.extend(np.ravel(array).tolist())
+    return file.SerializeToString()
+
+
+def write_net(folder, text, make=formula, pixels=None):
+    """A folder as people have them: deploy.prototxt and a caffemodel. Returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "deploy.prototxt").write_text(text)
+    (folder / "net.caffemodel").write_bytes(caffemodel(weights(text, make, pixels)))
+    return folder
+
+
+# ---- running
+
+def convert(text, blobs=None, end=None):
+    """The forward graph of a net's text."""
+    return convert_net(parse_prototxt(text), blobs if blobs is not None else weights(text, formula), end=end)
+
+
+def session(model, plain=False):
+    """plain: as it stands, without the optimizations that take a second to look for."""
+    options = ort.SessionOptions()
+    if plain:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    return ort.InferenceSession(model if isinstance(model, bytes) else model.SerializeToString(), options,
+                                providers=["CPUExecutionProvider"])
+
+
+def run(model, feeds, outputs=None):
+    if isinstance(feeds, np.ndarray):
+        feeds = {model.graph.input[0].name: feeds}
+    return session(model).run(outputs, feeds)
+
+
+def noise(*shape, seed=0):
+    return np.float32(np.random.default_rng(seed).standard_normal(shape))
+
+
+def off(a, b):
+    """|a - b| / |b|, in L2 and float64."""
+    a, b = np.float64(a), np.float64(b)
+    assert a.shape == b.shape, (a.shape, b.shape)
+    return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)
+
+
+# ---- finite differences
+
+class LRN(OpRun):
+    """ONNX's reference implementation normalizes as many channels as the batch has pictures."""
+
+    def _run(self, x, alpha=None, beta=None, bias=None, size=None):
+        s = np.full_like(x, bias)
+        for c in range(x.shape[1]):
+            s[:, c] += alpha / size * (x[:, max(0, c - (size - 1) // 2):c + size // 2 + 1] ** 2).sum(1)
+        return (x * s ** -beta,)
+
+
+class Erf(OpRun):
+    """ONNX's reference implementation rounds to float32."""
+
+    def _run(self, x):
+        return (scipy.special.erf(x),)
+
+
+class Gelu(OpRun):
+    def _run(self, x, approximate=None):
+        return (x * (1 + scipy.special.erf(x / 2 ** 0.5)) / 2,)
+
+
+class GlobalMaxPool(OpRun):
+    """ONNX's reference implementation drops axes."""
+
+    def _run(self, x):
+        return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
+
+
+class ConvTranspose(OpRun):
+    """ONNX's reference implementation mistakes the groups."""
+
+    def _run(self, x, w, b=None, auto_pad=None, dilations=None, group=None, kernel_shape=None, output_padding=None,
+             output_shape=None, pads=None, strides=None):
+        n = w.ndim - 2
+        s, d = strides or [1] * n, dilations or [1] * n
+        p, more = pads or [0] * 2 * n, output_padding or [0] * n
+        full = [s[i] * (x.shape[2 + i] - 1) + d[i] * (w.shape[2 + i] - 1) + 1 + more[i] for i in range(n)]
+        y = np.zeros((len(x), group * w.shape[1], *full), x.dtype)
+        for tap in np.ndindex(*w.shape[2:]):
+            at = tuple(slice(t * d[i], t * d[i] + s[i] * (x.shape[2 + i] - 1) + 1, s[i]) for i, t in enumerate(tap))
+            for g in range(group):
+                i = slice(g * len(w) // group, (g + 1) * len(w) // group)
+                o = slice(g * w.shape[1], (g + 1) * w.shape[1])
+                y[(slice(None), o, *at)] += np.einsum("ni...,io->no...", x[:, i], w[(i, slice(None), *tap)])
+        y = y[(..., *(slice(p[i], full[i] - p[n + i]) for i in range(n)))]
+        return (y if b is None else y + b.reshape(-1, *[1] * n),)
+
+
+def doubled(model, end):
+    """A function (data) -> end in float64: ONNX's reference implementation of the model, all numbers doubles."""
+    wide = onnx.ModelProto()
+    wide.CopyFrom(model)
+    for tensor in wide.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(np.float64(numpy_helper.to_array(tensor)), tensor.name))
+    for info in [*wide.graph.input, *wide.graph.output, *wide.graph.value_info]:
+        if info.type.tensor_type.elem_type == TensorProto.FLOAT:
+            info.type.tensor_type.elem_type = TensorProto.DOUBLE
+    for node in wide.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.DOUBLE
+    names = [i.name for i in wide.graph.input]
+    evaluator = ReferenceEvaluator(wide, new_ops=[ConvTranspose, Erf, Gelu, GlobalMaxPool, LRN])
+    return lambda data: evaluator.run([end], {names[0]: np.float64(data)})[0]
+
+
+def check_gradient(forward, data, diff, gradient, directions=4, step=1e-5, tolerance=2e-5, seed=0):
+    """gradient against central differences of sum(diff * forward(data)), in random directions.
+
+    Both sides are compared on the scale of |direction| |gradient|; forward: in float64.
+    """
+    rng = np.random.default_rng(seed)
+    gradient, diff = np.float64(gradient), np.float64(diff)
+    assert gradient.shape == data.shape and np.isfinite(gradient).all()
+    assert np.linalg.norm(gradient) > 0
+    for _ in range(directions):
+        # towards the gradient as well, so that the number to hit is not a small one
+        direction = rng.standard_normal(data.shape)
+        direction = direction / np.linalg.norm(direction) + gradient / np.linalg.norm(gradient)
+        there, back = (np.vdot(diff, forward(data + s * step * direction)) for s in (1, -1))
+        measured, told = (there - back) / (2 * step), np.vdot(gradient, direction)
+        assert abs(measured - told) < tolerance * np.linalg.norm(gradient) * np.linalg.norm(direction), (measured, told)
