@@ -89,7 +89,7 @@ class Net:
 
     leftover_diffs: Every gradient is that of a fresh net, unless this is True. Caffe never clears diffs, and on a net
     that has dreamt before, an `end` inside an inception block collects what is left in its siblings (see `leftover`);
-    so Google's second picture was made. Slower, and only for objectives that are plain functions of dst.
+    so Google's second picture was made. Several times slower.
 
     Raises ConvertError, models.ModelError or DreamError with one line that names the file or the layer.
     """

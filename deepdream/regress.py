@@ -149,12 +149,11 @@ def dream(run, case, sky, guide, seed, on_step=lambda *_: None):
     net, settings, end = run.net, run.settings, run.end(run.net, case.end)
     np.random.seed(seed)
     if case.after:
-        # a function, and not an Objective: those run in a graph of their own, which keeps no diffs
         net = Net(net.prototxt, net.caffemodel, device=net.device, threads=net.threads, leftover_diffs=True,
                   mean=net.transformer.mean[net.inputs[0]].ravel(),
                   channel_swap=net.transformer.channel_swap[net.inputs[0]])
         for end in (case.after, case.end):
-            picture = deepdream(net, sky, end=end, objective=lambda dst: objective_L2(dst), on_step=on_step, **settings)
+            picture = deepdream(net, sky, end=end, on_step=on_step, **settings)
         return as_saved(picture)
     if case.guided:
         objective = objective_guide(net.features(guide, end))
@@ -169,7 +168,7 @@ def dream(run, case, sky, guide, seed, on_step=lambda *_: None):
 
 def measure(run, case, sky, guide, picture):
     """The statistics of a dream, as the net of a run sees it."""
-    ends = list(dict.fromkeys([*layers_of(run.net), case.end]))
+    ends = sorted({*layers_of(run.net), case.end}, key=list(run.net.ends).index)
     seen = dict(zip(ends, run.net.features(picture, ends)))
     objective = objective_guide(run.net.features(guide, case.end)) if case.guided else objective_L2
     return statistics.measure(statistics.Dream(picture, sky, seen, case.end, objective))
@@ -215,7 +214,7 @@ class Dreams:
         return {"software": f"deepdream {__version__}", "checksum": net.checksum, "case": case.name, "seed": seed,
                 "mean": net.transformer.mean[net.inputs[0]].ravel().tolist(),
                 "channel_swap": list(net.transformer.channel_swap[net.inputs[0]]), "settings": run.settings,
-                "end": run.end(net, case.end), "objective": run.objective.key(), "device": type(net.device).__name__}
+                "end": run.end(net, case.end), "objective": type(run.objective).__name__, "device": type(net.device).__name__}
 
     def _make(self, run, case, seed, name):
         self._tell(name, 0)
@@ -337,7 +336,7 @@ def told(run, checked, reference, seeds):
 
 
 def _told(c):
-    rows = [{**asdict(r), "name": statistics.STATISTICS[r.statistic].name,
+    rows = [{**asdict(r), "rank": list(r.rank), "name": statistics.STATISTICS[r.statistic].name,
              "unit": statistics.STATISTICS[r.statistic].unit, "fits": bool(r.fits)} for r in c.results]
     rows = [{k: float(v) if isinstance(v, np.floating) else v for k, v in row.items()} for row in rows]
     return {"case": c.case.name, "picture": c.case.title, "end": c.case.end, "verdict": c.verdict,

@@ -11,7 +11,7 @@ from typing import Callable
 import numpy as np
 
 BLOCK = 8              # pixels: side of the means that the low frequencies are taken from
-BANDS = 16             # rings of the power spectrum, equally wide in log frequency
+BANDS = 12             # rings of the power spectrum, equally wide in log frequency
 PRIOR = 3              # how many dreams the spreads below weigh, beside those at hand
 FAR = 99.0             # no z is larger: dreams that do not differ at all have no spread
 NO = 5.0               # a statistic as many standard deviations out, alone, says no
@@ -32,8 +32,8 @@ class Statistic:
 
 @dataclass
 class Dream:
-    """A dream under measurement. picture, source: (H, W, 3); ends: {end: activations (C, h, w)}; end: where it was
-    dreamt; objective: a function of a blob, as of make_step."""
+    """A dream under measurement. picture, source: (H, W, 3); ends: {end: activations (C, h, w)}, from low to high; end:
+    where it was dreamt; objective: a function of a blob, as of make_step."""
     picture: np.ndarray
     source: np.ndarray
     ends: dict
@@ -64,7 +64,7 @@ def spectrum(d):
     window = np.outer(np.hanning(h), np.hanning(w))
     power = np.abs(np.fft.rfft2((grey - grey.mean()) * window)) ** 2 / (window ** 2).sum()
     radius = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None])
-    edges = np.geomspace(3 / min(h, w), 0.5, BANDS + 1)
+    edges = np.geomspace(6 / min(h, w), 0.5, BANDS + 1)      # the lowest rings hold too few waves to be steady
     ring = np.digitize(radius, edges)
     return np.array([10 * np.log10(power[ring == i].mean() + 1e-12) for i in range(1, BANDS + 1) if (ring == i).any()])
 
@@ -83,6 +83,12 @@ def channels(d):
     return mean / np.linalg.norm(mean)
 
 
+def content(d):
+    """Mean of each channel of the highest layer looked at, as a unit vector: what things there are to see."""
+    mean = np.maximum(list(d.ends.values())[-1], 0).mean((1, 2))
+    return mean / np.linalg.norm(mean)
+
+
 def layers(d):
     """Energy at layers from low to high, in decibels."""
     return np.array([10 * math.log10(np.mean(np.maximum(x, 0).astype(np.float64) ** 2) + 1e-12)
@@ -98,9 +104,10 @@ def colours(d):
 STATISTICS = {
     "change": Statistic("mean absolute change", "of 255", 0.006, mean_change),
     "low": Statistic("low frequencies of the change", "apart", 0.03, low_frequencies),
-    "spectrum": Statistic("power spectrum of the change", "dB apart", 0.27, spectrum),
+    "spectrum": Statistic("power spectrum of the change", "dB apart", 0.32, spectrum),
     "objective": Statistic("objective reached", "a position", 0.05, objective),
     "channels": Statistic("channels at the end", "apart", 0.27, channels),
+    "content": Statistic("channels of a high layer", "apart", 0.18, content),
     "layers": Statistic("energy of the layers", "dB apart", 0.42, layers),
     "colours": Statistic("colours", "of 255 apart", 0.38, colours),
 }

@@ -111,6 +111,21 @@ def test_text_of_every_generation(files, text):
     same(convert.to_onnx(*files(text)), expected)
 
 
+def test_fields_of_V0():
+    """Every number of an old layer arrives in today's message."""
+    net = parse_prototxt(INPUT_DIM + """layers { layer { name: "c" type: "conv" num_output: 6 kernelsize: 3 pad: 2 stride: 4
+        group: 3 biasterm: false } bottom: "data" top: "c" }
+        layers { layer { name: "p" type: "pool" pool: MAX kernelsize: 3 pad: 1 stride: 2 } bottom: "c" top: "p" }
+        layers { layer { name: "n" type: "lrn" local_size: 7 alpha: 0.5 beta: 0.25 k: 2 } bottom: "p" top: "n" }
+        layers { layer { name: "j" type: "concat" concat_dim: 2 } bottom: "n" bottom: "n" top: "j" }""")
+    _, c, p, n, j = net.layer
+    assert c.convolution_param == pb.ConvolutionParameter(num_output=6, kernel_size=[3], pad=[2], stride=[4], group=3,
+                                                          bias_term=False)
+    assert p.pooling_param == pb.PoolingParameter(pool=pb.PoolingParameter.MAX, kernel_size=3, pad=1, stride=2)
+    assert n.lrn_param == pb.LRNParameter(local_size=7, alpha=0.5, beta=0.25, k=2)
+    assert j.concat_param.concat_dim == 2 and list(j.bottom) == ["n", "n"]
+
+
 @pytest.mark.parametrize("kind", ["data", "double_data"])
 @pytest.mark.parametrize("shape", ["new", "old"])
 @pytest.mark.parametrize("generation", ["V2", "V1", "V0"])

@@ -1,0 +1,159 @@
+"""The check against reference dreams: what it accepts, and above all what it refuses."""
+import base64
+import json
+
+import numpy as np
+import pytest
+
+import deepdream
+from deepdream import cli, originals, pictures, regress, statistics
+from deepdream.errors import DreamError
+from deepdream.sky import formula_sky
+
+SEEDS = range(3)
+
+
+@pytest.fixture(scope="module")
+def self_test():
+    """Two cases, on the small net, with a wrong layer and another net."""
+    run = regress.Run(deepdream.Net("mini_imagenet", device="cpu", threads=1), {"octave_n": 3})
+    checked = regress.self_test(run, formula_sky(112, 200), formula_sky(56, 100, seed=7), regress.CASES[:2], SEEDS,
+                                ["layer", "net"])
+    return run, checked
+
+
+def scores(checked):
+    return [(c.case.name, c.negative, c.verdict, c.together) for c in checked]
+
+
+def test_one_more_seed_fits(self_test):
+    _, checked = self_test
+    right = [c for c in checked if not c.negative]
+    assert [c.case.name for c in right] == ["4c", "3b_5x5_reduce"]
+    assert all(c.verdict != "no" and not c.out for c in right), scores(checked)
+    assert {r.statistic for r in right[0].results} == set(statistics.STATISTICS)
+
+
+@pytest.mark.parametrize("wrong, case", [("layer", "3b_5x5_reduce"), ("net", "4c")])
+def test_a_wrong_layer_and_another_net_are_refused(self_test, wrong, case):
+    """(The other net was made of the same teacher by the same script, and its low layers are nearly the same.)"""
+    _, checked = self_test
+    found, = (c for c in checked if c.negative == wrong and c.case.name == case)
+    assert found.verdict == "no", scores(checked)
+
+
+def test_reports(self_test):
+    run, checked = self_test
+    told = regress.told(run, checked, "itself", SEEDS)
+    assert told == json.loads(json.dumps(told)) and not told["failed"]
+    text = regress.table(told)
+    assert "inception_4c/output: " in text and "another net of the same topology" in text and "caught" in text
+    page = regress.page(told, checked)
+    assert page.count("data:image/jpeg") == 6 and "mean absolute change" in page
+    right, wrong = checked[0], next(c for c in checked if c.verdict == "no")
+    blind = regress.Checked(right.case, right.results, None, [], "layer")
+    assert "not noticed" in regress.failed([right, blind])[0]
+    refused = regress.Checked(right.case, wrong.results, None, [])
+    assert "does not dream what the reference shows" in regress.failed([refused])[0]
+
+
+def fake(rng, scale=1.0, shift=0.0):
+    return {key: np.exp(rng.normal(size=1) * 0.005 + shift) if key in ("change", "objective") else
+            rng.normal(size=50) * scale + shift for key in statistics.STATISTICS}
+
+
+def test_numbers_and_vectors():
+    rng = np.random.default_rng(0)
+    sample = [fake(rng) for _ in range(4)]
+    assert statistics.verdict(statistics.compare(fake(rng), sample)) == "fits"
+    assert statistics.verdict(statistics.compare(fake(rng, shift=3), sample)) == "no"
+    same = statistics.compare(fake(rng), [sample[0]] * 4)      # dreams that do not differ at all have no spread
+    assert max(abs(r.z) for r in same) == statistics.FAR
+    with pytest.raises(ValueError):
+        statistics.compare(sample[0], sample[:1])
+
+
+def test_rank():
+    rng = np.random.default_rng(1)
+    results = statistics.compare(fake(rng, shift=3), [fake(rng) for _ in range(5)])
+    assert all(r.rank == (0, 5) for r in results)
+
+
+def test_neighbour():
+    net = deepdream.Net("mini_imagenet", device="cpu")
+    assert regress.neighbour(net, "inception_4c/output") == "inception_4d/output"
+    assert regress.neighbour(net, "inception_5b/output") == "inception_5a/output"
+    assert regress.neighbour(net, "inception_3b/5x5_reduce") == "inception_4a/5x5_reduce"
+
+
+def test_dreams_are_kept(tmp_path):
+    run = regress.Run(deepdream.Net("mini_imagenet", device="cpu", threads=1), {"iter_n": 1, "octave_n": 1})
+    sky, case = formula_sky(72, 96), regress.CASES[1]
+    first = regress.Dreams(sky, sky, tmp_path).get(run, case, 0)
+    stamp = (tmp_path / f"{case.name}_seed0.png").stat().st_mtime_ns
+    assert np.array_equal(regress.Dreams(sky, sky, tmp_path).get(run, case, 0), first)
+    assert (tmp_path / f"{case.name}_seed0.png").stat().st_mtime_ns == stamp
+    other = regress.Run(run.net, {"iter_n": 1, "octave_n": 1, "step_size": 3.0})
+    assert not np.array_equal(regress.Dreams(sky, sky, tmp_path).get(other, case, 0), first)
+
+
+@pytest.mark.parametrize("case", [regress.CASES[2], regress.Case("zoom", "", "inception_3a/output", "", frames=2)])
+def test_leftover_and_zoom(case):
+    run = regress.Run(deepdream.Net("mini_imagenet", device="cpu", threads=1), {"iter_n": 1, "octave_n": 1})
+    sky = formula_sky(64, 80)
+    found = regress.dream(run, case, sky, sky, 0)
+    assert found.shape == sky.shape and np.abs(found - sky).mean() > 0.5
+
+
+def test_after_relu():
+    """The nodes of the wrong objective do what its function does."""
+    net, x = deepdream.Net("mini_imagenet", device="cpu", threads=1), formula_sky(64, 80)
+    found = []
+    for objective in (regress.AfterReLU(), lambda dst: regress.AfterReLU()(dst)):
+        np.random.seed(0)
+        found.append(deepdream.deepdream(net, x, 2, 1, end="inception_3b/5x5_reduce", objective=objective,
+                                         on_step=lambda *_: None))
+    assert np.abs(found[0] - found[1]).mean() < 0.01
+
+
+def test_extract():
+    """Which of the notebook's pictures is which."""
+    outputs = [[{"text": "x"}]] + [[{"jpeg": base64.b64encode(bytes([i])).decode()}] for i in range(6)]
+    book = json.dumps({"worksheets": [{"cells": [{"outputs": o} for o in outputs]}]})
+    found = originals.extract(book)
+    assert found["google_inception_4c_output.jpg"] == b"\1" and found["google_zoom_frame_0029.jpg"] == b"\3"
+    assert len(found) == 4
+
+
+def test_a_folder_without_google(tmp_path):
+    with pytest.raises(DreamError, match="there is no sky1024px.jpg"):
+        originals.read(tmp_path)
+
+
+@pytest.mark.parametrize("args, message", [
+    (["--case", "5z"], "--case: '5z' is not a picture; allowed are 4c, "), (["--seeds", "1"], "a whole number from 2"),
+    (["--html", "nowhere/x.html"], "there is no folder nowhere"), (["--reference", "nowhere"], "there is no sky1024px"),
+])
+def test_bad_arguments(args, message, capsys):
+    with pytest.raises(SystemExit) if args[0] == "--seeds" else _nothing():
+        assert cli.main(["regress", *args]) == 2
+    assert message in capsys.readouterr().err
+
+
+class _nothing:
+    __enter__ = lambda self: self
+    __exit__ = lambda self, *_: None
+
+
+def test_googles_pictures_against_caffes(shared):
+    """Real Caffe's dreams stand in for ours: Google's second picture fits those with leftover diffs, a dream at another
+    layer does not."""
+    reference = originals.read(shared / "original")
+    net = deepdream.Net(str(shared / "models" / "bvlc_googlenet"), device="cpu", threads=1)
+    run, folder, case = regress.Run(net), shared / "oracle" / "full_size", regress.CASES[2]
+    ours = [pictures.load(folder / f"inception_3b_5x5_reduce_leftover_diffs_seed{i}.jpg") for i in range(2)]
+    measured = [regress.measure(run, case, reference.sky, reference.guide, p)
+                for p in [reference.dream(case.file), *ours,
+                          pictures.load(folder / "inception_4c_output_seed0.jpg")]]
+    assert statistics.verdict(statistics.compare(measured[0], measured[1:3])) == "fits"
+    assert statistics.verdict(statistics.compare(measured[3], measured[1:3])) == "no"
