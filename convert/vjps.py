@@ -229,8 +229,7 @@ def _route_by_convolution(c, dy, y, x, size, axis, rank, kernel, stride, dilatio
                     pads=_on(axis, before, 0) + _on(axis, behind, 0))
 
     if stride > 1:
-        # a pooling over single pixels changes nothing, but brings dy into the layout of the convolutions
-        dy = g.op("MaxPool", dy, kernel_shape=[1, 1])
+        dy = _blocked(g, dy)
     minus = [v * np.ones(channels, np.float32) for v in (-1, 0, 0, 1)]
     taps = []
     for t in range(kernel - 1):
@@ -248,7 +247,7 @@ def _route_by_convolution(c, dy, y, x, size, axis, rank, kernel, stride, dilatio
     for t, tap in enumerate(taps):
         offset, phase = divmod(t, stride)
         phases[phase].append(pick(1, reach - offset, reach + 1, tap, 1, reach, reach + more))
-    return _cut(c, _interleave_axis(g, [g.sum(p) for p in phases], axis), size, axis, before)
+    return _interleave_axis(c, [g.sum(p) for p in phases], size, axis, before)
 
 
 def _on(axis, value, other):
@@ -256,15 +255,22 @@ def _on(axis, value, other):
     return [value, other] if axis == 2 else [other, value]
 
 
-def _interleave_axis(g, phases, axis):
-    """(N, C, H, W) tensors, one after the other along an axis. Columns are interleaved with the channels last, where
-    that moves whole pixels."""
+def _interleave_axis(c, phases, size, axis, before):
+    """(N, C, H, W) tensors, one after the other along an axis, and of that `size` from `before`. Columns are
+    interleaved with the channels last, where that moves whole pixels."""
+    g = c.g
     if axis == 3:
         phases = [g.op("Transpose", p, perm=[0, 2, 3, 1]) for p in phases]
-    size = g.shape(phases[0])
-    size = g.op("Concat", g.slice(size, [0], [0], [2]), [-1], g.slice(size, [0], [3], [4]), axis=0)
-    x = g.op("Reshape", g.op("Concat", *(g.op("Unsqueeze", p, [3]) for p in phases), axis=3), size)
-    return g.op("Transpose", x, perm=[0, 3, 1, 2]) if axis == 3 else x
+    shape = g.shape(phases[0])
+    shape = g.op("Concat", g.slice(shape, [0], [0], [2]), [-1], g.slice(shape, [0], [3], [4]), axis=0)
+    x = g.op("Reshape", g.op("Concat", *(g.op("Unsqueeze", p, [3]) for p in phases), axis=3), shape)
+    x = _cut(c, x, size, 2, before)
+    return _blocked(g, g.op("Transpose", x, perm=[0, 3, 1, 2])) if axis == 3 else x
+
+
+def _blocked(g, x):
+    """x itself, by way of a pooling over single pixels: which brings it into the layout of the convolutions."""
+    return g.op("MaxPool", x, kernel_shape=[1, 1])
 
 
 def _cut(c, dx, size, axis, before):

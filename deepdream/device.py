@@ -75,6 +75,7 @@ class Device:
         import onnxruntime as ort
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        options.enable_mem_pattern = False      # it plans memory for each octave's size anew and keeps the old: twice
         if threads:
             options.intra_op_num_threads = threads
         providers = [*_cuda(self.index), "CPUExecutionProvider"] if self.is_cuda else ["CPUExecutionProvider"]
