@@ -6,6 +6,7 @@ import onnx
 from onnx import numpy_helper, version_converter
 from onnx.reference import ReferenceEvaluator
 
+from .align import align_channels
 from .errors import ConvertError, no_such_end
 from .graph import OPSET, Graph, Tensor, attributes, float_info, metadata
 from .sizes import smallest_size
@@ -67,7 +68,8 @@ def gradient_graph(model, end):
         if end in left_out:
             raise ConvertError(f"{left_out[end]} is not supported, and '{end}' needs it")
         raise no_such_end(end, list(valid_ends(model)))
-    return _Build(source, end).model(facts)
+    aligned = align_channels(source, end)
+    return _Build(source if aligned is None else _Source(aligned), end).model(facts)
 
 
 class _Source:
