@@ -50,7 +50,7 @@ class Leftover:
                 self.diff(diff, declared[tensor])
 
     def diff(self, name, shape):
-        """A blob's diff as an array of `shape`, on the memory that it has; on new, cleared memory if that is too small."""
+        """A blob's diff as an array of `shape`, on the memory that it has; on new, cleared memory if it needs more."""
         n = math.prod(shape)
         if n > len(self.memory.get(name, ())):
             self.memory[name] = np.zeros(n, np.float32)
@@ -113,8 +113,8 @@ class Leftover:
     def _any(self, layer):
         """Any layer with one bottom and one top, by the gradient graph of that layer alone."""
         if len(layer.bottoms) != 1 or len(layer.tops) != 1:
-            raise DreamError(f"leftover_diffs: layer '{layer.name}' ({layer.kind}) with {len(layer.bottoms)} bottoms and "
-                             f"{len(layer.tops)} tops is not supported; make the net without leftover_diffs")
+            raise DreamError(f"leftover_diffs: layer '{layer.name}' ({layer.kind}) with {len(layer.bottoms)} bottoms "
+                             f"and {len(layer.tops)} tops is not supported; make the net without leftover_diffs")
         if layer.name not in self.sessions:
             self.sessions[layer.name] = self.net.device.session(self._graph(layer), self.net.threads)
         x, shape = self.values[layer.reads[0]], self._shape_of_top(layer)

@@ -89,7 +89,7 @@ class Net:
 
     leftover_diffs: Every gradient is that of a fresh net, unless this is True. Caffe never clears diffs, and on a net
     that has dreamt before, an `end` inside an inception block collects what is left in its siblings (see `leftover`);
-    so Google's second picture was made. Several times slower.
+    so Google's second picture was made. As slow as an objective of one's own.
 
     Raises ConvertError, models.ModelError or DreamError with one line that names the file or the layer.
     """
@@ -213,6 +213,7 @@ class Net:
             if objective is not None:
                 from .step import step_graph
                 graph = step_graph(graph, objective, bias)
+            self._model = None        # read again when it is needed again: not to hold the weights twice over a dream
             return graph.SerializeToString()
 
         if objective is not None and not _built_in(objective):

@@ -5,8 +5,7 @@ could be one more seed of ours (see `statistics`), and whether the same question
 is answered with no (`NEGATIVES`).
 """
 import io
-import sys
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Callable
 
 import numpy as np
@@ -80,7 +79,6 @@ class Run:
     settings: dict = field(default_factory=dict)
     end: Callable = lambda net, end: end
     objective: Objective = objective_L2
-    device: str = ""
 
     def again(self, **net_options):
         """The same with another net of the same files. The Net is made when it is needed."""
@@ -138,10 +136,6 @@ NEGATIVES = {
 def as_saved(picture):
     """A picture as the original wrote it and as it is read again: JPEG, Pillow's default quality."""
     return pictures.load(io.BytesIO(pictures.encode(picture)))
-
-
-def objective_of(run, case, guide):
-    return objective_guide(run.net.features(guide, case.end)) if case.guided else run.objective
 
 
 def dream(run, case, sky, guide, seed, on_step=lambda *_: None):
@@ -214,14 +208,15 @@ class Dreams:
         return {"software": f"deepdream {__version__}", "checksum": net.checksum, "case": case.name, "seed": seed,
                 "mean": net.transformer.mean[net.inputs[0]].ravel().tolist(),
                 "channel_swap": list(net.transformer.channel_swap[net.inputs[0]]), "settings": run.settings,
-                "end": run.end(net, case.end), "objective": type(run.objective).__name__, "device": type(net.device).__name__}
+                "end": run.end(net, case.end), "objective": type(run.objective).__name__,
+                "device": type(net.device).__name__}
 
     def _make(self, run, case, seed, name):
         self._tell(name, 0)
         return dream(run, case, self.sky, self.guide, seed, self._step(run))
 
     def _step(self, run):
-        sizes = octave_sizes(*self.sky.shape[:2], run.settings.get("octave_n", 4), run.settings.get("octave_scale", 1.4))
+        sizes = _sizes(run, self.sky)
 
         def step(octave, *_):
             self._tell(None, sizes[octave][0] * sizes[octave][1])
@@ -234,10 +229,13 @@ class Dreams:
             self.bar.update(n)
 
 
+def _sizes(run, sky):
+    return octave_sizes(*sky.shape[:2], run.settings.get("octave_n", 4), run.settings.get("octave_scale", 1.4))
+
+
 def steps_of(run, case, sky):
     """Pixels that all the steps of a case's dream move: the measure of its time."""
-    sizes = octave_sizes(*sky.shape[:2], run.settings.get("octave_n", 4), run.settings.get("octave_scale", 1.4))
-    return sum(h * w for h, w in sizes) * run.settings.get("iter_n", 10) * (case.frames + bool(case.after))
+    return sum(h * w for h, w in _sizes(run, sky)) * run.settings.get("iter_n", 10) * (case.frames + bool(case.after))
 
 
 # ---- the check
@@ -305,95 +303,3 @@ def self_test(run, sky, guide, cases, seeds, negatives, bar=None):
     dreams = Dreams(sky, guide, bar=bar)
     references = {c.file: dreams.get(run, c, max(seeds) + 1, "reference") for c in cases}
     return list(regress(run, references, cases, dreams, seeds, negatives))
-
-
-def failed(checked):
-    """Lines that say what is wrong: a picture of ours that does not fit, a wrong run that was not noticed."""
-    lines = [f"{c.case.title}: this installation does not dream what the reference shows ({', '.join(c.out) or 'in sum'})"
-             for c in checked if not c.negative and c.verdict == "no" and not _explained(c, checked)]
-    for key in dict.fromkeys(c.negative for c in checked if c.negative and NEGATIVES[c.negative].must):
-        if all(c.verdict != "no" for c in checked if c.negative == key):
-            lines.append(f"{NEGATIVES[key].title}: not noticed in any picture")
-    return lines
-
-
-def _explained(c, checked):
-    """A fresh net may be out where the one with leftover diffs fits: that is what Google's had."""
-    return any(o.case.after and o.case.file == c.case.file and not o.negative and o.verdict != "no" for o in checked)
-
-
-# ---- reports
-
-def told(run, checked, reference, seeds):
-    """All of it as plain data, for JSON and the page."""
-    return {"software": f"deepdream {__version__}", "net": run.net.name, "checksum": run.net.checksum,
-            "device": run.net.device.name, "reference": reference, "seeds": list(seeds), "failed": failed(checked),
-            "limits": {"no": statistics.NO, "together_doubtful": statistics.DOUBTFUL,
-                       "together_no": statistics.WRONG},
-            "pictures": [_told(c) for c in checked if not c.negative],
-            "negatives": [{**_told(c), "negative": c.negative, "title": NEGATIVES[c.negative].title,
-                           "caught": c.verdict == "no"} for c in checked if c.negative]}
-
-
-def _told(c):
-    rows = [{**asdict(r), "rank": list(r.rank), "name": statistics.STATISTICS[r.statistic].name,
-             "unit": statistics.STATISTICS[r.statistic].unit, "fits": bool(r.fits)} for r in c.results]
-    rows = [{k: float(v) if isinstance(v, np.floating) else v for k, v in row.items()} for row in rows]
-    return {"case": c.case.name, "picture": c.case.title, "end": c.case.end, "verdict": c.verdict,
-            "together": c.together, "statistics": rows}
-
-
-CAUGHT = {"no": "caught", "doubtful": "doubtful", "fits": "MISSED"}
-
-
-def table(told):
-    """The report as text for a terminal."""
-    lines = []
-    for p in told["pictures"]:
-        lines += [f"{p['picture']}: {p['verdict']} (all together {p['together']:.2f})",
-                  f"  {'':32}{'reference':>11}  {'ours':>21}  {'z':>6}  {'rank':>5}"]
-        for r in p["statistics"]:
-            span = f"{_short(r['low'])} to {_short(r['high'])}"
-            flag = "" if r["fits"] else "  <- no"
-            lines.append(f"  {r['name'] + ', ' + r['unit']:44}"[:46].ljust(46) + f"{_short(r['value']):>9}  {span:>19}  "
-                         f"{r['z']:6.1f}  {r['rank'][0]:>2}/{r['rank'][1]}{flag}")
-        lines.append("")
-    if told["negatives"]:
-        lines.append("done wrong on purpose:")
-        width = max(len(n["title"]) for n in told["negatives"])
-        for n in told["negatives"]:
-            out = ", ".join(r["statistic"] for r in n["statistics"] if not r["fits"]) or "-"
-            lines.append(f"  {n['title']:{width}}  {n['case']:14} {CAUGHT[n['verdict']]:8} "
-                         f"{n['together']:6.1f}  {out}")
-        lines.append("")
-    lines += told["failed"] or ["the reference could be one more seed of ours"
-                                if all(p["verdict"] == "fits" for p in told["pictures"]) else
-                                "no picture is refused; for those in doubt see above"]
-    return "\n".join(lines)
-
-
-def _short(v):
-    return f"{v:.3g}" if abs(v) < 1000 else f"{v:.3e}" if abs(v) >= 1e6 else f"{v:.0f}"
-
-
-def page(told, checked):
-    """The report as an HTML page with its pictures inside: the reference, one of ours, their difference."""
-    import base64
-
-    import jinja2
-
-    def uri(picture):
-        return "data:image/jpeg;base64," + base64.b64encode(pictures.encode(picture, quality=88)).decode()
-
-    shown = [c for c in checked if not c.negative]
-    images = [{"reference": uri(c.reference), "ours": uri(c.ours[0]), "difference": uri(128 + c.reference - c.ours[0])}
-              for c in shown]
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("deepdream"), autoescape=True,
-                                     trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("regress.html").render(told=told, images=images, short=_short)
-
-
-def bar(total, quiet=False):
-    from tqdm import tqdm
-    return tqdm(total=total, file=sys.stderr, leave=False, disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True,
-                bar_format="{desc} |{bar}| {percentage:3.0f}%  {elapsed}, {remaining} left")

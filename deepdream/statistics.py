@@ -45,16 +45,20 @@ class Dream:
         return self.picture - self.source
 
 
+def _direction(x):
+    """x as a vector of such a length that the mean squared distance of two is 1 - their correlation (or cosine)."""
+    return np.ravel(x) / np.linalg.norm(x) * math.sqrt(x.size / 2)
+
+
 def mean_change(d):
     return np.abs(d.change).mean()
 
 
 def low_frequencies(d):
-    """Means of the change over blocks of 8 x 8 pixels, as a unit vector: products of two are their correlation."""
+    """Means of the change over blocks of 8 x 8 pixels, as a direction."""
     h, w = (n - n % BLOCK for n in d.change.shape[:2])
     means = d.change[:h, :w].reshape(h // BLOCK, BLOCK, w // BLOCK, BLOCK, 3).mean((1, 3))
-    means = means - means.mean((0, 1))
-    return (means / np.linalg.norm(means)).ravel()
+    return _direction(means - means.mean((0, 1)))
 
 
 def spectrum(d):
@@ -78,15 +82,13 @@ def objective(d):
 
 
 def channels(d):
-    """Mean of the positive part of each channel at `end`, as a unit vector."""
-    mean = np.maximum(d.ends[d.end], 0).mean((1, 2))
-    return mean / np.linalg.norm(mean)
+    """Mean of the positive part of each channel at `end`, as a direction."""
+    return _direction(np.maximum(d.ends[d.end], 0).mean((1, 2)))
 
 
 def content(d):
-    """Mean of each channel of the highest layer looked at, as a unit vector: what things there are to see."""
-    mean = np.maximum(list(d.ends.values())[-1], 0).mean((1, 2))
-    return mean / np.linalg.norm(mean)
+    """Mean of each channel of the highest layer looked at, as a direction: what things there are to see."""
+    return _direction(np.maximum(list(d.ends.values())[-1], 0).mean((1, 2)))
 
 
 def layers(d):
@@ -103,11 +105,11 @@ def colours(d):
 
 STATISTICS = {
     "change": Statistic("mean absolute change", "of 255", 0.006, mean_change),
-    "low": Statistic("low frequencies of the change", "apart", 0.03, low_frequencies),
+    "low": Statistic("low frequencies of the change", "√(1 - correlation)", 0.03, low_frequencies),
     "spectrum": Statistic("power spectrum of the change", "dB apart", 0.32, spectrum),
     "objective": Statistic("objective reached", "a position", 0.05, objective),
-    "channels": Statistic("channels at the end", "apart", 0.27, channels),
-    "content": Statistic("channels of a high layer", "apart", 0.18, content),
+    "channels": Statistic("channels at the end", "√(1 - cosine)", 0.27, channels),
+    "content": Statistic("channels of a high layer", "√(1 - cosine)", 0.18, content),
     "layers": Statistic("energy of the layers", "dB apart", 0.42, layers),
     "colours": Statistic("colours", "of 255 apart", 0.38, colours),
 }

@@ -123,6 +123,20 @@ def test_layers_without_a_blob_of_their_own(net):
     assert toys.off(net.backward(start="inception_3a/3x3")["data"], after) < 1e-6
 
 
+@pytest.mark.parametrize("layer", ["inception_3a/3x3", "inception_3a/relu_3x3", "inception_3a/output"])
+def test_leftover_diffs(files, net, layer):
+    """Kept diffs change nothing the first time."""
+    found = []
+    for n in (net, caffe.Net(*files, caffe.TEST, leftover_diffs=True)):
+        src, blob = n.blobs["data"], n.blobs[n.top_names[layer][0]]
+        src.reshape(1, 3, 48, 64)
+        src.data[...] = toys.noise(1, 3, 48, 64) * 30
+        n.forward(end=layer)
+        blob.diff[...] = blob.data
+        found.append(n.backward(start=layer)["data"].copy())
+    assert toys.off(found[1], found[0]) < 1e-6
+
+
 def test_weights(net, files):
     assert list(net.params)[0] == "conv1/7x7_s2"
     weights, bias = (p.data for p in net.params["conv1/7x7_s2"])

@@ -54,7 +54,8 @@ def test_a_sibling_passes_on_what_it_held(folder):
     assert toys.off(found, only) > 0.1
     # backward is linear in the diffs: what is too much is the gradient of `a` for the copy of that branch
     fresh.forward(end="both")
-    fresh.blobs["a"].diff[...] = held[:fresh.blobs["a"].count].reshape(fresh.blobs["a"].shape) * (fresh.blobs["a"].data > 0)
+    blob = fresh.blobs["a"]
+    blob.diff[...] = held[:blob.count].reshape(blob.shape) * (blob.data > 0)
     extra = fresh.backward(start="a")["data"]
     assert toys.off(found - only, extra) < 1e-5
 
@@ -84,8 +85,8 @@ def test_lockstep_with_caffe(shared):
             end, steps = told["end"], oracle[f"{dream}/steps"]
             for i in range(len(steps)):
                 octave, first = divmod(i, told["iter_n"])
-                before = oracle[f"{dream}/octave{octave}_base"] + oracle[f"{dream}/octave{octave}_detail"] if not first \
-                    else oracle[f"{dream}/step{i - 1:02d}"]
+                before = oracle[f"{dream}/step{i - 1:02d}"] if first else \
+                    oracle[f"{dream}/octave{octave}_base"] + oracle[f"{dream}/octave{octave}_detail"]
                 after = oracle[f"{dream}/step{i:02d}"]
                 src.reshape(1, *before.shape)
                 src.data[0] = before

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import deepdream
-from deepdream import cli, originals, pictures, regress, statistics
+from deepdream import cli, originals, pictures, regress, report, statistics
 from deepdream.errors import DreamError
 from deepdream.sky import formula_sky
 
@@ -44,17 +44,17 @@ def test_a_wrong_layer_and_another_net_are_refused(self_test, wrong, case):
 
 def test_reports(self_test):
     run, checked = self_test
-    told = regress.told(run, checked, "itself", SEEDS)
+    told = report.told(run, checked, "itself", SEEDS)
     assert told == json.loads(json.dumps(told)) and not told["failed"]
-    text = regress.table(told)
+    text = report.table(told)
     assert "inception_4c/output: " in text and "another net of the same topology" in text and "caught" in text
-    page = regress.page(told, checked)
+    page = report.page(told, checked)
     assert page.count("data:image/jpeg") == 6 and "mean absolute change" in page
     right, wrong = checked[0], next(c for c in checked if c.verdict == "no")
     blind = regress.Checked(right.case, right.results, None, [], "layer")
-    assert "not noticed" in regress.failed([right, blind])[0]
+    assert "not noticed" in report.failed([right, blind])[0]
     refused = regress.Checked(right.case, wrong.results, None, [])
-    assert "does not dream what the reference shows" in regress.failed([refused])[0]
+    assert "does not dream what the reference shows" in report.failed([refused])[0]
 
 
 def fake(rng, scale=1.0, shift=0.0):

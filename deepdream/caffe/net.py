@@ -164,6 +164,10 @@ class Net(base.Net):
 
     def _forward_to(self, layer):
         """To a layer without a blob of its own (ReLU, Dropout in place)."""
+        if self.leftover:
+            for name, value in self.leftover.forward(layer).items():
+                self.blobs[name]._set(value)
+            return
         data = self.blobs[self.inputs[0]].data
         outputs = self._run_forward(layer, [self._tensor_of(layer)], data)
         this = (layer, data.copy())
@@ -179,8 +183,11 @@ class Net(base.Net):
                                       "blob and of the data are kept; set net.blobs[start].diff[...] and call "
                                       "net.backward(start=start)")
         start = self._layer_names[-1] if start is None else start
-        if start in self.ends or start not in self._last_write or self.leftover_diffs:
+        if start in self.ends or start not in self._last_write:
             return super().backward(start=start)
+        if self.leftover:
+            self.leftover.backward(start)
+            return {self.inputs[0]: self.blobs[self.inputs[0]].diff}
         src, blob = self.blobs[self.inputs[0]], self.blobs[self._writes[self._last_write[start]][1]]
         tensor = self._tensor_of(start)
         session = self._session(("gradient", tensor), lambda: self._gradient_of(tensor))

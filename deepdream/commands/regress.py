@@ -6,10 +6,10 @@
     deepdream regress --negatives                              does it notice a wrong layer, a wrong net, ...?
     deepdream regress --self-test                              without Google's pictures, on the small net
 
-The jitter of 2015 was not seeded, so no pixel can be compared. Each picture is dreamt with several seeds, and Google's is
-asked whether it could be one more of them: z is how many standard deviations it is out, rank how many of ours are
-further out. `fits`, `doubtful` or `no` is said of each picture; exit code 1 if one is refused, or a mistake made on
-purpose (the wrong layer, another net) is not noticed.
+The jitter of 2015 was not seeded, so no pixel can be compared. Each picture is dreamt with several seeds, and
+Google's is asked whether it could be one more of them: z is how many standard deviations it is out, rank how many of
+ours are further out. `fits`, `doubtful` or `no` is said of each picture; exit code 1 if one is refused, or a mistake
+made on purpose (the wrong layer, another net) is not noticed.
 
 The picture of inception_3b/5x5_reduce is shown twice: Google dreamt it on a net that still held diffs of the dream
 before, and a fresh net dreams it a little differently.
@@ -48,7 +48,7 @@ def run(args):
         path = getattr(args, option)
         if path and not Path(path).parent.is_dir():
             raise DreamError(f"--{option} {path}: there is no folder {Path(path).parent}")
-    from .. import originals, pictures, regress
+    from .. import originals, pictures, regress, report
     known = [*regress.CASES, regress.ZOOM]
     names = [c.name for c in known]
     for name in args.case or []:
@@ -65,39 +65,42 @@ def run(args):
     seeds = list(range(args.seeds))
     if args.self_test:
         dreamt = regress.Run(net, dict(SELF_TEST["settings"]))
-        checked = _self_test(regress, dreamt, cases, seeds, args.negatives)
+        checked = _self_test(dreamt, cases, seeds, args.negatives)
         name = f"{net.name} itself, with another seed"
     else:
         dreamt, name = regress.Run(net), reference.name
-        checked = _against(regress, dreamt, reference, cases, seeds, args)
+        checked = _against(dreamt, reference, cases, seeds, args)
     if not checked:
         raise DreamError(f"{name}: holds none of the pictures asked for")
-    told = regress.told(dreamt, checked, name, seeds)
-    for path, text in ((args.json, lambda: json.dumps(told, indent=1)), (args.html, lambda: regress.page(told, checked))):
-        if path:
-            pictures.write(path, text().encode())
-    print(regress.table(told))
+    told = report.told(dreamt, checked, name, seeds)
+    if args.json:
+        pictures.write(args.json, json.dumps(told, indent=1).encode())
+    if args.html:
+        pictures.write(args.html, report.page(told, checked).encode())
+    print(report.table(told))
     return 1 if told["failed"] else 0
 
 
-def _self_test(regress, dreamt, cases, seeds, everything):
+def _self_test(dreamt, cases, seeds, everything):
+    from .. import regress, report
     from ..sky import formula_sky
     h, w = SELF_TEST["size"]
     sky, guide = formula_sky(h, w), formula_sky(h // 2, w // 2, seed=7)[:, ::-1].copy()
     negatives = [key for key, n in regress.NEGATIVES.items() if n.must or everything]
     cases = [c for c in cases if not c.after and c.frames == 1]
     total = regress.work(dreamt, sky, cases, [*seeds, 0], negatives)
-    with regress.bar(total) as bar:
+    with report.bar(total) as bar:
         return regress.self_test(dreamt, sky, guide, cases, seeds, negatives, bar)
 
 
-def _against(regress, dreamt, reference, cases, seeds, args):
+def _against(dreamt, reference, cases, seeds, args):
+    from .. import regress, report
     references = {c.file: reference.dream(c.file) for c in cases}
     cases = [c for c in cases if references[c.file] is not None]
     negatives = list(regress.NEGATIVES) if args.negatives else []
     folder = Path(args.keep) if args.keep else None
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-    with regress.bar(regress.work(dreamt, reference.sky, cases, seeds, negatives)) as bar:
+    with report.bar(regress.work(dreamt, reference.sky, cases, seeds, negatives)) as bar:
         dreams = regress.Dreams(reference.sky, reference.guide, folder, bar)
         return list(regress.regress(dreamt, references, cases, dreams, seeds, negatives))

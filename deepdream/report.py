@@ -1,0 +1,99 @@
+"""What `regress` found, for people and for programs: a table, JSON, an HTML page with the pictures."""
+import sys
+from dataclasses import asdict
+
+import numpy as np
+
+from . import __version__, pictures, statistics
+from .regress import NEGATIVES
+
+CAUGHT = {"no": "caught", "doubtful": "doubtful", "fits": "MISSED"}
+
+
+def failed(checked):
+    """Lines that say what is wrong: a picture of ours that does not fit, a wrong run that was not noticed."""
+    refused = [c for c in checked if not c.negative and c.verdict == "no" and not _explained(c, checked)]
+    lines = [f"{c.case.title}: this installation does not dream what the reference shows "
+             f"({', '.join(c.out) or 'all together'})" for c in refused]
+    for key in dict.fromkeys(c.negative for c in checked if c.negative and NEGATIVES[c.negative].must):
+        if all(c.verdict != "no" for c in checked if c.negative == key):
+            lines.append(f"{NEGATIVES[key].title}: not noticed in any picture")
+    return lines
+
+
+def _explained(c, checked):
+    """A fresh net may be out where the one with leftover diffs fits: that is what Google's had."""
+    return any(o.case.after and o.case.file == c.case.file and not o.negative and o.verdict != "no" for o in checked)
+
+
+def told(run, checked, reference, seeds):
+    """All of it as plain data, for JSON and the page."""
+    return {"software": f"deepdream {__version__}", "net": run.net.name, "checksum": run.net.checksum,
+            "device": run.net.device.name, "reference": reference, "seeds": list(seeds), "failed": failed(checked),
+            "limits": {"no": statistics.NO, "together_doubtful": statistics.DOUBTFUL,
+                       "together_no": statistics.WRONG},
+            "pictures": [_told(c) for c in checked if not c.negative],
+            "negatives": [{**_told(c), "negative": c.negative, "title": NEGATIVES[c.negative].title,
+                           "caught": c.verdict == "no"} for c in checked if c.negative]}
+
+
+def _told(c):
+    rows = [{**asdict(r), "rank": list(r.rank), "name": statistics.STATISTICS[r.statistic].name,
+             "unit": statistics.STATISTICS[r.statistic].unit, "fits": bool(r.fits)} for r in c.results]
+    rows = [{k: float(v) if isinstance(v, np.floating) else v for k, v in row.items()} for row in rows]
+    return {"case": c.case.name, "picture": c.case.title, "end": c.case.end, "verdict": c.verdict,
+            "together": c.together, "statistics": rows}
+
+
+def table(told):
+    """The report as text for a terminal."""
+    lines, width = [], max(len(s.name) + len(s.unit) for s in statistics.STATISTICS.values()) + 2
+    for p in told["pictures"]:
+        lines += [f"{p['picture']}: {p['verdict']} (all together {p['together']:.2f})",
+                  f"  {'':{width}}  {'reference':>9}  {'ours':>19}  {'z':>6}  {'rank':>4}"]
+        for r in p["statistics"]:
+            span = f"{_short(r['low'])} to {_short(r['high'])}"
+            flag = "" if r["fits"] else "  <- no"
+            what = f"{r['name']}, {r['unit']}"
+            lines.append(f"  {what:{width}}  {_short(r['value']):>9}  {span:>19}  {r['z']:6.1f}  "
+                         f"{r['rank'][0]:>2}/{r['rank'][1]}{flag}")
+        lines.append("")
+    if told["negatives"]:
+        lines.append("done wrong on purpose:")
+        width = max(len(n["title"]) for n in told["negatives"])
+        for n in told["negatives"]:
+            out = ", ".join(r["statistic"] for r in n["statistics"] if not r["fits"]) or "-"
+            lines.append(f"  {n['title']:{width}}  {n['case']:14} {CAUGHT[n['verdict']]:8} "
+                         f"{n['together']:6.1f}  {out}")
+        lines.append("")
+    lines += told["failed"] or ["the reference could be one more seed of ours"
+                                if all(p["verdict"] == "fits" for p in told["pictures"]) else
+                                "no picture is refused; for those in doubt see above"]
+    return "\n".join(lines)
+
+
+def _short(v):
+    return f"{v:.4g}" if abs(v) < 1000 else f"{v:.3e}" if abs(v) >= 1e6 else f"{v:.0f}"
+
+
+def page(told, checked):
+    """The report as an HTML page with its pictures inside: the reference, one of ours, their difference."""
+    import base64
+
+    import jinja2
+
+    def uri(picture):
+        return "data:image/jpeg;base64," + base64.b64encode(pictures.encode(picture, quality=88)).decode()
+
+    shown = [c for c in checked if not c.negative]
+    images = [{"reference": uri(c.reference), "ours": uri(c.ours[0]), "difference": uri(128 + c.reference - c.ours[0])}
+              for c in shown]
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("deepdream"), autoescape=True,
+                                     trim_blocks=True, lstrip_blocks=True)
+    return environment.get_template("regress.html").render(told=told, images=images, short=_short)
+
+
+def bar(total, quiet=False):
+    from tqdm import tqdm
+    return tqdm(total=total, file=sys.stderr, leave=False, disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True,
+                bar_format="{desc} |{bar}| {percentage:3.0f}%  {elapsed}, {remaining} left")
