@@ -10,7 +10,7 @@ import convert
 import toys
 from deepdream import Net, deepdream, objective_guide, objective_L2
 from deepdream.device import Device, _cuda, cuda_problem
-from deepdream.step import Stepper
+from deepdream.stepper import Stepper
 from test_dream import REAL, SYNTHETIC, golden, lockstep
 from test_gradient import golden_ends
 

@@ -273,7 +273,7 @@ def sweep():
                 yield kernel, stride, pad
 
 
-@pytest.mark.parametrize("kernel, stride, pad", sweep())
+@pytest.mark.parametrize("kernel, stride, pad", list(sweep()))
 def test_pooling_has_caffes_sizes(kernel, stride, pad):
     _, _, *end = *([0] * 2), *pool_pads((kernel,), (stride,), (pad,))[1:]
     for size in range(max(1, kernel - 2 * pad), 40):
