@@ -181,7 +181,9 @@ class Net:
         self._end(end)
         # those of one class share a graph; an Objective of the user's own may have written anything into its nodes
         kind = type(objective) if _built_in(objective) else objective
-        return self._session((end, kind, clip), lambda: self._gradient_or_step(end, objective, clip))
+        bias = self.transformer.mean[self.inputs[0]] if clip else None
+        name = (end, kind, None if bias is None else bias.tobytes())
+        return self._session(name, lambda: self._gradient_or_step(end, objective, bias))
 
     def check_size(self, end, h, w, what="the picture"):
         """Raise DreamError if a picture of h x w pixels is too small for `end`."""
@@ -205,9 +207,7 @@ class Net:
             self._sessions[name] = self.device.session(build(), self.threads)
         return self._sessions[name]
 
-    def _gradient_or_step(self, end, objective, clip):
-        bias = self.transformer.mean[self.inputs[0]] if clip else None
-
+    def _gradient_or_step(self, end, objective, bias):
         def build():
             graph = convert.gradient_graph(self.model, end)
             if objective is not None:
@@ -245,7 +245,7 @@ class Net:
         mean = np.asarray(mean, np.float32).ravel()
         if mean.size not in (1, channels):
             mean = mean.mean(keepdims=True)      # a grey net takes the mean of the colours
-        return np.broadcast_to(mean, (channels,))
+        return np.broadcast_to(mean, (channels,)).copy()
 
     def _end(self, end):
         if end not in self.ends:
