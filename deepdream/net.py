@@ -13,7 +13,7 @@ from .cache import cached, key
 from .device import Device
 from .errors import DreamError
 
-STEP_GRAPH = 2    # version of the step graph: a new number makes the kept ones new
+STEP_GRAPH = 3    # version of the step graph: a new number makes the kept ones new
 SESSIONS = 4      # graphs kept ready at a time; each holds its own copy of the weights
 _said = set()
 

@@ -52,5 +52,7 @@ def step_graph(gradient, objective, bias=None):
     inputs = [float_info("picture", shape), *index, float_info("step_size", []),
               *(float_info(k, [None] * v.ndim) for k, v in objective.inputs.items())]
     outputs = [float_info("next_picture", shape), float_info("objective", []), float_info("mean_abs", [])]
-    return g.model("step", inputs, outputs, metadata=metadata(gradient),
+    # the names of the sizes go along: by them the runtime sees which tensors are alike
+    known = [*body.value_info, *body.input, *body.output]
+    return g.model("step", inputs, outputs, known, metadata=metadata(gradient),
                    constants={t.name: t for t in body.initializer})
