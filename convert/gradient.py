@@ -15,7 +15,7 @@ from .vjps import FORWARD, VJPS, Node
 
 # operators whose output has the height and width of their first input
 SAME_SIZE = {"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "BatchNormalization", "LRN", "Dropout", "Identity",
-             "Concat", "Abs", "Exp", "Log", "Softplus", "Clip"}
+             "Abs", "Exp", "Log", "Softplus", "Clip"}
 DATA, END_DATA, END_DIFF, DATA_DIFF = "data", "end_data", "end_diff", "data_diff"
 
 
@@ -43,7 +43,7 @@ def min_size(model, end):
     exact is true where no other size will do, behind an InnerProduct."""
     source = _Source(model)
     facts = metadata(model)
-    nominal = json.loads(facts.get("data_shape", "null")) or [d or 224 for d in source.shape(source.input.name)]
+    nominal = json.loads(facts.get("data_shape", "null")) or [d or 224 for d in source.shape(source.input.name) or []]
     if len(nominal) != 4:
         return 1, 1, False
     graph = onnx.helper.make_graph(source.leading_to(end), "path", [source.input], [], source.graph.initializer)
@@ -196,6 +196,8 @@ class _Build:
         if node.op_type in SAME_SIZE:
             return self.size(node.input[0])
         attr = attributes(node)
+        if node.op_type == "Concat" and attr["axis"] in (1, -3):
+            return self.size(node.input[0])
         if node.op_type in ("Conv", "MaxPool", "AveragePool") and node.input[0] in self.source.moving \
                 and not attr.get("ceil_mode", 0) and attr.get("auto_pad", b"NOTSET") == b"NOTSET":
             kernel = attr.get("kernel_shape") or self.source.shape(node.input[1])[2:]

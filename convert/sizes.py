@@ -56,7 +56,8 @@ def without_weights(model, limit=1024):
 
 def smallest_size(model, name, end, nominal):
     """(h, w) of the smallest picture for which `end` has at least one pixel, each axis by itself; the flag says that
-    only this size will do (an `end` behind an InnerProduct). nominal: the input's declared shape."""
+    only this size will do (an `end` behind an InnerProduct). nominal: the input's declared shape. (1, 1) for a net
+    that meets itself at some sizes only: there the run has to tell."""
     light = without_weights(model)
     n, c, *_ = nominal
 
@@ -64,7 +65,8 @@ def smallest_size(model, name, end, nominal):
         return end_shape(light, name, end, (n, c, h, w)) is not None
 
     if not fits(LARGE, LARGE):
-        return (*nominal[2:], True)
+        fixed = any(n.op_type in ("Gemm", "MatMul", "Reshape") for n in light.graph.node) and fits(*nominal[2:])
+        return (*nominal[2:], True) if fixed else (1, 1, False)
     low = []
     for axis in range(2):
         small, large = 0, LARGE       # too small, large enough

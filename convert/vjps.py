@@ -610,12 +610,14 @@ def power(c, dy, y, x, exponent):
     p = c.value(1)
     if p.size == 1:
         p = float(p.reshape(()))
+        if p == 0:
+            return c.g.op("Mul", dy, 0.0)
         return dy * 2.0 * x if p == 2 else dy * p * x ** (p - 1)
     return _unbroadcast(c, dy * exponent * x ** (exponent - 1.0), 0)
 
 
 def clip(c, dy, y, x, low=None, high=None):
-    """1 strictly inside; Caffe (clip_layer.cpp) lets the gradient through at the limits too."""
+    """1 inside and at the limits (Caffe: clip_layer.cpp)."""
     inside = [test for test in (low and x >= low, high and x <= high) if test]
     for test in inside:
         dy = c.g.where(test, dy)

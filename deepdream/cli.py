@@ -30,6 +30,11 @@ def main(argv=None):
     if not argv:
         argv = ["dream"]
     name = argv[0]
+    if name not in COMMANDS and name not in ("-h", "--help", "--version"):
+        guess = f"did you mean `deepdream dream {' '.join(argv)}`?" if name.startswith("-") or os.path.exists(name) \
+            else f"the commands are {', '.join(COMMANDS)}"
+        print(f"deepdream: '{name}' is not a command; {guess}", file=sys.stderr)
+        return 2
     parser = Parser(prog="deepdream", description="DeepDream as Google's notebook of 2015 made it, from Caffe's nets, "
                     "on ONNX Runtime.", epilog="`deepdream COMMAND --help` tells more. Without any argument: "
                     "dream a sky with the net that comes along, and write dream.jpg.",
@@ -66,9 +71,18 @@ def guarded(run, prog):
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"{prog}: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print(f"\n{prog}: interrupted", file=sys.stderr)
-        return 130
+        return interrupted(prog)
+
+
+def interrupted(prog):
+    """Say so, on a line of its own behind what the terminal shows of Ctrl-C. Returns the exit code."""
+    print("\n" * sys.stderr.isatty() + f"{prog}: interrupted", file=sys.stderr)
+    return 130
 
 
 def number(kind, allowed, test):

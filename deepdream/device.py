@@ -1,6 +1,8 @@
 """Where a graph runs: the CPU, or a GPU by CUDA."""
+import contextlib
 import ctypes
 import functools
+import re
 import sys
 
 from .errors import DreamError
@@ -53,6 +55,23 @@ def _cuda(index, tf32=False):
                                        "arena_extend_strategy": "kSameAsRequested"})]
 
 
+@contextlib.contextmanager
+def readable(h, w):
+    """Turn onnxruntime's errors during a run at h x w pixels into one line."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        if not type(error).__module__.startswith("onnxruntime") and "ONNXRuntimeError" not in str(error) \
+                and "onnxruntime" not in str(error):
+            raise
+        text = str(error)
+        if re.search(r"[Ff]ailed to allocate|out of memory|bad_alloc|CUDA_ERROR_OUT_OF_MEMORY", text):
+            raise DreamError(f"not enough memory for {w}x{h} pixels") from None
+        text = re.sub(r"\s+", " ", re.sub(r"^.*?(Non-zero status code returned while running |: FAIL : )", "", text,
+                                         flags=re.S))
+        raise DreamError(f"the net cannot run at {w}x{h} pixels: {text[:200]}") from None
+
+
 class Device:
     """A place to run graphs. name: 'cpu' or 'cuda:N'; note: one line that says what was chosen, and why."""
 
@@ -74,7 +93,7 @@ class Device:
         which takes one for each core."""
         import onnxruntime as ort
         options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4          # what goes wrong is raised, and told in one line
         options.enable_mem_pattern = False      # it plans memory for each octave's size anew and keeps the old: twice
         if threads:
             options.intra_op_num_threads = threads

@@ -1,9 +1,11 @@
 """The notebook's functions: preprocess, deprocess, make_step, deepdream. Names, arguments and defaults are its own."""
+import numbers
+
 import numpy as np
 import scipy.ndimage as nd
 
 from .errors import DreamError
-from .objectives import Objective, objective_L2
+from .objectives import Objective, objective_guide, objective_L2
 from .pictures import showarray
 from .stepper import Stepper
 
@@ -50,6 +52,8 @@ def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=Tru
     dst = net.blobs[end]
     src.data[0] = np.roll(np.roll(src.data[0], ox, -1), oy, -2)
     net.forward(end=end)
+    if not net.leftover:
+        dst.diff[...] = 0        # an objective that sets a part of it sets the rest to nothing
     objective(dst)
     net.backward(start=end)
     g = src.diff[0]
@@ -79,11 +83,13 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
     step_size, jitter = step_params.pop("step_size", 1.5), step_params.pop("jitter", 32)
     objective = _made(step_params.pop("objective", objective_L2), step_params)
     _check_options(iter_n, octave_n, octave_scale, step_size, jitter)
+    if np.ndim(base_img) != 3 or np.shape(base_img)[2] != 3:
+        raise DreamError(f"the picture must be an array of shape (H, W, 3), not {np.shape(base_img)}")
     on_step = on_step or _notebook_display(end, clip)
 
     sizes = octave_sizes(*np.shape(base_img)[:2], octave_n, octave_scale)
     net.check_size(end, *sizes[0], "the picture" if octave_n == 1 else
-                   f"the picture in the smallest of {octave_n} octaves")
+                   f"the picture of {sizes[-1][1]}x{sizes[-1][0]} in the smallest of {octave_n} octaves")
 
     octaves = [preprocess(net, base_img)]
     for _ in range(octave_n - 1):
@@ -136,6 +142,8 @@ def octave_sizes(h, w, octave_n, octave_scale):
 def _made(objective, arguments):
     """An objective that was handed over as a class, with its arguments."""
     if isinstance(objective, type) and issubclass(objective, Objective):
+        if objective is objective_guide and not arguments:
+            raise DreamError("objective_guide needs the guide's features: objective=objective_guide(guide_features)")
         return objective(**arguments)
     if arguments:
         raise TypeError(f"unexpected arguments: {', '.join(arguments)}")
@@ -158,15 +166,16 @@ OPTIONS = {   # option -> (what is allowed, test)
 
 def _check_options(*values):
     for (name, (allowed, test)), value in zip(OPTIONS.items(), values):
-        if not test(value):
+        if not isinstance(value, numbers.Real) or not np.isfinite(value) or not test(value):
             raise DreamError(f"{name} is {value}; allowed is {allowed}")
 
 
 def _check(told, end):
     mean = told[1]
     if not mean > 0 or not np.isfinite(mean):
-        raise DreamError(f"the gradient at '{end}' is {'zero everywhere' if mean == 0 else 'not a finite number'}: "
-                         "there is nothing here for this objective to increase")
+        raise DreamError(f"the gradient at '{end}' is zero everywhere: there is nothing here for this objective to "
+                         "increase" if mean == 0 else f"the gradient at '{end}' is not a finite number: the net's "
+                         "numbers overflow on this picture")
 
 
 def _notebook_display(end, clip):

@@ -10,10 +10,10 @@ import convert
 import models
 
 from .cache import cached, key
-from .device import Device
+from .device import Device, readable
 from .errors import DreamError
 
-STEP_GRAPH = 3    # version of the step graph: a new number makes the kept ones new
+STEP_GRAPH = 4    # version of the step graph: a new number makes the kept ones new
 SESSIONS = 4      # graphs kept ready at a time; each holds its own copy of the weights
 _said = set()
 
@@ -110,7 +110,7 @@ class Net:
             print(self.device.note, file=sys.stderr)
         self.threads = threads
         self.name = self.record.name if self.record else self.caffemodel.stem
-        self._model, self._sessions = None, OrderedDict()
+        self._model, self._sessions, self._sizes = None, OrderedDict(), {}
         self.checksum = key(_read(self.prototxt), _read(self.caffemodel), convert.VERSION)
         self._facts = json.loads(cached(f"{self.checksum}.json", self._describe))
         self.ends = self._facts["ends"]
@@ -158,18 +158,19 @@ class Net:
             self.leftover.backward(start)
             return {self.inputs[0]: self._data_blob().diff}
         data, diff = self._data_blob(), self.blobs[start].diff
-        gradient = self.session(start).run(["data_diff"], {"data": data.data, "end_diff": diff})[0]
+        with readable(*data.shape[-2:]):
+            gradient = self.session(start).run(["data_diff"], {"data": data.data, "end_diff": diff})[0]
         data.diff[...] = gradient
         return {self.inputs[0]: data.diff}
 
-    def features(self, img, end):
+    def features(self, img, end, what="the picture"):
         """What the net computes at `end` for a picture (H, W, 3), at the picture's own size: (C, h, w).
         Of several ends (a list), in one pass: a list."""
         from .dream import preprocess
         ends = [self._end(e) for e in ([end] if isinstance(end, str) else end)]
         deepest = max(ends, key=self._position)
         for name in ends:
-            self.check_size(name, *img.shape[:2])
+            self.check_size(name, *img.shape[:2], what)
         data = np.ascontiguousarray(preprocess(self, img)[None])
         found = [x[0].copy() for x in self._run_forward(deepest, [self._tensor(e, e) for e in ends], data)]
         return found[0] if isinstance(end, str) else found
@@ -190,7 +191,9 @@ class Net:
         def find():
             return json.dumps(convert.min_size(self.model, end)).encode()
 
-        low_h, low_w, exact = json.loads(cached(f"{key(self.checksum, end, 'size')}.json", find))
+        if end not in self._sizes:
+            self._sizes[end] = json.loads(cached(f"{key(self.checksum, end, 'size')}.json", find))
+        low_h, low_w, exact = self._sizes[end]
         if exact and (h, w) != (low_h, low_w):
             raise DreamError(f"'{end}' stands behind an InnerProduct and needs a picture of exactly {low_w}x{low_h} "
                              f"pixels; {what} has {w}x{h}")
@@ -280,7 +283,8 @@ class Net:
         if data.ndim == 4:
             self.check_size(end, *data.shape[-2:], what="data")
         session = self._session(("forward", *tensors), build)
-        return session.run(tensors, {self.inputs[0]: data})
+        with readable(*data.shape[-2:]):
+            return session.run(tensors, {self.inputs[0]: data})
 
     def _fetch(self, name):
         """Fill in a blob that a forward pass went through."""

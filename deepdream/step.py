@@ -46,7 +46,7 @@ def step_graph(gradient, objective, bias=None):
         back = g.op("Min", g.op("Max", back, -bias), np.float32(255) - bias)
     g.rename(g.op("Identity", back), "next_picture")
 
-    shape = ["N", body.input[0].type.tensor_type.shape.dim[1].dim_value or "C", "H", "W"]
+    shape = [1, body.input[0].type.tensor_type.shape.dim[1].dim_value or "C", "H", "W"]
     index = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, [d])
              for n, d in zip(fixed[5:9], ("H", "W", "H", "W"))]
     inputs = [float_info("picture", shape), *index, float_info("step_size", []),

@@ -1,5 +1,6 @@
 """Dreams in lockstep with Caffe's, and what deepdream() makes of its settings."""
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -370,3 +371,37 @@ def test_a_gradient_that_is_no_number(net):
 def test_unknown_end(net):
     with pytest.raises(ValueError, match="no such end: 'bth'; the nearest are both"):
         dream(net, end="bth")
+
+
+def test_what_a_step_reads_is_held_until_it_is_over(net, monkeypatch):
+    """onnxruntime need not keep what is bound; on the CPU a bound value only points at memory."""
+    import onnxruntime as ort
+    bound = []
+    real = ort.IOBinding.bind_ortvalue_input
+
+    def bind(self, name, value):
+        bound.append(weakref.ref(value))
+        real(self, name, value)
+
+    def run(self, binding, *more):
+        assert bound and all(ref() is not None for ref in bound)
+        return finish(self, binding, *more)
+
+    finish = ort.InferenceSession.run_with_iobinding
+    monkeypatch.setattr(ort.IOBinding, "bind_ortvalue_input", bind)
+    monkeypatch.setattr(ort.InferenceSession, "run_with_iobinding", run)
+    net.blobs["data"].reshape(1, 3, 32, 40)
+    make_step(net, end="both")
+
+
+def test_a_part_of_the_diff_is_the_whole_of_it(net):
+    """An objective that sets some channels does not collect what another left in the others."""
+    end = "both"
+    net.blobs["data"].reshape(1, 3, 32, 40)
+    net.blobs["data"].data[...] = np.random.default_rng(0).normal(0, 40, (1, 3, 32, 40))
+
+    def first(dst):
+        dst.diff[0, 0] = dst.data[0, 0]
+    make_step(net, end=end, objective=python_L2)
+    make_step(net, end=end, objective=first)
+    assert not net.blobs[end].diff[0, 1:].any() and net.blobs[end].diff[0, 0].any()

@@ -268,6 +268,14 @@ NETS = {
             layer("gate", "Power", "sig", "gate", "power_param { power: 1 scale: 2 shift: 1 }"),
             layer("gated", "Scale", "within gate", "gated", "scale_param { axis: 0 }"), shape=(1, 3, 11, 13)),
         ["conv1", "prod", "max", "within", "bnll", "flat", "gated"]),
+    "joined along the height": (
+        net(conv("conv1", "data", 4, 3, pad=1), conv("conv2", "data", 4, 3, pad=1),
+            layer("tall", "Concat", "conv1 conv2", "tall", "concat_param { axis: 2 }"),
+            conv("strided", "tall", 4, 3, stride=2), pool("max", "tall"), pool("ave", "tall", "AVE"),
+            shape=(1, 3, 9, 11)), ["strided", "max", "ave"]),
+    "a power of nothing": (
+        net(conv("conv1", "data", 4, 3), layer("one", "Power", "conv1", "one", "power_param { power: 0 }"),
+            layer("sum", "Eltwise", "conv1 one", "sum"), shape=(1, 3, 9, 11)), ["sum"]),
 }
 
 
@@ -294,6 +302,34 @@ def test_small_nets_against_finite_differences(name):
         value, gradient = toys.run(graph, {"data": data, "end_diff": diff})
         assert off(value, forward(data)) < 1e-5, end
         toys.check_gradient(forward, data, diff, gradient, directions=2, step=1e-6)
+
+
+def test_a_net_that_meets_itself_at_odd_sizes_only():
+    model = toys.convert(net(conv("conv1", "data", 3, 3, stride=2), layer("up", "Deconvolution", "conv1", "up",
+                             "convolution_param { num_output: 3 kernel_size: 3 stride: 2 }"),
+                             layer("sum", "Eltwise", "up data", "sum"), shape=(1, 3, 15, 15)))
+    assert convert.min_size(model, "sum") == (1, 1, False)
+    data = toys.noise(1, 3, 21, 19)
+    value, gradient = toys.run(convert.gradient_graph(model, "sum"), {"data": data, "end_diff": data})
+    assert value.shape == gradient.shape == data.shape
+
+
+def test_whole_blocks_of_channels_change_nothing(monkeypatch):
+    """Channels that are no multiple of a block, joined and normalized: filled up by zeros, and not."""
+    text = net(conv("conv1", "data", 19, 3, pad=1), relu("conv1"), lrn("norm1", "conv1"),
+               fire("fire2", "norm1"), fire("fire3", "fire2"), pool("pool", "fire3", s=1, pad=1),
+               conv("last", "pool", 7), shape=(1, 3, 13, 15))
+    model = toys.convert(text)
+    data, diff = toys.noise(1, 3, 13, 15, seed=1), toys.noise(1, 7, 13, 15, seed=2)
+    graph = convert.gradient_graph(model, "last")
+    filled = [t for t in graph.graph.initializer if t.name.endswith("aligned weights")]
+    assert filled and {t.dims[0] % 16 for t in filled} <= {0, 7}
+    monkeypatch.setattr("convert.gradient.align_channels", lambda source, end: None)
+    plain = convert.gradient_graph(model, "last")
+    assert not any("aligned" in t.name for t in plain.graph.initializer)
+    for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
+                            toys.run(plain, {"data": data, "end_diff": diff})):
+        assert off(mine, theirs) < 1e-5
 
 
 # ---- nets that Caffe never saw

@@ -138,7 +138,7 @@ def weights(text, make, pixels=None):
             shapes = [(size,)] * (1 + (l.type == "Scale" and l.scale_param.bias_term))
         elif l.type == "PReLU":
             shapes = [(size,)]
-        elif l.type == "Concat":
+        elif l.type == "Concat" and l.concat_param.axis == 1:
             size = sum(channels[b] for b in l.bottom)
         if shapes:
             blobs[l.name] = [make(l.name, i, s) for i, s in enumerate(shapes)]
