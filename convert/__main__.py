@@ -1,11 +1,10 @@
 """python -m convert: Caffe's files to ONNX."""
 import argparse
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 from .errors import ConvertError
+from .files import check_target, refuse_inputs, write
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,13 +25,15 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if not args.list and not args.output:
         parser.error("nothing to do: give -o NET.onnx, or --list")
+    if args.end is not None and not args.output:
+        parser.error("--end: --list lists the ends of the whole net; give -o NET.onnx to write the graph of one")
     try:
         run(args)
     except ConvertError as error:
         print(f"convert: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nconvert: interrupted", file=sys.stderr)
+        print("\n" * sys.stderr.isatty() + "convert: interrupted", file=sys.stderr)
         return 130
     return 0
 
@@ -43,34 +44,20 @@ def run(args):
     from .listing import ends_table
     if args.output:
         target = Path(args.output)
-        if not target.parent.is_dir():
-            raise ConvertError(f"-o {target}: there is no folder {target.parent}")
-        if target.is_dir() or not os.access(target.parent, os.W_OK):
-            raise ConvertError(f"-o {target}: cannot be written")
+        check_target(target)
+        refuse_inputs(target, args.prototxt, args.caffemodel)
     model = to_onnx(args.prototxt, args.caffemodel, mean=args.mean, channel_swap=(2, 1, 0) if args.mean else None)
     if args.list:
         print(ends_table(valid_ends(model)))
     if args.output:
         if args.end is not None:
             model = gradient_graph(model, args.end)
-        _write(target, model.SerializeToString())
-        print(f"{target}: {'gradient graph of ' + args.end if args.end else 'forward graph'}, "
-              f"{target.stat().st_size:,} bytes")
-
-
-def _write(target, data):
-    """Beside first, then renamed: never half a file."""
-    with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".part", delete=False) as file:
         try:
-            file.write(data)
-            file.close()
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(file.name, 0o666 & ~umask)
-            os.replace(file.name, target)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+            write(target, model.SerializeToString())
+        except OSError as error:
+            raise ConvertError(f"-o {target}: cannot be written: {error.strerror}") from None
+        print(f"{target}: {'gradient graph of ' + args.end if args.end is not None else 'forward graph'}, "
+              f"{target.stat().st_size:,} bytes")
 
 
 def _mean(text):

@@ -40,12 +40,13 @@ def read_prototxt(path, supported=None):
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConvertError(f"{path}: not a prototxt: it is not text. A caffemodel in its place?") from None
+        data = path.read_bytes()
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return parse_prototxt(text, path, supported)
+    if b"\0" in data:
+        raise ConvertError(f"{path}: not a prototxt: it is not text. A caffemodel in its place?")
+    text = data.decode("utf-8-sig", "replace")      # comments may be in any encoding
+    return parse_prototxt(text.replace("\r\n", "\n").replace("\r", "\n"), path, supported)
 
 
 def parse_prototxt(text, source="prototxt", supported=None):
@@ -216,16 +217,20 @@ def _typo(source, error):
     return f"{source}: {line}{kind} has no field '{field}'{hint}"
 
 
+# where a layer begins; strings and comments are matched too, so that none begins in them
+_LAYER = re.compile(r'"[^"\n]*"|\'[^\'\n]*\'|#[^\n]*|(?<!\w)layers?\s*:?\s*\{')
+
+
 def _without_foreign_field(text, error, supported):
     """The text with the field that failed to parse blanked out, if it stands in a layer of a type that is not
     supported anyway; None if it does not."""
     match = re.match(r'(\d+):(\d+) : (?:.*: )?Message type "caffe\.\w+" has no field named "(\w+)"', str(error), re.S)
     if not match:
         return None
-    lines = text.splitlines(keepends=True)
+    lines = text.split("\n")
     row, column, field = int(match.group(1)) - 1, int(match.group(2)) - 1, match.group(3)
-    position = sum(map(len, lines[:row])) + column
-    layers = [m for m in re.finditer(r"^\s*layers?\s*:?\s*\{", text, re.M) if m.end() <= position]
+    position = sum(len(line) + 1 for line in lines[:row]) + column
+    layers = [m for m in _LAYER.finditer(text) if m.group().startswith("layer") and m.end() <= position]
     if not layers:
         return None
     start = layers[-1].end() - 1

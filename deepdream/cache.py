@@ -1,11 +1,11 @@
 """Graphs that have been built once are kept in the user's cache, under a checksum of all that went into them."""
 import hashlib
 import os
-import tempfile
 import time
 from pathlib import Path
 
 import models
+from convert.files import write
 
 LIMIT = 1 << 30   # bytes; what has not been used for longest is dropped beyond it
 
@@ -42,15 +42,7 @@ def cached(name, build):
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_room(path.parent, len(data))
-        handle, beside = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.write(hashlib.sha256(data).digest())
-            os.replace(beside, path)
-        except BaseException:
-            os.unlink(beside)
-            raise
+        write(path, data, hashlib.sha256(data).digest())
     except OSError:
         pass
     return data

@@ -207,6 +207,8 @@ class Gallery:
         self.options, self.state, self._written = options or {}, "growing", 0.0
         self.models = [{"name": m, "title": getattr(getattr(net.record, "record", None), "title", "") or "",
                         "checksum": net.checksum} for m, net in nets.items()]
+        for file in self._files():
+            pictures.refuse_inputs(self.folder / file, source.path, *(g.path for g in self._guides()))
         try:
             for part in ("dreams", "thumbs"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
@@ -216,6 +218,11 @@ class Gallery:
                 self._thumb(pictures.load(guide.path), self.folder / self._guide_file(guide))
         except OSError as error:
             raise DreamError(f"-o {folder}: cannot be written: {error.strerror or error}") from None
+
+    def _files(self):
+        """All that is written, as paths within the folder."""
+        return ["index.html", "gallery.json", "source.jpg", *map(self._guide_file, self._guides()),
+                *(file for d in self.dreams for file in (d.file, d.thumb))]
 
     def resume(self):
         """Take over the dreams that lie there, made with the same settings. Returns those still to be made."""

@@ -44,7 +44,7 @@ def _make(job, on_step):
     objective = {}
     if guide is not None:
         from .objectives import objective_guide
-        objective = {"objective": objective_guide(net.features(guide, end))}
+        objective = {"objective": objective_guide(net.features(guide, end, "the guide"))}
 
     def step(octave, i, vis, now):
         nonlocal told
@@ -183,9 +183,10 @@ class Processes:
             return self.pool.submit(make, job)
 
     def stop(self, running):
-        import multiprocessing
+        # the pool's own, not all children of the program; shutdown forgets them
+        processes = list((self.pool._processes or {}).values())
         self.pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
+        for process in processes:
             process.terminate()
 
     def __enter__(self):

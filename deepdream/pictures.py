@@ -1,17 +1,19 @@
 """Pictures: reading them right, writing them with the settings that made them, showing them."""
 import io
 import json
-import os
-import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
+from convert import files
+from convert.files import write
+
 from .errors import DreamError
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+ONLY_READ = (".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")      # suffixes of what `load` takes and `save` does not
 READABLE = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
 
@@ -69,15 +71,21 @@ def encode(array, fmt="jpeg", **options):
 
 
 def check_target(path):
-    """Raise DreamError unless a picture can be written to `path`."""
+    """Raise DreamError unless a picture can be written to `path`; tried out with a file beside it."""
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise DreamError(f"-o {path}: '{path.suffix}' is not a picture format; allowed are {', '.join(FORMATS)}")
-    folder = path.parent
-    if not folder.is_dir():
-        raise DreamError(f"-o {path}: there is no folder {folder}")
-    if path.is_dir() or not os.access(folder, os.W_OK):
-        raise DreamError(f"-o {path}: cannot be written")
+    check_file(path, "-o")
+
+
+def check_file(path, option):
+    """Raise DreamError unless a file, given by `option`, can be written to `path`."""
+    files.check_target(path, option, DreamError)
+
+
+def refuse_inputs(target, *inputs, option="-o"):
+    """Raise DreamError if writing `target` would overwrite one of the files that are read (None: no file)."""
+    files.refuse_inputs(target, *inputs, option=option, error=DreamError)
 
 
 def save(array, path, settings=None, quality=95):
@@ -98,7 +106,11 @@ def save(array, path, settings=None, quality=95):
         exif = Image.Exif()
         exif[ExifTags.Base.ImageDescription] = text
         options = {"exif": exif, "quality": quality} if fmt == "WEBP" else {"description": text}
-    write(path, encode(array, fmt, **options))
+    data = encode(array, fmt, **options)
+    try:
+        write(path, data)
+    except OSError as error:
+        raise DreamError(f"-o {path}: cannot be written: {error.strerror}") from None
 
 
 def settings(path):
@@ -107,25 +119,10 @@ def settings(path):
         text = image.info.get("comment") or getattr(image, "text", {}).get("deepdream") \
             or image.getexif().get(ExifTags.Base.ImageDescription) or "{}"
     try:
-        return json.loads(text.decode() if isinstance(text, bytes) else text)
+        told = json.loads(text.decode() if isinstance(text, bytes) else text)
     except ValueError:
         return {}
-
-
-def write(path, data):
-    """Write bytes beside `path`, then rename: never half a file, and the old one stays until the new one is whole."""
-    path = Path(path)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(beside, 0o666 & ~umask)     # mkstemp gives 0600
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise
+    return told if isinstance(told, dict) else {}
 
 
 def showarray(a, fmt="jpeg"):

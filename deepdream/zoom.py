@@ -6,6 +6,7 @@ frame is dreamt from, so that going on later gives what would have come without 
 import io
 import itertools
 import json
+import os
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -60,21 +61,43 @@ def frame_path(folder, i):
 
 def resume(folder, record):
     """(number of the next frame, the picture it is dreamt from); (0, None) in a new folder."""
-    path = Path(folder) / STATE
-    if not path.exists():
+    there = kept(folder)
+    if there is None:
         if frame_path(folder, 1).exists():
             raise DreamError(f"-o {folder}: holds frames but no {STATE}, which going on needs; give an empty folder")
+        if frame_path(folder, 0).exists() and not _is_ours(frame_path(folder, 0)):
+            raise DreamError(f"-o {folder}: would overwrite {frame_path(folder, 0)}, which is no frame of a zoom; give "
+                             "an empty folder")
         return 0, None
-    try:
-        with np.load(path, allow_pickle=False) as state:
-            i, frame, before = int(state["next"]), state["frame"], json.loads(str(state["record"]))
-    except Exception as error:      # zipfile, zlib, numpy and json each raise their own
-        raise DreamError(f"{path}: cannot be read ({error}); give an empty folder") from None
+    i, frame, before = there
     other = [k for k, v in json.loads(json.dumps(record)).items() if before.get(k) != v]
     if other:
         raise DreamError(f"-o {folder}: holds a zoom with another {', '.join(k.replace('_', ' ') for k in other)}; "
                          "give another folder")
     return i, frame
+
+
+def kept(folder):
+    """What a folder keeps for going on: (number of the next frame, the picture it is dreamt from, the record), or None.
+
+    Raises DreamError if it cannot be read.
+    """
+    path = Path(folder) / STATE
+    if not os.path.lexists(path):
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as state:
+            return int(state["next"]), state["frame"], dict(json.loads(str(state["record"])))
+    except Exception as error:      # zipfile, zlib, numpy and json each raise their own
+        raise DreamError(f"{path}: cannot be read ({error}); give an empty folder") from None
+
+
+def _is_ours(path):
+    """Whether a picture is the first frame of a zoom that was stopped before its state was kept."""
+    try:
+        return pictures.settings(path).get("frame") == 0
+    except OSError:
+        return False
 
 
 def _keep(folder, i, frame, record):
@@ -96,8 +119,7 @@ def check_movie(path):
     path = Path(path)
     if path.suffix.lower() not in MOVIES:
         raise DreamError(f"--movie {path}: '{path.suffix}' is not a format for movies; allowed are {', '.join(MOVIES)}")
-    if not path.parent.is_dir():
-        raise DreamError(f"--movie {path}: there is no folder {path.parent}")
+    pictures.check_file(path, "--movie")
     if path.suffix.lower() == ".mp4":
         _av()
 

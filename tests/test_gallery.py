@@ -177,6 +177,24 @@ def test_a_dream_that_fails_is_shown_and_does_not_stop_the_others(nets, picture,
     assert "too small for &#39;both&#39;" in (out / "index.html").read_text()
 
 
+def test_when_all_dreams_fail_the_first_reason_is_told(nets, picture, tmp_path, capsys):
+    assert main(command(picture, tmp_path / "out", nets[:1], "--ends", "both", "pool2", "--octave-n", "12")) == 2
+    error = capsys.readouterr().err.strip()
+    assert "too small for 'both'" in error and "\n" not in error
+
+
+def test_a_gallery_does_not_overwrite_its_pictures(nets, picture, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    source = out / "source.jpg"
+    Image.open(picture).save(source)
+    before = source.read_bytes()
+    assert main(command(str(source), out, nets[:1])) == 2
+    assert "source.jpg: would overwrite" in capsys.readouterr().err
+    assert main(command(picture, out, nets[:1], "--guides", str(source))) == 2
+    assert source.read_bytes() == before and [p.name for p in out.iterdir()] == ["source.jpg"]
+
+
 def test_ctrl_c_keeps_what_is_finished(nets, picture, tmp_path, monkeypatch, capsys):
     out, real, made = tmp_path / "out", jobs.make, []
 
@@ -231,6 +249,22 @@ def test_a_worker_that_is_killed_loses_no_dream(nets, picture, tmp_path, monkeyp
     assert killed and {d["status"] for d in told(out)["dreams"]} == {"done"}
     for dream in told(out)["dreams"]:
         assert pictures.load(out / dream["file"]).shape == (48, 64, 3)
+
+
+def test_stopping_ends_only_the_pools_processes():
+    other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    other.start()
+    try:
+        workers = jobs.Processes(1)
+        workers.submit({}).result(timeout=60)
+        own = [p for p in multiprocessing.active_children() if p.pid != other.pid]
+        workers.stop([])
+        for process in own:
+            process.join(30)
+        assert len(own) == 1 and not own[0].is_alive() and other.is_alive()
+    finally:
+        other.kill()
+        other.join()
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
@@ -369,3 +403,23 @@ def test_a_folder_of_pictures(nets, picture, tmp_path, capsys):
     assert main([*run, "--jitter", "3"]) == 0
     assert "2 dreams made, 0 kept" in capsys.readouterr().out
     assert main([*run[:3], str(photos), *run[4:]]) == 2      # into itself
+
+
+def test_a_folder_of_pictures_that_are_only_read(nets, picture, tmp_path):
+    photos, out = tmp_path / "photos", tmp_path / "new" / "out"
+    photos.mkdir()
+    for name in ("a.bmp", "b.png", "b.GIF", "c.ppm"):
+        Image.open(picture).save(photos / name)
+    assert main(["dream", str(photos), "-o", str(out), "--model", nets[0], "--end", "both", "--iter-n", "1",
+                 "--octave-n", "1", "--device", "cpu", "--threads", "1"]) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["a.png", "b.GIF.png", "b.png", "c.png"]
+    assert pictures.settings(out / "a.png")["picture"] == "a.bmp"
+
+
+def test_a_folder_of_pictures_too_small_leaves_none(nets, picture, tmp_path, capsys):
+    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos.mkdir()
+    Image.open(picture).resize((3, 3)).save(photos / "a.png")
+    assert main(["dream", str(photos), "-o", str(out), "--model", nets[0], "--end", "pool2", "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert "a.png: " in error and "too small for 'pool2'" in error and not out.exists()

@@ -1,7 +1,9 @@
 """deepdream.pictures: every kind of picture comes out right or is refused in one line; settings travel with it."""
+import errno
 import io
 import os
 import struct
+import tempfile
 import warnings
 import zlib
 
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 
 from deepdream import DreamError, load, save, settings
-from deepdream.pictures import check_target, encode, to_uint8, write
+from deepdream.pictures import check_target, encode, refuse_inputs, to_uint8, write
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
 GREY = RGB[..., 0]
@@ -197,7 +199,8 @@ def test_without_settings(tmp_path, name):
 
 
 def test_a_comment_of_someone_else(file):
-    assert settings(file("a.jpg", Image.fromarray(RGB), comment=b"shot in Utah")) == {}
+    for comment in (b"shot in Utah", b"2015"):
+        assert settings(file("a.jpg", Image.fromarray(RGB), comment=comment)) == {}
 
 
 def test_eight_bits_as_in_the_notebook():
@@ -248,6 +251,53 @@ def test_never_half_a_file(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "new.png", b"x")
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_link_is_written_through(tmp_path):
+    (tmp_path / "there").mkdir()
+    real, link = tmp_path / "there" / "real.png", tmp_path / "link.png"
+    real.write_bytes(b"old")
+    link.symlink_to(real)
+    save(np.float32(RGB), link)
+    assert link.is_symlink() and not real.is_symlink()
+    is_(real, RGB)
+    link.unlink()
+    link.symlink_to(tmp_path / "gone" / "a.png")
+    with pytest.raises(DreamError, match="there is no folder .*gone"):
+        check_target(link)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_regular_file_stays(tmp_path):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    for call in (check_target, lambda p: save(np.float32(RGB), p)):
+        with pytest.raises(DreamError, match="cannot be written: not a regular file"):
+            call(pipe)
+    with pytest.raises(OSError, match="not a regular file"):
+        write(pipe, b"x")
+    assert pipe.is_fifo() and [p.name for p in tmp_path.iterdir()] == ["pipe.png"]
+
+
+def test_a_place_that_can_only_be_read(tmp_path, monkeypatch):
+    def refused_(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "somewhere/.x.part")
+    monkeypatch.setattr(tempfile, "mkstemp", refused_)
+    with pytest.raises(DreamError, match="a.png: cannot be written: Read-only file system$"):
+        check_target(tmp_path / "a.png")
+    with pytest.raises(OSError) as caught:
+        write(tmp_path / "a.png", b"x")
+    assert caught.value.filename == str(tmp_path / "a.png")
+
+
+def test_inputs_are_not_overwritten(tmp_path):
+    source, link = tmp_path / "a.png", tmp_path / "b.png"
+    source.write_bytes(b"x")
+    link.symlink_to(source)
+    for target in (source, link, tmp_path / "." / "a.png"):
+        with pytest.raises(DreamError, match=r"^--movie .*: would overwrite .*a\.png$"):
+            refuse_inputs(target, None, tmp_path / "none", source, option="--movie")
+    refuse_inputs(tmp_path / "c.png", source)
 
 
 def test_the_file_can_be_read_by_others(tmp_path):

@@ -244,6 +244,30 @@ def test_foreign_fields_matter_only_in_supported_layers():
     said(lambda: parse_prototxt(foreign.replace('top: "p"', 'tpo: "p"') + "\nlayers_ {}", "x.prototxt", LAYERS), "layers_")
 
 
+def test_foreign_fields_in_a_layer_on_the_same_line():
+    foreign = 'layer { name: "p" type: "Permute" bottom: "conv" top: "p" permute_param { order: 0 } # layer {\n note: "}" }'
+    known = 'layer { name: "q" type: "ReLU" bottom: "conv" top: "q" }'
+    for text in (f"{known} {foreign}", f"{known}{foreign}", f"{foreign} {known}", f"{foreign}{foreign}"):
+        assert len(parse_prototxt(V2 + text, "x.prototxt", LAYERS).layer) == 10
+    wrong = known.replace("bottom", "botom")
+    for text in (f"{wrong} {foreign}", f"{foreign} {wrong}"):
+        said(lambda: parse_prototxt(V2 + text, "x.prototxt", LAYERS), "'botom'")
+
+
+@pytest.mark.parametrize("change", [
+    lambda text: text.encode("utf-8-sig"), lambda text: f"# f\xfcr K\xe4tzchen\n{text}".encode("latin-1"),
+    lambda text: text.replace("\n", "\r\n").encode(), lambda text: f"# f\xfcr\u2028\n{text}".encode()])
+def test_text_of_every_encoding(tmp_path, change):
+    (tmp_path / "deploy.prototxt").write_bytes(change(V2))
+    assert read_prototxt(tmp_path / "deploy.prototxt") == parse_prototxt(V2)
+
+
+def test_what_is_no_text(tmp_path):
+    for data in (bytes(range(256)), V2.encode("utf-16")):
+        (tmp_path / "x.prototxt").write_bytes(data)
+        said(lambda: read_prototxt(tmp_path / "x.prototxt"), "x.prototxt: not a prototxt: it is not text")
+
+
 def test_missing_and_empty_files(files, tmp_path):
     prototxt, weights = files()
     said(lambda: read_prototxt(tmp_path / "no.prototxt"), "no.prototxt", "No such file")

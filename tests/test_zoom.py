@@ -109,3 +109,34 @@ def test_movies(picture, toy, tmp_path, kind):
 def test_a_movie_of_another_kind(picture, toy, tmp_path, capsys):
     assert main(command(picture, toy, tmp_path / "out", 1, "--movie", str(tmp_path / "m.avi"))) == 2
     assert "--movie" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_the_pictures_it_starts_from_stay(picture, toy, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    own = out / "0000.jpg"
+    Image.open(picture).save(own)
+    before = own.read_bytes()
+    assert main(command(str(own), toy, out, 2)) == 2
+    assert "0000.jpg: would overwrite" in capsys.readouterr().err
+    assert main(command(picture, toy, out, 2)) == 2      # someone else's
+    assert "0000.jpg, which is no frame of a zoom" in capsys.readouterr().err
+    assert main(command(picture, toy, tmp_path / "new", 2, "--guide", str(own), "--movie", str(tmp_path / "no/a.gif"))) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    assert own.read_bytes() == before and [p.name for p in out.iterdir()] == ["0000.jpg"]
+    assert not (tmp_path / "new").exists()
+
+
+def test_stopped_before_the_first_state(picture, toy, tmp_path):
+    out = tmp_path / "out"
+    assert main(command(picture, toy, out, 1)) == 0
+    (out / "zoom.npz").unlink()
+    assert main(command(picture, toy, out, 1)) == 0
+
+
+def test_the_seed_is_that_of_the_state(picture, toy, tmp_path):
+    out = tmp_path / "out"
+    assert main(command(picture, toy, out, 1, "--seed", "7")) == 0
+    (out / "0000.jpg").unlink()
+    assert main(command(picture, toy, out, 2)) == 0
+    assert pictures.settings(out / "0001.jpg")["seed"] == 7

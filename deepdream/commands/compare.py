@@ -30,8 +30,7 @@ def run(args):
     output = Path(args.output)
     pictures.check_target(output)
     image = pictures.load(args.picture)
-    if output.exists() and output.samefile(args.picture):
-        raise DreamError(f"-o {output}: would overwrite {args.picture}")
+    pictures.refuse_inputs(output, args.picture)
 
     import numpy as np
 
@@ -74,7 +73,7 @@ def _ends(asked, nets):
     """{model: end}."""
     from convert import no_such_end
     first = next(iter(nets.values()))
-    if not asked:
+    if asked is None:
         end = first.default_end
         return {m: end if end in net.ends else net.default_end for m, net in nets.items()}
     if len(asked) > 2:

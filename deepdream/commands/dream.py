@@ -37,25 +37,23 @@ def run(args):
     from .. import pictures
     output = Path(args.output) if args.output else free_name(Path("dream.jpg"))
     pictures.check_target(output)
-    for source in (args.picture, args.guide):
-        if source and output.exists() and Path(source).exists() and output.samefile(source):
-            raise DreamError(f"-o {output}: would overwrite {source}")
+    pictures.refuse_inputs(output, args.picture, args.guide)
     image = pictures.load(args.picture) if args.picture else default_picture()
     guide = pictures.load(args.guide) if args.guide else None
 
     import numpy as np
 
-    from ..dream import deepdream, octave_sizes, visible
+    from ..dream import deepdream, visible
     from ..net import Net
     from ..progress import Progress
     net = Net(args.model, device=args.device, threads=args.threads)
-    end, settings = args.end or net.default_end, settings_of(args)
+    end, settings = net.default_end if args.end is None else args.end, settings_of(args)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
+    sizes = checked_sizes(net, end, image, settings)
     objective = {}
     if guide is not None:
         from ..objectives import objective_guide
-        objective = {"objective": objective_guide(net.features(guide, end))}
-    sizes = octave_sizes(*image.shape[:2], settings["octave_n"], settings["octave_scale"])
+        objective = {"objective": objective_guide(net.features(guide, end, "the guide"))}
     np.random.seed(seed)
     with Progress(sizes, args.iter_n) as progress:
         dream = deepdream(net, image, end=end, on_step=progress.step, **settings, **objective)
@@ -69,19 +67,20 @@ def run(args):
 
 
 def dream_folder(args):
-    """Dream every picture of a folder into another one, under the same names. A picture that fails is told of and does
-    not stop the others (exit code 2 at the end); a dream that was made with the same settings is kept."""
+    """Dream every picture of a folder into another one, under the same names (`targets_of`). A picture that fails is
+    told of and does not stop the others (exit code 2 at the end); a dream that was made with the same settings is
+    kept."""
     from .. import pictures
     folder, output = Path(args.picture), Path(args.output or "")
     if not args.output or output.exists() and (not output.is_dir() or output.samefile(folder)):
         raise DreamError(f"-o {args.output or ''}: {folder} is a folder, so give another folder for its dreams")
-    sources = sorted(p for p in folder.iterdir() if p.suffix.lower() in pictures.FORMATS and p.is_file())
+    formats = (*pictures.FORMATS, *pictures.ONLY_READ)
+    sources = sorted(p for p in folder.iterdir() if p.suffix.lower() in formats and p.is_file())
     if not sources:
-        raise DreamError(f"{folder}: holds no picture ({', '.join(pictures.FORMATS)})")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DreamError(f"-o {output}: cannot be made: {error.strerror}") from None
+        raise DreamError(f"{folder}: holds no picture ({', '.join(formats)})")
+    targets = targets_of(sources, output)
+    for path, target in targets.items():
+        pictures.refuse_inputs(target, path, args.guide)
 
     import hashlib
 
@@ -91,26 +90,33 @@ def dream_folder(args):
     from .. import jobs
     from ..net import Net
     net = Net(args.model, device=args.device, threads=args.threads)
-    end, settings = args.end or net.default_end, settings_of(args)
-    guide = Path(args.guide).read_bytes() if args.guide and pictures.load(args.guide) is not None else None
+    end, settings = net.default_end if args.end is None else args.end, settings_of(args)
+    check_end(net, end)
+    guide = None
+    if args.guide:
+        net.check_size(end, *pictures.load(args.guide).shape[:2], "the guide")
+        guide = Path(args.guide).read_bytes()
     new = kept = failed = 0
     with jobs.Here(), tqdm(sources, file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
         for path in bar:
             bar.set_description_str(path.name)
             try:
-                pictures.load(path)
+                checked_sizes(net, end, pictures.load(path), settings)
             except DreamError as error:
                 failed += 1
-                bar.write(f"deepdream: {error}", file=sys.stderr)
+                said = str(error)
+                bar.write(f"deepdream: {said if str(path) in said else f'{path}: {said}'}", file=sys.stderr)
                 continue
             seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
-            target, data = output / path.name, path.read_bytes()
+            target, data = targets[path], path.read_bytes()
             sums = {"picture_sha256": hashlib.sha256(data).hexdigest(),
                     "guide_sha256": guide and hashlib.sha256(guide).hexdigest(), "quality": args.quality}
             record = record_of(net, args, end, seed, settings) | sums | {"picture": path.name}
             if _made_so(target, record, args.seed is None):
                 kept += 1
                 continue
+            make_folder(output)
+            pictures.check_target(target)
             result = jobs.make({"model": args.model, "end": end, "settings": settings, "seed": seed, "picture": data,
                                 "guide": guide, "device": net.device.name, "threads": args.threads})
             if "error" in result:
@@ -121,6 +127,48 @@ def dream_folder(args):
                 pictures.save(result["picture"], target, record, args.quality)
     print(f"{output}: {new} dreams made, {kept} kept, {failed} failed, {net.name} at {end}")
     return 2 if failed else 0
+
+
+def targets_of(sources, output):
+    """{picture: its dream} in the folder `output`: of the same name; .png for what is not written (BMP, GIF, PPM),
+    behind the whole name where another picture has that one."""
+    from ..pictures import ONLY_READ
+    targets = {p: output / p.name for p in sources if p.suffix.lower() not in ONLY_READ}
+    taken = {target.name.casefold() for target in targets.values()}
+    for path in sources:
+        if path not in targets:
+            name = f"{path.stem}.png"
+            if name.casefold() in taken:
+                name = f"{path.name}.png"
+            taken.add(name.casefold())
+            targets[path] = output / name
+    return targets
+
+
+def checked_sizes(net, end, image, settings):
+    """[(h, w)] of the octaves of a picture (H, W, 3). Raises what `deepdream` would, before anything is made: for an
+    unknown end, and for a picture that is too small for it in the smallest octave."""
+    from ..dream import octave_sizes
+    check_end(net, end)
+    sizes = octave_sizes(*image.shape[:2], settings["octave_n"], settings["octave_scale"])
+    h, w = image.shape[:2]
+    net.check_size(end, *sizes[0], "the picture" if len(sizes) == 1 else
+                   f"the picture of {w}x{h} in the smallest of {len(sizes)} octaves")
+    return sizes
+
+
+def check_end(net, end):
+    """Raise what a dream at an unknown or unsupported end would."""
+    if end not in net.ends:
+        net.session(end)      # nothing is built: it says what is wrong
+
+
+def make_folder(path):
+    """Make the folder of -o, if it is not there. Raises DreamError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DreamError(f"-o {path}: cannot be made: {error.strerror}") from None
 
 
 def _made_so(path, record, any_seed):

@@ -60,7 +60,9 @@ def run(args):
     failed = sum(d.status == "failed" for d in dreams)
     print(f"{Path(args.output) / 'index.html'}: {len(todo) - failed} dreams made, {len(dreams) - len(todo)} kept"
           + (f", {failed} failed (the page says why)" if failed else ""))
-    return 2 if failed == len(dreams) else 0
+    if failed == len(dreams):
+        raise DreamError(f"no dream could be made: {dreams[0].facts['reason']}")
+    return 0
 
 
 def load_nets(names):

@@ -15,6 +15,7 @@ The picture of inception_3b/5x5_reduce is shown twice: Google dreamt it on a net
 before, and a fresh net dreams it a little differently.
 """
 import json
+import os
 from pathlib import Path
 
 from ..cli import device_options, number
@@ -44,11 +45,11 @@ def arguments(parser):
 
 
 def run(args):
-    for option in ("json", "html"):
-        path = getattr(args, option)
-        if path and not Path(path).parent.is_dir():
-            raise DreamError(f"--{option} {path}: there is no folder {Path(path).parent}")
     from .. import originals, pictures, regress, report
+    for option in _reports(args):
+        pictures.check_file(getattr(args, option), f"--{option}")
+    if args.json and args.html and os.path.realpath(args.json) == os.path.realpath(args.html):
+        raise DreamError(f"--html {args.html}: is the file of --json")
     known = [*regress.CASES, regress.ZOOM]
     names = [c.name for c in known]
     for name in args.case or []:
@@ -59,6 +60,11 @@ def run(args):
 
     from ..net import Net
     net = Net(args.model or (SMALL if args.self_test else MODEL), device=args.device, threads=args.threads)
+    read = [net.prototxt, net.caffemodel]
+    if reference:
+        read += [reference.folder / name for name in (*originals.FILES, *originals.OUTPUTS.values())]
+    for option in _reports(args):
+        pictures.refuse_inputs(getattr(args, option), *read, option=f"--{option}")
     cases = regress.usable(net, [c for c in known if c.name in wanted])
     if not cases:
         raise DreamError(f"{net.name} has none of the layers {', '.join(sorted({c.end for c in known}))}")
@@ -79,6 +85,10 @@ def run(args):
         pictures.write(args.html, report.page(told, checked).encode())
     print(report.table(told))
     return 1 if told["failed"] else 0
+
+
+def _reports(args):
+    return [option for option in ("json", "html") if getattr(args, option)]
 
 
 def _self_test(dreamt, cases, seeds, everything):

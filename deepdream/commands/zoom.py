@@ -10,8 +10,7 @@ import math
 from pathlib import Path
 
 from ..cli import device_options, number, options, settings_of
-from ..errors import DreamError
-from .dream import MODEL
+from .dream import MODEL, checked_sizes, make_folder
 
 
 def arguments(parser):
@@ -44,22 +43,21 @@ def run(args):
     import numpy as np
 
     from .. import zoom
-    from ..dream import octave_sizes
     from ..net import Net
     from ..progress import Progress
     folder = Path(args.output)
+    for i in range(args.frames):
+        pictures.refuse_inputs(zoom.frame_path(folder, i), args.picture, args.guide)
     if args.movie:
         zoom.check_movie(args.movie)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DreamError(f"-o {folder}: cannot be made: {error.strerror}") from None
+        pictures.refuse_inputs(args.movie, args.picture, args.guide, option="--movie")
     net = Net(args.model, device=args.device, threads=args.threads)
-    end, settings = args.end or net.default_end, settings_of(args)
+    end, settings = net.default_end if args.end is None else args.end, settings_of(args)
+    sizes = checked_sizes(net, end, image, settings)
     objective = {}
     if guide is not None:
         from ..objectives import objective_guide
-        objective = {"objective": objective_guide(net.features(guide, end))}
+        objective = {"objective": objective_guide(net.features(guide, end, "the guide"))}
     record = {"model": net.name, "checksum": net.checksum, "end": end, "picture": checksum(args.picture),
               "guide": args.guide and checksum(args.guide)}
     seed = args.seed if args.seed is not None else kept_seed(folder)
@@ -68,7 +66,8 @@ def run(args):
 
     first, _ = zoom.resume(folder, {**record, **settings, "scale": args.scale, "legacy_affine": args.legacy_affine,
                                     "seed": seed})
-    sizes = octave_sizes(*image.shape[:2], settings["octave_n"], settings["octave_scale"])
+    make_folder(folder)
+    pictures.check_target(zoom.frame_path(folder, 0))
     with Progress(sizes, args.iter_n * max(0, args.frames - first)) as progress:
         def on_frame(i):
             progress.bar.set_description_str(f"frame {i + 1}/{args.frames} ", refresh=False)
@@ -92,9 +91,6 @@ def checksum(path):
 
 def kept_seed(folder):
     """The seed of the zoom in a folder; None if there is none."""
-    from .. import pictures
-    from ..zoom import frame_path
-    try:
-        return pictures.settings(frame_path(folder, 0)).get("seed")
-    except OSError:
-        return None
+    from ..zoom import kept
+    there = kept(folder)
+    return there and there[2].get("seed")
