@@ -43,6 +43,8 @@ def min_size(model, end):
     exact is true where no other size will do, behind an InnerProduct."""
     source = _Source(model)
     facts = metadata(model)
+    if end not in source.moving:
+        raise no_such_end(end, list(valid_ends(model)))
     nominal = json.loads(facts.get("data_shape", "null")) or [d or 224 for d in source.shape(source.input.name) or []]
     if len(nominal) != 4:
         return 1, 1, False

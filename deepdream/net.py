@@ -191,7 +191,7 @@ class Net:
         def find():
             return json.dumps(convert.min_size(self.model, end)).encode()
 
-        if self._end(end) not in self._sizes:
+        if end not in self._sizes:
             self._sizes[end] = json.loads(cached(f"{key(self.checksum, end, 'size')}.json", find))
         low_h, low_w, exact = self._sizes[end]
         if exact and (h, w) != (low_h, low_w):
