@@ -3,13 +3,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from .arguments import Parser
 from .errors import ConvertError
 from .files import check_target, refuse_inputs, write
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def main(argv=None):

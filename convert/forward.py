@@ -111,8 +111,8 @@ class _Build:
             self.place(layer, top, tensor, tuple(shape), stride if len(shape) == 4 else None)
 
     def add_input(self, layer):
-        for top in layer.top[:1] if layer.type != "Input" else layer.top:
-            shape = self.input_shape(layer, layer.top[:].index(top))
+        for i, top in enumerate(layer.top[:1] if layer.type != "Input" else layer.top):
+            shape = self.input_shape(layer, i)
             if shape is None:
                 raise ConvertError(f"{self.source[0]}: layer '{layer.name}' ({layer.type}): its input shape is not "
                                    "given; a deploy.prototxt has `input_param { shape { dim: ... } }`")
@@ -170,12 +170,13 @@ class _Build:
         inputs = [float_info(n, ["N", s[1], "H", "W"] if len(s) == 4 else ["N", *s[1:]])
                   for n, s in self.inputs.items()]
         read = {i for n in self.graph.nodes for i in n.input}
-        outputs = [end] if end else [t for b, t in ((b, t.name) for b, t in self.blobs.items())
-                                     if t not in read and t not in self.inputs]
+        outputs = [end] if end else [t.name for t in self.blobs.values()
+                                     if t.name not in read and t.name not in self.inputs]
         if outputs and outputs[0] in self.inputs:   # the end is the input itself
             outputs = [self.graph.op("Identity", Tensor(self.graph, outputs[0])).name]
         data = "data" if "data" in self.inputs else next(iter(self.inputs))
-        facts = {"ends": json.dumps(self.ends), "writes": json.dumps(self.writes), "left_out": json.dumps(self.left_out), "data": data,
+        facts = {"ends": json.dumps(self.ends), "writes": json.dumps(self.writes),
+                 "left_out": json.dumps(self.left_out), "data": data,
                  "data_shape": json.dumps(self.inputs[data]), "converter": VERSION}
         if mean is not None:
             facts["mean"] = json.dumps([float(m) for m in mean])

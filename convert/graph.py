@@ -31,8 +31,6 @@ class Tensor:
     def __lt__(self, other): return self.graph.op("Less", self, other)
     def __le__(self, other): return self.graph.op("LessOrEqual", self, other)
     def __and__(self, other): return self.graph.op("And", self, other)
-    def __or__(self, other): return self.graph.op("Or", self, other)
-    def __invert__(self): return self.graph.op("Not", self)
     def __repr__(self): return f"Tensor({self.name!r})"
 
 

@@ -24,9 +24,6 @@ class Layer:
         self.shape = shapes[0] if shapes else None
         self._blobs, self._source = blobs, source
 
-    def param(self, field):
-        return getattr(self.layer, field)
-
     def error(self, message):
         return ConvertError(f"{self._source[0]}: layer '{self.name}' ({self.layer.type}): {message}")
 

@@ -4,6 +4,8 @@ import importlib
 import os
 import sys
 
+from convert.arguments import Parser
+
 from . import __version__
 
 COMMANDS = {   # command -> one line of help; the module of that name has `arguments(parser)` and `run(args)`
@@ -15,13 +17,6 @@ COMMANDS = {   # command -> one line of help; the module of that name has `argum
     "layers": "list the layers of a net that one can dream at",
     "models": "list the models that have a name here, and fetch their files",
 }
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what was wrong in one line."""
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def main(argv=None):

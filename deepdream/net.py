@@ -238,7 +238,8 @@ class Net:
     def _describe(self):
         from convert.graph import metadata
         facts = metadata(self.model)
-        facts = {k: json.loads(facts[k]) for k in ("ends", "writes", "left_out", "data_shape")} | {"data": facts["data"]}
+        facts = {k: json.loads(facts[k]) for k in ("ends", "writes", "left_out", "data_shape")} \
+            | {"data": facts["data"]}
         facts["outputs"] = [o.name for o in self.model.graph.output]
         return json.dumps(facts).encode()
 

@@ -20,8 +20,7 @@ def arguments(parser):
                         "them (a sky by formula)")
     parser.add_argument("-o", "--output", metavar="OUT", help="where the dream goes: .jpg, .png, .webp or .tif; the "
                         "settings are written into it (dream.jpg, or the next free number)")
-    parser.add_argument("--model", default=MODEL, metavar="NAME_OR_FOLDER",
-                        help=f"a name from `deepdream models`, or a folder with a prototxt and a caffemodel ({MODEL})")
+    model_option(parser)
     parser.add_argument("--end", metavar="LAYER", help="the layer whose activations grow; `deepdream layers` lists "
                         "them (the model's own choice, mostly inception_4c/output)")
     parser.add_argument("--guide", metavar="PICTURE", help="dream towards what the net sees in this picture")
@@ -29,6 +28,11 @@ def arguments(parser):
     device_options(parser)
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
                         help="of JPEG and WebP, 1 to 100 (95)")
+
+
+def model_option(parser):
+    parser.add_argument("--model", default=MODEL, metavar="NAME_OR_FOLDER",
+                        help=f"a name from `deepdream models`, or a folder with a prototxt and a caffemodel ({MODEL})")
 
 
 def run(args):

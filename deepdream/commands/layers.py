@@ -2,12 +2,11 @@
 
     deepdream layers --model bvlc_googlenet
 """
-from .dream import MODEL
+from .dream import model_option
 
 
 def arguments(parser):
-    parser.add_argument("--model", default=MODEL, metavar="NAME_OR_FOLDER",
-                        help=f"a name from `deepdream models`, or a folder with a prototxt and a caffemodel ({MODEL})")
+    model_option(parser)
 
 
 def run(args):

@@ -10,7 +10,7 @@ import math
 from pathlib import Path
 
 from ..cli import device_options, number, options, settings_of
-from .dream import MODEL, checked_sizes, make_folder
+from .dream import checked_sizes, make_folder, model_option
 
 
 def arguments(parser):
@@ -25,8 +25,7 @@ def arguments(parser):
     parser.add_argument("--movie", metavar="OUT", help="also write a .gif, .webp or .mp4 (for mp4: pip install av)")
     parser.add_argument("--fps", type=number(float, "a number from 1 to 100", lambda v: 1 <= v <= 100), default=25.0,
                         metavar="X", help="frames a second of the movie (25)")
-    parser.add_argument("--model", default=MODEL, metavar="NAME_OR_FOLDER",
-                        help=f"a name from `deepdream models`, or a folder with a prototxt and a caffemodel ({MODEL})")
+    model_option(parser)
     parser.add_argument("--end", metavar="LAYER", help="the layer whose activations grow (the model's own choice)")
     parser.add_argument("--guide", metavar="PICTURE", help="dream towards what the net sees in this picture")
     options(parser)
