@@ -1,7 +1,7 @@
 """Caffe's files to ONNX, and the gradient of any layer of an ONNX net with respect to its input.
 
     convert.to_onnx(prototxt, caffemodel)    the forward graph, a ModelProto
-    convert.gradient_graph(model, end)       the gradient graph of one end, of this or any other ONNX net
+    convert.gradient_graph(model, end)       the gradient graph of one end or several, of this or any other ONNX net
     convert.valid_ends(model)                the names that can be an end
 """
 import importlib
@@ -11,7 +11,7 @@ from .version import VERSION
 
 # onnx takes its time to import; what needs it is imported when it is asked for
 _LAZY = {"to_onnx": "forward", "gradient_graph": "gradient", "valid_ends": "gradient", "min_size": "gradient",
-         "no_such_end": "errors"}
+         "end_tensors": "gradient", "no_such_end": "errors"}
 __all__ = ["ConvertError", "VERSION", *_LAZY]
 
 

@@ -15,14 +15,14 @@ BLOCK = 16          # of AVX-512; whole blocks of it are whole blocks of AVX2's 
 _THROUGH = {"Relu", "LeakyRelu", "MaxPool", "AveragePool", "LRN", "Identity", "Dropout"}
 
 
-def align_channels(source, end):
-    """The model with whole blocks of channels wherever that cannot be seen at `end`.
+def align_channels(source, ends):
+    """The model with whole blocks of channels wherever that cannot be seen at the `ends`, a set of names.
 
-    source: the model as `gradient` reads it (nodes, constants, shapes). Returns a ModelProto of what leads to `end`,
+    source: the model as `gradient` reads it (nodes, constants, shapes). Returns a ModelProto of what leads to the ends,
     or None if there is nothing to fill up.
     """
-    nodes = source.leading_to(end)
-    plan = _Plan(source, end, nodes)
+    nodes = source.leading_to(*ends)
+    plan = _Plan(source, ends, nodes)
     layouts, weights, aligned = {}, {}, []     # layouts: {tensor: (where each real channel stands, how many there are)}
     for node in nodes:
         if node.op_type == "Concat":
@@ -38,7 +38,8 @@ def align_channels(source, end):
     used = {i for n in aligned for i in n.input}
     constants = [old[k] for k in used if k in old] + [numpy_helper.from_array(v, k) for k, v in weights.items()]
     graph = onnx.helper.make_graph(aligned, source.graph.name, [source.input],
-                                   [onnx.helper.make_tensor_value_info(end, onnx.TensorProto.FLOAT, source.shape(end))],
+                                   [onnx.helper.make_tensor_value_info(e, onnx.TensorProto.FLOAT, source.shape(e))
+                                    for e in sorted(ends - {source.input.name})],
                                    constants)
     model = onnx.helper.make_model(graph, opset_imports=source.model.opset_import, ir_version=source.model.ir_version)
     onnx.helper.set_model_props(model, {p.key: p.value for p in source.model.metadata_props})
@@ -48,8 +49,8 @@ def align_channels(source, end):
 class _Plan:
     """Which tensors may carry channels of zeros: those that only ever reach convolutions."""
 
-    def __init__(self, source, end, nodes):
-        self.source, self.end, self.consumers, self.known = source, end, {}, {}
+    def __init__(self, source, ends, nodes):
+        self.source, self.ends, self.consumers, self.known = source, ends, {}, {}
         for node in nodes:
             for name in node.input:
                 self.consumers.setdefault(name, []).append(node)
@@ -58,7 +59,7 @@ class _Plan:
         """joined: behind a Concat, where zeros may stand between two real channels."""
         key = name, joined
         if key not in self.known:
-            self.known[key] = name != self.end and all(self._absorbs(n, joined) for n in self.consumers[name])
+            self.known[key] = name not in self.ends and all(self._absorbs(n, joined) for n in self.consumers[name])
         return self.known[key]
 
     def _absorbs(self, node, joined):

@@ -1,4 +1,4 @@
-"""The gradient of one `end` of an ONNX model by its input, as an ONNX graph: Caffe's partial backward."""
+"""The gradient of an `end` of an ONNX model (or of several) by its input, as an ONNX graph: Caffe's partial backward."""
 import json
 
 import numpy as np
@@ -54,24 +54,36 @@ def min_size(model, end):
 
 
 def gradient_graph(model, end):
-    """Build the gradient graph of one end.
+    """Build the gradient graph of one end, or of several.
 
-    model: any ONNX ModelProto of a convolutional net with one image input (N, C, H, W). end: the name of a tensor.
+    model: any ONNX ModelProto of a convolutional net with one image input (N, C, H, W). end: the name of a tensor, or a
+    list of names.
     Returns a ModelProto with inputs `data` and `end_diff` and outputs `end_data` (the value of `end`) and `data_diff`
     (the gradient of sum(end_data * end_diff) by data): standard operators only, as dynamic in H and W as the model.
-    Its metadata gains `end` and `min_size` (JSON: the smallest h and w for which `end` has a pixel; true if no other
-    size will do).
+    Of several ends each has its `end_diff` and `end_data` (named by `end_tensors`), and `data_diff` is the sum.
+    Its metadata gains `end` (of several: a JSON list) and `min_size` (JSON: the smallest h and w for which every end
+    has a pixel; true if no other size will do).
     Raises ConvertError for an unknown end, for an operator without a derivative on the way, for several inputs.
     """
     source = _Source(model)
     facts = metadata(model)
-    if end not in source.moving or ("ends" in facts and end not in json.loads(facts["ends"])):
-        left_out = json.loads(facts.get("left_out", "{}"))
-        if end in left_out:
-            raise ConvertError(f"{left_out[end]} is not supported, and '{end}' needs it")
-        raise no_such_end(end, list(valid_ends(model)))
-    aligned = align_channels(source, end)
-    return _Build(source if aligned is None else _Source(aligned), end).model(facts)
+    ends = end_tensors(end)
+    for name in ends:
+        if name not in source.moving or ("ends" in facts and name not in json.loads(facts["ends"])):
+            left_out = json.loads(facts.get("left_out", "{}"))
+            if name in left_out:
+                raise ConvertError(f"{left_out[name]} is not supported, and '{name}' needs it")
+            raise no_such_end(name, list(valid_ends(model)))
+    aligned = align_channels(source, set(ends))
+    return _Build(source if aligned is None else _Source(aligned), ends).model(facts, end)
+
+
+def end_tensors(end):
+    """What a gradient graph calls the value and the diff of each of its ends: {end: (data, diff)}."""
+    ends = [end] if isinstance(end, str) else list(dict.fromkeys(end))
+    if len(ends) == 1:
+        return {ends[0]: (END_DATA, END_DIFF)}
+    return {name: (f"{END_DATA}:{name}", f"{END_DIFF}:{name}") for name in ends}
 
 
 class _Source:
@@ -149,33 +161,35 @@ class _Source:
                    "Identity": node.input, "Dropout": node.input[:1]}
         return node.op_type in through and all(map(self.rectified, through[node.op_type]))
 
-    def leading_to(self, end):
-        """The nodes that `end` is computed from, in order."""
-        need, nodes = {end}, []
+    def leading_to(self, *ends):
+        """The nodes that the ends are computed from, in order."""
+        need, nodes = set(ends), []
         for node in reversed(self.nodes):
             if need & set(node.output):
                 nodes.append(node)
                 need.update(i for i in node.input if i)
         other = [o for o in self.others if o in need]
         if other:
-            raise ConvertError(f"'{end}' also depends on the input '{other[0]}'; only one input is supported")
+            raise ConvertError(f"'{ends[-1]}' also depends on the input '{other[0]}'; only one input is supported")
         return nodes[::-1]
 
 
 class _Build:
-    def __init__(self, source, end):
-        self.source, self.end = source, end
-        self.nodes = source.leading_to(end)
+    """ends: {end: (name of its value, name of its diff)}."""
+
+    def __init__(self, source, ends):
+        self.source, self.ends = source, ends
+        self.nodes = source.leading_to(*ends)
         names = {n for node in self.nodes for n in (*node.input, *node.output) if n} | {source.input.name}
-        fixed = {DATA, END_DATA, END_DIFF, DATA_DIFF}
+        fixed = {DATA, DATA_DIFF, *(n for pair in ends.values() for n in pair)}
         self.graph = g = Graph(reserved=names | fixed, opset=source.opset)
         # the model's own names stay, but for those that this graph gives to its inputs and outputs
         self.names = {n: g.unique(n) if n in fixed else n for n in names}
         self.names[source.input.name] = DATA
         self.contexts, self.sizes = {}, {}
-        self.like = {END_DIFF: END_DATA, DATA_DIFF: DATA}     # tensors of equal shape: a gradient and its value
-        if end != source.input.name:
-            self.names[end] = END_DATA
+        # tensors of equal shape: a gradient and its value
+        self.like = {DATA_DIFF: DATA} | {diff: value for value, diff in ends.values()}
+        self.names |= {end: value for end, (value, _) in ends.items() if end != source.input.name}
         self.forward()
         self.backward()
 
@@ -232,19 +246,19 @@ class _Build:
             for names in (copy.input, copy.output):
                 names[:] = [self.names[n] if n else "" for n in names]
             self.graph.nodes.append(copy)
-        if self.end == self.source.input.name:
-            self.graph.rename(self.graph.op("Identity", Tensor(self.graph, DATA)), END_DATA)
+        if self.source.input.name in self.ends:
+            self.graph.rename(self.graph.op("Identity", Tensor(self.graph, DATA)), self.ends[self.source.input.name][0])
 
     def backward(self):
-        """Walk from end to data, only over nodes that depend on the data."""
-        source, diffs = self.source, {self.end: [Tensor(self.graph, END_DIFF)]}
+        """Walk from the ends to data, only over nodes that depend on the data."""
+        source, diffs = self.source, {end: [Tensor(self.graph, diff)] for end, (_, diff) in self.ends.items()}
         for node in reversed(self.nodes):
             dys = [self.graph.sum(diffs.pop(o)) if o in diffs else None for o in node.output]
             if not any(i in source.moving for i in node.input) or all(dy is None for dy in dys):
                 continue
             if node.op_type not in VJPS:
                 raise ConvertError(f"node '{node.name or node.output[0]}': operator {node.op_type} has no derivative "
-                                   f"here, and '{self.end}' needs it; those with one: {', '.join(sorted(VJPS))}")
+                                   f"here, and '{list(self.ends)[-1]}' needs it; those with one: {', '.join(sorted(VJPS))}")
             context = self.context(node)
             ys, xs = [self.tensor(o) for o in node.output], [self.tensor(i) for i in node.input]
             gradients = VJPS[node.op_type](context, dys, ys, *xs) if node.op_type == "Split" \
@@ -255,17 +269,15 @@ class _Build:
                     self.like[gradient.name] = self.names[name]
                     diffs.setdefault(name, []).append(gradient)
         if source.input.name not in diffs:
-            raise ConvertError(f"'{self.end}' has no gradient by the input '{source.input.name}'")
+            raise ConvertError(f"'{list(self.ends)[-1]}' has no gradient by the input '{source.input.name}'")
         total = self.graph.sum(diffs[source.input.name])
         self.graph.rename(self.graph.op("Identity", total), DATA_DIFF)
 
-    def model(self, facts):
+    def model(self, facts, end):
         source = self.source
         data = onnx.ValueInfoProto()
         data.CopyFrom(source.input)
         data.name = DATA
-        shape = source.shape(self.end)
-        dims = None if shape is None else [d if d is not None else f"{END_DIFF}_{i}" for i, d in enumerate(shape)]
         diff = onnx.ValueInfoProto()
         diff.CopyFrom(data)
         diff.name = DATA_DIFF
@@ -279,12 +291,21 @@ class _Build:
                 tensor = copy
             renamed[name] = tensor
         keep = {k: v for k, v in facts.items() if k not in ("ends", "left_out", "data")}
-        inputs, outputs = [data, float_info(END_DIFF, dims)], [float_info(END_DATA, dims), diff]
-        keep |= {"end": self.end, "min_size": json.dumps(min_size(source.model, self.end))}
+        smallest = [min_size(source.model, e) for e in self.ends]
+        keep |= {"end": end if isinstance(end, str) else json.dumps(list(self.ends)),
+                 "min_size": json.dumps([max(s[0] for s in smallest), max(s[1] for s in smallest),
+                                         any(s[2] for s in smallest)])}
         weights = {**self.graph.constants, **{k: t.dims for k, t in renamed.items()}}
         info = symbolic_shapes(self.graph.nodes, data, {k: list(getattr(v, "shape", v)) for k, v in weights.items()},
                                self.like)
-        if END_DATA in info:
-            inputs[1], outputs[0] = float_info(END_DIFF, info[END_DATA]), float_info(END_DATA, info[END_DATA])
-        info = [float_info(k, v) for k, v in info.items() if k not in (DATA, DATA_DIFF, END_DATA, END_DIFF)]
-        return self.graph.model(self.end, inputs, outputs, info, metadata=keep, constants=renamed)
+        inputs, outputs = [data], []
+        for name, (value, diff_) in self.ends.items():
+            shape = source.shape(name)
+            dims = info.get(value) or (None if shape is None else
+                                       [d if d is not None else f"{diff_}_{i}" for i, d in enumerate(shape)])
+            inputs.append(float_info(diff_, dims))
+            outputs.append(float_info(value, dims))
+        told = {DATA, DATA_DIFF, *(n for pair in self.ends.values() for n in pair)}
+        info = [float_info(k, v) for k, v in info.items() if k not in told]
+        return self.graph.model(end if isinstance(end, str) else "gradient", inputs, [*outputs, diff], info,
+                                metadata=keep, constants=renamed)

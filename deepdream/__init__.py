@@ -12,7 +12,8 @@ __version__ = "0.1.0"
 _LAZY = {
     "net": ["Net", "Blob", "Transformer"],
     "dream": ["deepdream", "make_step", "preprocess", "deprocess", "visible"],
-    "objectives": ["Objective", "objective_L2", "objective_guide"],
+    "objectives": ["Objective", "objective_L2", "objective_channel", "objective_class", "objective_guide",
+                   "objective_match", "objective_neuron"],
     "pictures": ["load", "save", "settings", "showarray"],
     "device": ["Device"],
     "errors": ["DreamError"],

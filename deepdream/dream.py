@@ -5,9 +5,10 @@ import numpy as np
 import scipy.ndimage as nd
 
 from .errors import DreamError
-from .objectives import Objective, objective_guide, objective_L2
+from .objectives import Objective, ends_of, objective_guide, objective_L2
 from .pictures import showarray
-from .stepper import Stepper
+from .priors import check
+from .stepper import HostStepper, Stepper
 
 
 def preprocess(net, img):
@@ -29,50 +30,56 @@ def deprocess(net, img):
     return np.dstack(chw)
 
 
-def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=True, objective=objective_L2, **more):
+def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=True, objective=objective_L2, priors=(),
+              **more):
     """One step of gradient ascent on net.blobs['data'], in place.
 
     step_size: the mean change of a pixel's channel; jitter: the picture is shifted by up to so many pixels, drawn from
     NumPy's global generator; clip: keep pixels within 0 to 255; objective: an Objective, or any function of dst that
-    sets dst.diff; more: arguments for an objective that is still a class (guide_features=... for objective_guide).
+    sets dst.diff; priors: of `deepdream.priors`; more: arguments for an objective that is still a class
+    (guide_features=... for objective_guide).
 
     Returns (objective, mean |gradient|) before the step; the objective is None for a function of one's own.
     """
     objective = _made(objective, more)
     src = net.blobs[net.inputs[0]]
     ox, oy = np.random.randint(-jitter, jitter + 1, 2)
-    if _in_graph(net, objective):
-        net.check_size(end, *src.data.shape[-2:])
-        stepper = Stepper(net.session(end, objective, clip), net.device, objective, src.data)
-        told = stepper.step(ox, oy, step_size)
-        _check(told, end)
-        src.data[...] = stepper.picture()
-        return told
+    _check_terms(net, objective, end)
+    for name in _ends(objective, end):
+        net.check_size(name, *src.data.shape[-2:])
+    stepper = _stepper(net, objective, end, clip, check(priors))
+    told = stepper.step(ox, oy, step_size)
+    _check(told, end)
+    src.data[...] = stepper.picture()
+    return told
 
+
+def _stepper(net, objective, end, clip, priors):
+    """What steps net.blobs['data']: the step graph, or, for a function of one's own and where diffs are kept layer by
+    layer, NumPy around forward and backward, as in the notebook."""
+    src = net.blobs[net.inputs[0]]
+    if isinstance(objective, Objective) and not net.leftover:
+        return Stepper(net.session(end, objective, clip, priors), net.device, objective, src.data, priors)
     dst = net.blobs[end]
-    src.data[0] = np.roll(np.roll(src.data[0], ox, -1), oy, -2)
-    net.forward(end=end)
-    if not net.leftover:
-        dst.diff[...] = 0        # an objective that sets a part of it sets the rest to nothing
-    objective(dst)
-    net.backward(start=end)
-    g = src.diff[0]
-    mean = np.abs(g).mean()
-    _check((None, float(mean)), end)
-    src.data[:] += step_size / mean * g
-    src.data[0] = np.roll(np.roll(src.data[0], -ox, -1), -oy, -2)
-    if clip:
-        bias = net.transformer.mean[net.inputs[0]]
-        src.data[:] = np.clip(src.data, -bias, 255 - bias)
-    return None, float(mean)
+
+    def gradient(_):
+        net.forward(end=end)
+        if not net.leftover:
+            dst.diff[...] = 0        # an objective that sets a part of it sets the rest to nothing
+        objective(dst)
+        net.backward(start=end)
+        return None, src.diff
+
+    return HostStepper(gradient, src.data, net.transformer.mean[net.inputs[0]] if clip else None, priors)
 
 
 def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="inception_4c/output", clip=True,
-              on_step=None, **step_params):
+              on_step=None, priors=(), **step_params):
     """Dream: gradient ascent over octaves, from the smallest to the picture's own size.
 
     base_img: (H, W, 3), RGB 0 to 255. iter_n steps in each of octave_n octaves, each octave_scale times as large as
-    the one before. step_params: of `make_step`. on_step(octave, i, vis, told): called after each step; vis() is the
+    the one before. end: where the objective, or those of its terms that have no layer of their own, look. priors: of
+    `deepdream.priors`, none as in the notebook. step_params: of `make_step`. on_step(octave, i, vis, told): called after each step; vis() is the
     picture so far, (H, W, 3), told what make_step returns. In a Jupyter notebook the picture is shown as it grows,
     unless on_step is given.
 
@@ -87,9 +94,10 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
         raise DreamError(f"the picture must be an array of shape (H, W, 3), not {np.shape(base_img)}")
     on_step = on_step or _notebook_display(end, clip)
 
+    priors = check(priors)
+    _check_terms(net, objective, end)
     sizes = octave_sizes(*np.shape(base_img)[:2], octave_n, octave_scale)
-    net.check_size(end, *sizes[0], "the picture" if octave_n == 1 else
-                   f"the picture of {sizes[-1][1]}x{sizes[-1][0]} in the smallest of {octave_n} octaves")
+    check_sizes(net, _ends(objective, end), sizes)
 
     octaves = [preprocess(net, base_img)]
     for _ in range(octave_n - 1):
@@ -104,20 +112,14 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
             detail = nd.zoom(detail, (1, 1.0 * h / h1, 1.0 * w / w1), order=1)
         src.reshape(1, len(octave_base), h, w)
         src.data[0] = octave_base + detail
-        if _in_graph(net, objective):
-            stepper = Stepper(net.session(end, objective, clip), net.device, objective, src.data)
-            for i in range(iter_n):
-                ox, oy = np.random.randint(-jitter, jitter + 1, 2)
-                told = stepper.step(ox, oy, step_size)
-                _check(told, end)
-                if on_step:
-                    on_step(octave, i, lambda: _visible(net, stepper.picture()[0], clip), told)
-            src.data[...] = stepper.picture()
-        else:
-            for i in range(iter_n):
-                told = make_step(net, step_size, end, jitter, clip, objective)
-                if on_step:
-                    on_step(octave, i, lambda: _visible(net, src.data[0], clip), told)
+        stepper = _stepper(net, objective, end, clip, priors)
+        for i in range(iter_n):
+            ox, oy = np.random.randint(-jitter, jitter + 1, 2)
+            told = stepper.step(ox, oy, step_size, i, iter_n)
+            _check(told, end)
+            if on_step:
+                on_step(octave, i, lambda: _visible(net, stepper.picture()[0], clip), told)
+        src.data[...] = stepper.picture()
         detail = src.data[0] - octave_base
     return deprocess(net, src.data[0])
 
@@ -150,9 +152,27 @@ def _made(objective, arguments):
     return objective
 
 
-def _in_graph(net, objective):
-    """Can whole steps run as one graph? Not with a function of one's own, nor where diffs are kept layer by layer."""
-    return isinstance(objective, Objective) and not net.leftover
+def check_sizes(net, ends, sizes):
+    """Raise DreamError if a picture is too small for one of the ends in its smallest octave. sizes: of the octaves."""
+    h, w = sizes[-1]
+    for end in ends:
+        net.check_size(end, *sizes[0], "the picture" if len(sizes) == 1 else
+                       f"the picture of {w}x{h} in the smallest of {len(sizes)} octaves")
+
+
+def _ends(objective, end):
+    return ends_of(objective, end) if isinstance(objective, Objective) else [end]
+
+
+def _check_terms(net, objective, end):
+    """Raise DreamError unless the net has what an objective looks at."""
+    if not isinstance(objective, Objective):
+        return
+    if net.leftover and any(term.end not in (None, end) for _, term in objective.terms):
+        raise DreamError("leftover_diffs: one layer at a time; the objective looks at several")
+    for _, term in objective.terms:
+        name = term.end or end
+        term.check(name, net.ends.get(name, {}).get("channels"))
 
 
 OPTIONS = {   # option -> (what is allowed, test)

@@ -12,8 +12,10 @@ import models
 from .cache import cached, key
 from .device import Device, readable
 from .errors import DreamError
+from .objectives import ends_of
+from .step import objective_graph, step_graph, structure
 
-STEP_GRAPH = 4    # version of the step graph: a new number makes the kept ones new
+STEP_GRAPH = 5    # version of the step graph: a new number makes the kept ones new
 SESSIONS = 4      # graphs kept ready at a time; each holds its own copy of the weights
 _said = set()
 
@@ -177,14 +179,40 @@ class Net:
 
     # ---- graphs
 
-    def session(self, end, objective=None, clip=False):
-        """The onnxruntime session of an end's gradient graph or, with an Objective, of its step graph."""
-        self._end(end)
-        # those of one class share a graph; an Objective of the user's own may have written anything into its nodes
-        kind = type(objective) if _built_in(objective) else objective
-        bias = self.transformer.mean[self.inputs[0]] if clip else None
-        name = (end, kind, None if bias is None else bias.tobytes())
-        return self._session(name, lambda: self._gradient_or_step(end, objective, bias))
+    def session(self, end, objective=None, clip=False, priors=(), step=True):
+        """The onnxruntime session of an end's gradient graph; with an Objective, of its step graph or, without `step`,
+        of the objective and its gradient by the picture."""
+        for name in [end] if objective is None else ends_of(objective, end):
+            self._end(name)
+        return self._session(self._key(end, objective, clip, priors, step),
+                             lambda: self.graph(end, objective, clip, priors, step))
+
+    def graph(self, end, objective=None, clip=False, priors=(), step=True):
+        """The graph of `session`, serialized."""
+        def build():
+            graph = convert.gradient_graph(self.model, end if objective is None else ends_of(objective, end))
+            if objective is not None and step:
+                graph = step_graph(graph, objective, end, self._bias() if clip else None, priors)
+            elif objective is not None:
+                graph = objective_graph(graph, objective, end)
+            self._model = None        # read again when it is needed again: not to hold the weights twice over a dream
+            return graph.SerializeToString()
+
+        # those of one class share a graph; what is the user's own may have written anything into its nodes
+        own = objective is not None and not all(map(_built_in, [t for _, t in objective.terms] + list(priors)))
+        return build() if own else cached(f"{key(self.checksum, *self._key(end, objective, clip, priors, step))}.onnx",
+                                          build)
+
+    def _key(self, end, objective, clip, priors, step):
+        """What a graph depends on beside the net's files."""
+        if objective is None:
+            return (end,)
+        terms, kept = structure(objective, end, priors)
+        own = tuple(o for o in ([t for _, t in objective.terms] + list(priors)) if not _built_in(o))
+        return (STEP_GRAPH, str(terms), str(kept), step, str(self._bias().tolist()) if clip and step else None, *own)
+
+    def _bias(self):
+        return self.transformer.mean[self.inputs[0]]
 
     def check_size(self, end, h, w, what="the picture"):
         """Raise DreamError if a picture of h x w pixels is too small for `end`."""
@@ -209,20 +237,6 @@ class Net:
                 self._sessions.popitem(last=False)
             self._sessions[name] = self.device.session(build(), self.threads)
         return self._sessions[name]
-
-    def _gradient_or_step(self, end, objective, bias):
-        def build():
-            graph = convert.gradient_graph(self.model, end)
-            if objective is not None:
-                from .step import step_graph
-                graph = step_graph(graph, objective, bias)
-            self._model = None        # read again when it is needed again: not to hold the weights twice over a dream
-            return graph.SerializeToString()
-
-        if objective is not None and not _built_in(objective):
-            return build()
-        kind = objective and (STEP_GRAPH, type(objective).__name__)
-        return cached(f"{key(self.checksum, end, kind, bias is not None and bias.tolist())}.onnx", build)
 
     @property
     def model(self):
@@ -296,7 +310,7 @@ class Net:
 
 
 def _built_in(objective):
-    return type(objective).__module__ == f"{__package__}.objectives"
+    return type(objective).__module__ in (f"{__package__}.objectives", f"{__package__}.priors")
 
 
 def _read(path):

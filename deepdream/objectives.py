@@ -1,9 +1,18 @@
-"""What a dream maximizes at its `end`.
+"""What a dream maximizes.
 
 Any function of `dst` that sets `dst.diff` is an objective, as in the notebook. An `Objective` also knows itself as
-ONNX nodes, and so runs inside the step graph, with the picture on the device.
+ONNX nodes, and so runs inside the step graph, with the picture on the device. Objectives add and scale, and each may
+look at a layer of its own:
+
+    objective_L2 + 0.3 * objective_L2.at("inception_3b/output")
+    objective_channel([13, 17]).at("inception_4d/3x3") - 0.1 * objective_L2
 """
+import copy
+import numbers
+
 import numpy as np
+
+from .errors import DreamError
 
 PRODUCTS = 1 << 24      # of the matrix of dot products with a guide, so many (64 MB) at a time
 
@@ -11,21 +20,83 @@ PRODUCTS = 1 << 24      # of the matrix of dot products with a guide, so many (6
 class Objective:
     """A built-in objective.
 
-    formula: what is maximized, in a line. inputs: arrays that its nodes read, by name.
+    formula: what is maximized, in a line. inputs: arrays that its nodes read, by name. end: the layer that it looks at;
+    None: the `end` of the dream.
     """
     formula = ""
+    everywhere = True       # is it a sum of the same over all positions, so that a picture can be cut into tiles?
 
     def __init__(self, **inputs):
-        self.inputs = inputs
+        self.inputs, self.end = inputs, None
 
     def __call__(self, dst):
-        """Set dst.diff, in NumPy: the reference for `nodes`."""
+        """Set dst.diff, in NumPy, and return the objective: the reference for `nodes`."""
         raise NotImplementedError
 
     def nodes(self, g, x, inputs):
-        """Append the objective's nodes to graph g. x: the value of `end` (1, C, h, w). inputs: {name: Tensor}.
+        """Append the objective's nodes to graph g. x: the value of `end` (1, C, h, w) or (1, C). inputs: {name: Tensor}.
         Returns (value, diff): the objective, a scalar, and its gradient by x."""
         raise NotImplementedError
+
+    def check(self, name, channels):
+        """Raise DreamError if the objective makes no sense at layer `name` of so many channels (None: unknown)."""
+
+    def at(self, end):
+        """The same objective at a layer of its own."""
+        new = copy.copy(self)
+        new.end = end
+        return new
+
+    @property
+    def terms(self):
+        """[(weight, Objective)]: what it is the sum of."""
+        return [(1.0, self)]
+
+    def __add__(self, other):
+        return Sum(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
+
+    def __radd__(self, other):       # so that sum() works
+        return self if isinstance(other, numbers.Real) and other == 0 else NotImplemented
+
+    def __mul__(self, weight):
+        if not isinstance(weight, numbers.Real):
+            return NotImplemented
+        return Sum([(float(weight) * w, term) for w, term in self.terms])
+
+    __rmul__ = __mul__
+
+    def __neg__(self):
+        return self * -1
+
+    def __sub__(self, other):
+        return self + -other if isinstance(other, Objective) else NotImplemented
+
+    def __repr__(self):
+        return f"{self.formula}" + (f" at {self.end}" if self.end else "")
+
+
+class Sum(Objective):
+    """A weighted sum of objectives, each at its own end."""
+
+    def __init__(self, terms):
+        super().__init__()
+        self._terms = list(terms)
+
+    terms = property(lambda self: self._terms)
+    formula = property(lambda self: " + ".join(f"{w:g} * ({t!r})" for w, t in self._terms))
+
+    def at(self, end):
+        return Sum([(w, t.at(end)) for w, t in self._terms])
+
+    def __call__(self, dst):
+        if any(t.end for _, t in self._terms):
+            raise DreamError("an objective with layers of its own cannot be called with the blob of one")
+        total, value = np.zeros_like(dst.diff), 0.0
+        for weight, term in self._terms:
+            value += weight * term(dst)
+            total += np.float32(weight) * dst.diff
+        dst.diff[...] = total
+        return value
 
 
 class L2(Objective):
@@ -33,9 +104,108 @@ class L2(Objective):
 
     def __call__(self, dst):
         dst.diff[:] = dst.data
+        return 0.5 * float(np.sum(np.square(dst.data, dtype=np.float64)))
 
     def nodes(self, g, x, inputs):
         return g.op("ReduceSumSquare", x, keepdims=0) * 0.5, x
+
+
+class objective_channel(Objective):
+    """The notebook's L2 over some of the channels only. channels: their numbers, from 0."""
+    formula = "1/2 sum(x[channels]^2)"
+
+    def __init__(self, channels):
+        super().__init__(channels=np.unique(np.asarray(channels, np.int64)))
+
+    def check(self, name, channels):
+        _check_channels(self.inputs["channels"], name, channels)
+
+    def __call__(self, dst):
+        dst.diff[...] = 0
+        chosen = self.inputs["channels"]
+        dst.diff[:, chosen] = dst.data[:, chosen]
+        return 0.5 * float(np.sum(np.square(dst.data[:, chosen], dtype=np.float64)))
+
+    def nodes(self, g, x, inputs):
+        diff = _as(g, _flat(g, x) * _marked(g, inputs["channels"], g.shape(x, start=1, end=2), [1, -1, 1]), x)
+        return g.op("ReduceSumSquare", diff, keepdims=0) * 0.5, diff
+
+
+class objective_neuron(Objective):
+    """One neuron: the value of a channel at one place. x, y: 0 to 1 from the left and from the top, the middle if not
+    given, so that it is the same place in every octave."""
+    formula = "x[channel] at one position"
+    everywhere = False
+
+    def __init__(self, channel, x=0.5, y=0.5):
+        if not (0 <= x <= 1 and 0 <= y <= 1):
+            raise DreamError(f"a neuron's place is {x:g},{y:g}; allowed is 0 to 1 from the left and from the top")
+        super().__init__(channel=np.array([channel], np.int64), place=np.array([y, x], np.float32))
+
+    def check(self, name, channels):
+        _check_channels(self.inputs["channel"], name, channels)
+
+    def __call__(self, dst):
+        dst.diff[...] = 0
+        size = np.array(dst.data.shape[2:], np.int64)
+        place = np.minimum((self.inputs["place"][:len(size)] * size.astype(np.float32)).astype(np.int64), size - 1)
+        at = (0, int(self.inputs["channel"][0]), *place)
+        dst.diff[at] = 1
+        return float(dst.data[at])
+
+    def nodes(self, g, x, inputs):
+        size = g.op("Concat", g.shape(x, start=2), [1, 1], axis=0)            # (h, w) also of what has no positions
+        size = g.slice(size, [0], [0], [2])
+        place = g.op("Cast", inputs["place"] * g.op("Cast", size, to=1), to=7)
+        place = g.op("Min", place, g.op("Sub", size, [1]))
+        width = g.slice(size, [0], [1], [2])
+        place = g.op("Add", g.op("Mul", g.slice(place, [0], [0], [1]), width), g.slice(place, [0], [1], [2]))
+        index = g.op("Add", g.op("Mul", inputs["channel"], g.op("ReduceProd", size, axes=[0])), place)
+        diff = _as(g, _marked(g, index, g.op("Size", x), [1, 1, -1]), x)
+        return g.op("ReduceSum", x * diff, keepdims=0), diff
+
+
+class objective_class(Objective):
+    """A class: its score before the softmax; of a map of scores, their mean. index: of the class, from 0."""
+    formula = "mean(x[class])"
+
+    def __init__(self, index):
+        super().__init__(channel=np.array([index], np.int64))
+
+    def check(self, name, channels):
+        _check_channels(self.inputs["channel"], name, channels)
+
+    def __call__(self, dst):
+        dst.diff[...] = 0
+        chosen = int(self.inputs["channel"][0])
+        dst.diff[:, chosen] = 1 / dst.data[0, 0].size
+        return float(np.mean(dst.data[:, chosen], dtype=np.float64))
+
+    def nodes(self, g, x, inputs):
+        flat = _flat(g, x)
+        share = g.op("Reciprocal", g.op("Cast", g.shape(flat, start=2), to=1))
+        marked = _marked(g, inputs["channel"], g.shape(x, start=1, end=2), [1, -1, 1])
+        diff = _as(g, g.op("Expand", marked * share, g.shape(flat)), x)
+        return g.op("ReduceSum", x * diff, keepdims=0), diff
+
+
+class objective_match(Objective):
+    """To look, at `end`, like given activations. features: (C, h, w), of a picture of the same size."""
+    formula = "-sum((x - features)^2)"
+    everywhere = False
+
+    def __init__(self, features):
+        features = np.asarray(features, np.float32)
+        super().__init__(features=np.ascontiguousarray(features[None] if features.ndim in (1, 3) else features))
+
+    def __call__(self, dst):
+        away = self.inputs["features"] - dst.data
+        dst.diff[...] = 2 * away
+        return -float(np.sum(np.square(away, dtype=np.float64)))
+
+    def nodes(self, g, x, inputs):
+        away = inputs["features"] - x
+        return -g.op("ReduceSumSquare", away, keepdims=0), away * 2.0
 
 
 class objective_guide(Objective):
@@ -52,6 +222,11 @@ class objective_guide(Objective):
             raise ValueError(f"guide_features must be (C, h, w), not {y.shape}")
         super().__init__(guide=np.ascontiguousarray(y.reshape(y.shape[0], -1)))
 
+    def check(self, name, channels):
+        there = len(self.inputs["guide"])
+        if channels not in (None, there):
+            raise DreamError(f"the guide's features have {there} channels, '{name}' has {channels}")
+
     def __call__(self, dst):
         y = self.inputs["guide"]
         x = dst.data[0].reshape(y.shape[0], -1)
@@ -60,6 +235,7 @@ class objective_guide(Objective):
         for i in range(0, x.shape[1], block):
             best[i:i + block] = x[:, i:i + block].T.dot(y).argmax(1)
         dst.diff[0].reshape(y.shape[0], -1)[:] = y[:, best]
+        return float(np.vdot(dst.data, dst.diff))
 
     def nodes(self, g, x, inputs):
         y = inputs["guide"]
@@ -78,13 +254,42 @@ class objective_guide(Objective):
         short = g.op("Mod", g.op("Sub", block, g.op("Mod", count, block)), block)    # rows missing in the last block
         padded = g.op("Pad", flat, g.op("Concat", [0, 0], short, [0], axis=0))
         blocks = g.op("Reshape", padded, g.op("Concat", [-1], block, g.shape(flat, start=1), axis=0))
+        names = [g.unique(f"scan:{n}") for n in ("block", "products", "best")]
         body = helper.make_graph(
-            [helper.make_node("MatMul", ["scan:block", y.name], ["scan:products"]),
-             helper.make_node("ArgMax", ["scan:products"], ["scan:best"], axis=1, keepdims=0)], "best of a block",
-            [helper.make_tensor_value_info("scan:block", TensorProto.FLOAT, [None, None])],
-            [helper.make_tensor_value_info("scan:best", TensorProto.INT64, [None])])
+            [helper.make_node("MatMul", [names[0], y.name], [names[1]]),
+             helper.make_node("ArgMax", [names[1]], [names[2]], axis=1, keepdims=0)], "best of a block",
+            [helper.make_tensor_value_info(names[0], TensorProto.FLOAT, [None, None])],
+            [helper.make_tensor_value_info(names[2], TensorProto.INT64, [None])])
         best = g.op("Scan", blocks, body=body, num_scan_inputs=1)
         return g.slice(g.op("Reshape", best, [-1]), [0], [0], count)
 
 
 objective_L2 = L2()
+
+
+def ends_of(objective, end):
+    """The layers that an objective looks at, each once. end: for those of its terms that have none of their own."""
+    return list(dict.fromkeys(term.end or end for _, term in objective.terms))
+
+
+def _check_channels(chosen, name, channels):
+    wrong = [int(c) for c in chosen if c < 0 or channels is not None and c >= channels]
+    if wrong or not len(chosen):
+        few = f"0 to {channels - 1}" if channels is not None else "numbers from 0"
+        raise DreamError(f"'{name}' has no channel {wrong[0] if wrong else 'of no number'}; allowed are {few}")
+
+
+def _flat(g, x):
+    """(1, C, h, w) or (1, C) as (1, C, positions)."""
+    return g.op("Reshape", x, g.op("Concat", g.shape(x, start=0, end=2), [-1], axis=0))
+
+
+def _as(g, flat, x):
+    return g.op("Reshape", flat, g.shape(x))
+
+
+def _marked(g, indices, count, shape):
+    """A tensor of `count` numbers, 1 at the indices and else 0, in this shape."""
+    numbers_ = g.op("Range", np.array(0), g.op("Reshape", count, np.array([], np.int64)), np.array(1))
+    hits = g.op("Cast", g.op("Equal", g.op("Unsqueeze", indices, [1]), numbers_), to=1)
+    return g.op("Reshape", g.op("ReduceMax", hits, axes=[0], keepdims=0), shape)

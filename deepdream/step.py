@@ -2,57 +2,125 @@
 import numpy as np
 import onnx
 
+from convert.gradient import end_tensors
 from convert.graph import Graph, Tensor, float_info, metadata
 
+from .objectives import ends_of
+from .priors import at_place
 
-def step_graph(gradient, objective, bias=None):
+INDEX = {"rows": "H", "columns": "W", "rows_back": "H", "columns_back": "W"}
+
+
+def objective_graph(gradient, objective, end):
+    """An objective and its gradient by the picture.
+
+    gradient: ModelProto from convert.gradient_graph, of all ends of the objective. objective: an Objective. end: of
+    those of its terms that have none of their own. Input: `data` (1, C, H, W); outputs: `objective` (a scalar) and
+    `data_diff`; more inputs: `feeds(objective)`.
+    """
+    g = _graph(gradient, [])
+    _append(g, gradient.graph, objective, end)
+    body = gradient.graph
+    return _model(g, gradient, "objective", [body.input[0], *_infos(feeds(objective))],
+                  [float_info("objective", []), body.output[-1]])
+
+
+def step_graph(gradient, objective, end, bias=None, priors=()):
     """Put a make_step around a gradient graph.
 
-    gradient: ModelProto from convert.gradient_graph. objective: an Objective. bias: the net's mean, (C, 1, 1), to clip
-    the picture to [-bias, 255 - bias] after the step; None does not clip.
+    gradient, objective, end: as of `objective_graph`. bias: the net's mean, (C, 1, 1), to clip the picture to
+    [-bias, 255 - bias] after the step; None does not clip. priors: Priors, in their order.
 
     The graph's inputs: `picture` (1, C, H, W); `rows`, `columns` (int64: where each row and column of the shifted
-    picture comes from) and `rows_back`, `columns_back` (the way back); `step_size`; the objective's. Its outputs:
+    picture comes from) and `rows_back`, `columns_back` (the way back); `step_size`; `feeds`. Its outputs:
     `next_picture`, `objective` (a scalar) and `mean_abs`, the mean of |gradient|.
     """
     body = gradient.graph
-    names = {n for node in body.node for n in (*node.input, *node.output)}
-    fixed = ["picture", "next_picture", "objective", "mean_abs", "step_size", "rows", "columns", "rows_back",
-             "columns_back", *objective.inputs]
-    g = Graph(reserved=names | set(fixed))
+    g = _graph(gradient, ["picture", "next_picture", "mean_abs", "step_size", *INDEX])
     picture, step_size = g.tensor("picture"), g.tensor("step_size")
-    rows, columns, rows_back, columns_back = (g.tensor(n) for n in fixed[5:9])
+    rows, columns, rows_back, columns_back = map(g.tensor, INDEX)
+
+    def prior(i, p, x):
+        return p.nodes(g, x, {k: g.tensor(f"prior{i}:{k}") for k in p.feeds(0, 1)})
+
     shifted = g.op("Gather", g.op("Gather", picture, rows, axis=2), columns, axis=3)
     data = g.rename(g.op("Identity", shifted), "data")
-
-    # forward nodes stand before the first that needs end_diff: the objective goes in between
-    nodes = list(body.node)
-    done = max(i for i, n in enumerate(nodes) if "end_data" in n.output) + 1
-    g.nodes += nodes[:done]
-    value, diff = objective.nodes(g, g.tensor("end_data"), {k: g.tensor(k) for k in objective.inputs})
-    g.rename(g.op("Identity", value), "objective")
-    g.rename(g.op("Identity", diff), "end_diff")
-    g.nodes += nodes[done:]
-
+    _append(g, body, objective, end)
     gradient_ = Tensor(g, "data_diff")
+    for i, p in at_place(priors, "gradient"):
+        gradient_ = prior(i, p, gradient_)
     mean = g.op("Abs", gradient_)
     for axis in (3, 2, 1):      # axis by axis: float32 sums of a million terms lose digits
         mean = g.op("ReduceMean", mean, axes=[axis], keepdims=1)
     mean = g.rename(g.op("Reshape", mean, np.array([], np.int64)), "mean_abs")
     moved = data + step_size / mean * gradient_
     back = g.op("Gather", g.op("Gather", moved, rows_back, axis=2), columns_back, axis=3)
+    for i, p in at_place(priors, "penalty"):
+        back = back - step_size * prior(i, p, picture)
+    for i, p in at_place(priors, "picture"):
+        back = prior(i, p, back)
     if bias is not None:
         bias = np.asarray(bias, np.float32)
         back = g.op("Min", g.op("Max", back, -bias), np.float32(255) - bias)
     g.rename(g.op("Identity", back), "next_picture")
 
     shape = [1, body.input[0].type.tensor_type.shape.dim[1].dim_value or "C", "H", "W"]
-    index = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, [d])
-             for n, d in zip(fixed[5:9], ("H", "W", "H", "W"))]
-    inputs = [float_info("picture", shape), *index, float_info("step_size", []),
-              *(float_info(k, [None] * v.ndim) for k, v in objective.inputs.items())]
+    inputs = [float_info("picture", shape), float_info("step_size", []), *_infos(feeds(objective, priors)),
+              *(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, [d]) for n, d in INDEX.items())]
     outputs = [float_info("next_picture", shape), float_info("objective", []), float_info("mean_abs", [])]
+    return _model(g, gradient, "step", inputs, outputs)
+
+
+def feeds(objective, priors=(), i=0, n=1):
+    """{name: array}: what the graphs of an objective and of priors are fed with, at step i of n."""
+    terms = objective.terms
+    named = {f"term{t}:{k}": v for t, (_, term) in enumerate(terms) for k, v in term.inputs.items()}
+    named |= {f"term{t}:weight": np.float32(w) for t, (w, _) in enumerate(terms) if w != 1}
+    named |= {f"prior{p}:{k}": v for p, prior in enumerate(priors) for k, v in prior.feeds(i, n).items()}
+    return {k: np.asarray(v) for k, v in named.items()}
+
+
+def structure(objective, end, priors=()):
+    """What the nodes of a step graph depend on, beside the net: to know it again."""
+    return [(term.end or end, type(term).__name__, w != 1) for w, term in objective.terms], \
+        [p.structure for p in priors]
+
+
+def _graph(gradient, more):
+    return Graph(reserved={n for node in gradient.graph.node for n in (*node.input, *node.output)}
+                 | {"data", "data_diff", "objective", *more})
+
+
+def _append(g, body, objective, end):
+    """The gradient graph's nodes, with the objective's in between: behind the forward pass, before the way back."""
+    names, nodes, g_nodes = end_tensors(ends_of(objective, end)), list(body.node), g.nodes
+    values = {value for value, _ in names.values()}
+    done = max(i for i, n in enumerate(nodes) if values & set(n.output)) + 1
+    g_nodes += nodes[:done]
+    total, diffs = [], {name: [] for name in names}
+    for t, (weight, term) in enumerate(objective.terms):
+        name = term.end or end
+        value, diff = term.nodes(g, g.tensor(names[name][0]), {k: g.tensor(f"term{t}:{k}") for k in term.inputs})
+        if weight != 1:
+            scale = g.tensor(f"term{t}:weight")
+            value, diff = value * scale, diff * scale
+        total.append(value)
+        diffs[name].append(diff)
+    g.rename(g.op("Identity", g.sum(total)), "objective")
+    for name, (_, diff) in names.items():
+        g.rename(g.op("Identity", g.sum(diffs[name])), diff)
+    g_nodes += nodes[done:]
+
+
+def _infos(arrays):
+    return [onnx.helper.make_tensor_value_info(k, onnx.helper.np_dtype_to_tensor_dtype(v.dtype), [None] * v.ndim)
+            for k, v in arrays.items()]
+
+
+def _model(g, gradient, name, inputs, outputs):
+    body = gradient.graph
     # the names of the sizes go along: by them the runtime sees which tensors are alike
-    known = [*body.value_info, *body.input, *body.output]
-    return g.model("step", inputs, outputs, known, metadata=metadata(gradient),
+    own = {i.name for i in (*inputs, *outputs)}
+    known = [i for i in (*body.value_info, *body.input, *body.output) if i.name not in own]
+    return g.model(name, inputs, outputs, known, metadata=metadata(gradient),
                    constants={t.name: t for t in body.initializer})

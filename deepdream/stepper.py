@@ -1,32 +1,35 @@
-"""Running a step graph over one octave, with the picture on the device."""
+"""Running the steps of one octave. All steppers have `step(ox, oy, step_size, i, n)` and `picture()`."""
 import numpy as np
 
 from .device import readable
 from .errors import DreamError
+from .priors import at_place
+from .step import feeds
 
 
 class Stepper:
-    """Runs a step graph over one octave: the picture goes up once, is stepped, and comes down when it is asked for.
+    """Runs a step graph: the picture goes up once, is stepped, and comes down when it is asked for.
 
     picture: float32 (1, C, H, W), as Caffe's data blob holds it.
     """
 
-    def __init__(self, session, device, objective, picture):
-        if len(picture) != 1:
-            raise DreamError(f"one picture at a time can be dreamt, not a batch of {len(picture)}")
-        self.session, self.device = session, device
+    def __init__(self, session, device, objective, picture, priors=()):
+        _check_one(picture)
+        self.session, self.device, self.priors = session, device, priors
         self.h, self.w = picture.shape[-2:]
         self._picture = device.place(np.ascontiguousarray(picture, np.float32))
-        self._fixed = {k: device.place(v) for k, v in objective.inputs.items()}
+        self._fixed = {k: device.place(v) for k, v in feeds(objective).items()}
 
-    def step(self, ox, oy, step_size):
-        """One make_step with jitter (ox, oy). Returns (objective, mean |gradient|), both before the step."""
+    def step(self, ox, oy, step_size, i=0, n=1):
+        """One make_step with jitter (ox, oy), the step i of n. Returns (objective, mean |gradient|), both before it."""
         binding, place = self.session.io_binding(), self.device.place
         rows, columns = np.arange(self.h), np.arange(self.w)
         index = {"rows": (rows - oy) % self.h, "columns": (columns - ox) % self.w,
                  "rows_back": (rows + oy) % self.h, "columns_back": (columns + ox) % self.w}
         # on the CPU an OrtValue only points at its array: all are held until the run is over
         held = {name: place(value.astype(np.int64)) for name, value in index.items()}
+        held |= {f"prior{p}:{k}": place(np.asarray(v)) for p, prior in enumerate(self.priors)
+                 for k, v in prior.feeds(i, n).items()}
         held |= {"step_size": place(np.array(step_size, np.float32)), "picture": self._picture, **self._fixed}
         for name, value in held.items():
             binding.bind_ortvalue_input(name, value)
@@ -42,3 +45,45 @@ class Stepper:
     def picture(self):
         """The picture as it is now, (1, C, H, W)."""
         return self._picture.numpy()
+
+
+class HostStepper:
+    """The same in NumPy, as the notebook had it, around a function that finds the gradient.
+
+    picture: float32 (1, C, H, W), stepped in place. gradient(shifted): (objective or None, gradient by the picture).
+    bias: the mean (C, 1, 1) to clip by; None does not clip.
+    """
+
+    def __init__(self, gradient, picture, bias=None, priors=()):
+        _check_one(picture)
+        self.gradient, self.bias, self.priors, self._picture = gradient, bias, priors, picture
+
+    def step(self, ox, oy, step_size, i=0, n=1):
+        def through(place, x):
+            for _, prior in at_place(self.priors, place):
+                x = prior(x, prior.feeds(i, n))
+            return x
+
+        x = self._picture
+        penalties = [p(x, p.feeds(i, n)) for _, p in at_place(self.priors, "penalty")]
+        x[0] = np.roll(np.roll(x[0], ox, -1), oy, -2)
+        value, g = self.gradient(x)
+        g = through("gradient", g)
+        mean = np.abs(g[0]).mean()
+        if mean > 0:
+            x += step_size / mean * g
+        x[0] = np.roll(np.roll(x[0], -ox, -1), -oy, -2)
+        for penalty in penalties:
+            x -= step_size * penalty
+        x[...] = through("picture", x)
+        if self.bias is not None:
+            x[...] = np.clip(x, -self.bias, 255 - self.bias)
+        return value, float(mean)
+
+    def picture(self):
+        return self._picture
+
+
+def _check_one(picture):
+    if len(picture) != 1:
+        raise DreamError(f"one picture at a time can be dreamt, not a batch of {len(picture)}")

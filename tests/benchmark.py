@@ -179,7 +179,7 @@ def operators(net, end, megapixels):
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = os.path.join(folder, "profile")
         options.intra_op_num_threads = net.threads
-        graph = net._gradient_or_step(end, objective_L2, net.transformer.mean[net.inputs[0]])
+        graph = net.graph(end, objective_L2, True)
         session = ort.InferenceSession(graph, options, providers=net.device.session(graph).get_providers())
         w = int(round((megapixels * 1e6 * 16 / 9) ** 0.5))
         data = np.zeros((1, 3, int(round(megapixels * 1e6 / w)), w), np.float32)

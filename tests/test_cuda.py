@@ -65,7 +65,7 @@ def test_a_step_stays_on_the_gpu(dreamer, end, guided, tmp_path):
     options = ort.SessionOptions()
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
     options.log_severity_level = 3
-    run = ort.InferenceSession(dreamer._gradient_or_step(end, objective, dreamer.transformer.mean["data"]), options,
+    run = ort.InferenceSession(dreamer.graph(end, objective, True), options,
                                providers=[*_cuda(0), "CPUExecutionProvider"])
     stepper = Stepper(run, dreamer.device, objective, picture)
     stepper.step(3, -2, 1.5)

@@ -324,7 +324,7 @@ def test_whole_blocks_of_channels_change_nothing(monkeypatch):
     graph = convert.gradient_graph(model, "last")
     filled = [t for t in graph.graph.initializer if t.name.endswith("aligned weights")]
     assert filled and {t.dims[0] % 16 for t in filled} <= {0, 7}
-    monkeypatch.setattr("convert.gradient.align_channels", lambda source, end: None)
+    monkeypatch.setattr("convert.gradient.align_channels", lambda source, ends: None)
     plain = convert.gradient_graph(model, "last")
     assert not any("aligned" in t.name for t in plain.graph.initializer)
     for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),

@@ -1,0 +1,225 @@
+"""What keeps a dream natural, beside the objective: none of it is in the notebook, and all of it is off unless asked for.
+
+A prior is a record like an objective: a line of formula, a NumPy function, and the same as ONNX nodes. It works at one
+place of a step:
+
+    gradient    on the gradient, before it is scaled to the step size
+    penalty     its own gradient is subtracted, `weight` times, in units of the step: 1 is as strong as the dream itself
+    picture     on the picture after the step
+"""
+import math
+
+import numpy as np
+import scipy.ndimage as nd
+
+from .errors import DreamError
+
+LUMA = (0.299, 0.587, 0.114)                           # of R, G, B: ITU-R BT.601
+PYRAMID = np.float32([1, 4, 6, 4, 1]) / 16             # Burt and Adelson 1983
+SOFT = 1.0                                             # levels: below it, a difference counts as flat
+
+
+class Prior:
+    """formula: in a line. place: 'gradient', 'penalty' or 'picture'. inputs: arrays that its nodes read, by name."""
+    formula, place = "", ""
+
+    def __init__(self, **inputs):
+        self.inputs = inputs
+
+    @property
+    def structure(self):
+        """What the nodes depend on beside the inputs: the name of a graph that is kept."""
+        return type(self).__name__
+
+    def feeds(self, i, n):
+        """The inputs at step i of n."""
+        return self.inputs
+
+    def __call__(self, x, feeds):
+        """x: (1, C, H, W), the gradient or the picture less the mean. Returns what takes its place, of a penalty its
+        gradient: the reference for `nodes`."""
+        raise NotImplementedError
+
+    def nodes(self, g, x, inputs):
+        raise NotImplementedError
+
+
+class TotalVariation(Prior):
+    """Smooth areas with sharp edges."""
+    formula, place = "weight * sum sqrt(dx^2 + dy^2 + 1)", "penalty"
+
+    def __init__(self, weight):
+        super().__init__(weight=np.float32(weight))
+
+    def __call__(self, x, feeds):
+        dx, dy = np.zeros_like(x), np.zeros_like(x)
+        dx[..., :-1], dy[..., :-1, :] = np.diff(x, axis=3), np.diff(x, axis=2)
+        length = np.sqrt(dx * dx + dy * dy + np.float32(SOFT * SOFT))
+        dx, dy = dx / length, dy / length
+        total = -(dx + dy)
+        total[..., 1:] += dx[..., :-1]
+        total[..., 1:, :] += dy[..., :-1, :]
+        return feeds["weight"] * total
+
+    def nodes(self, g, x, inputs):
+        dx, dy = (self._difference(g, x, axis) for axis in (3, 2))
+        length = g.op("Sqrt", dx * dx + dy * dy + SOFT * SOFT)
+        dx, dy = dx / length, dy / length
+        return inputs["weight"] * (self._before(g, dx, 3) - dx + self._before(g, dy, 2) - dy)
+
+    @staticmethod
+    def _difference(g, x, axis):
+        """To the next pixel; 0 at the last."""
+        pads = [0] * 8
+        pads[4 + axis] = 1
+        return g.op("Pad", g.slice(x, [axis], [1], [2 ** 62]) - g.slice(x, [axis], [0], [-1]), pads)
+
+    @staticmethod
+    def _before(g, x, axis):
+        """What stands at the pixel before; 0 at the first."""
+        pads = [0] * 8
+        pads[axis] = 1
+        return g.op("Pad", g.slice(x, [axis], [0], [-1]), pads)
+
+
+class Grey(Prior):
+    """No colour stronger than it need be: back towards the mean."""
+    formula, place = "weight * sum x^2 / 256", "penalty"
+
+    def __init__(self, weight):
+        super().__init__(weight=np.float32(weight))
+
+    def __call__(self, x, feeds):
+        return feeds["weight"] * x / np.float32(128)
+
+    def nodes(self, g, x, inputs):
+        return inputs["weight"] * x / 128.0
+
+
+class Blur(Prior):
+    """A Gaussian blur of the picture every so many steps. sigma: pixels; until: its sigma in the last step, if other."""
+    formula, place = "gaussian(x, sigma) every k steps", "picture"
+
+    def __init__(self, sigma, every=1, until=None):
+        super().__init__()
+        self.sigma, self.every, self.until = float(sigma), int(every), float(sigma if until is None else until)
+        self.radius = max(1, math.ceil(3 * max(self.sigma, self.until)))
+
+    def feeds(self, i, n):
+        t = i / (n - 1) if n > 1 else 0.0
+        sigma = 0.0 if (i + 1) % self.every else self.sigma + t * (self.until - self.sigma)
+        at = np.arange(-self.radius, self.radius + 1)
+        kernel = np.exp(-0.5 * (at / sigma) ** 2) if sigma > 0 else at == 0
+        return {"kernel": np.float32(kernel / kernel.sum())}
+
+    def __call__(self, x, feeds):
+        for axis in (3, 2):
+            x = nd.correlate1d(x, feeds["kernel"], axis, mode="nearest")
+        return x
+
+    def nodes(self, g, x, inputs):
+        shape, one = g.shape(x), g.op("Transpose", x, perm=[1, 0, 2, 3])       # a channel at a time
+        radius = g.op("Div", g.shape(inputs["kernel"]), [2])
+        for axis in (3, 2):
+            zeros, ends = [0] * axis, [0] * (3 - axis)
+            pads = g.op("Concat", *[p for p in (zeros, radius, ends, zeros, radius, ends) if p != []], axis=0)
+            kernel = g.op("Reshape", inputs["kernel"], [1, 1, 1, -1] if axis == 3 else [1, 1, -1, 1])
+            one = g.op("Conv", g.op("Pad", one, pads, mode="edge"), kernel)
+        return g.op("Reshape", one, shape)
+
+
+class Laplacian(Prior):
+    """Details of all sizes alike: each level of the gradient's Laplacian pyramid is scaled to a standard deviation of 1
+    (TensorFlow's DeepDream tutorial of 2015)."""
+    formula, place = "sum over levels of L / rms(L)", "gradient"
+
+    def __init__(self, levels=4):
+        super().__init__()
+        self.levels = int(levels)
+
+    structure = property(lambda self: f"Laplacian {self.levels}")
+
+    def __call__(self, x, feeds):
+        bands = []
+        for _ in range(self.levels):
+            low = self._down(x)
+            bands.append(x - self._up(low, x.shape))
+            x = low
+        x = self._scaled(x)
+        for band in bands[::-1]:
+            x = self._up(x, band.shape) + self._scaled(band)
+        return x
+
+    @staticmethod
+    def _down(x):
+        for axis in (2, 3):
+            x = nd.correlate1d(x, PYRAMID, axis, mode="constant")
+        return x[:, :, ::2, ::2]
+
+    @staticmethod
+    def _up(x, shape):
+        wide = np.zeros((*x.shape[:2], *shape[2:]), x.dtype)
+        wide[:, :, ::2, ::2] = x
+        for axis in (2, 3):
+            wide = nd.correlate1d(wide, 2 * PYRAMID, axis, mode="constant")
+        return wide
+
+    @staticmethod
+    def _scaled(x):
+        return x / max(float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))), 1e-10)
+
+    def nodes(self, g, x, inputs):
+        def one_channel(t):
+            return g.op("Transpose", t, perm=[1, 0, 2, 3])
+
+        kernel = np.outer(PYRAMID, PYRAMID)[None, None]
+        x, bands, shapes = one_channel(x), [], []
+
+        def up(low, shape):
+            wide = g.op("ConvTranspose", low, 4 * kernel, strides=[2, 2])
+            return g.slice(wide, [2, 3], [2, 2], g.op("Add", shape, [2, 2]))
+
+        def scaled(t):
+            mean = t * t
+            for axis in (3, 2, 0, 1):
+                mean = g.op("ReduceMean", mean, axes=[axis])
+            return t / g.op("Max", g.op("Sqrt", mean), 1e-10)
+
+        for _ in range(self.levels):
+            shapes.append(g.shape(x, start=2))
+            low = g.op("Conv", x, kernel, strides=[2, 2], pads=[2] * 4)
+            bands.append(x - up(low, shapes[-1]))
+            x = low
+        x = scaled(x)
+        for band, shape in zip(bands[::-1], shapes[::-1]):
+            x = up(x, shape) + scaled(band)
+        return one_channel(x)
+
+
+class Luminance(Prior):
+    """Only the luminance dreams: all channels of a pixel change alike, and the source keeps its colours (but where it
+    reaches black or white)."""
+    formula, place = "0.299 g_R + 0.587 g_G + 0.114 g_B in each channel", "gradient"
+
+    def __init__(self, channel_swap=(2, 1, 0)):
+        luma = np.float32(LUMA)[list(channel_swap)]
+        super().__init__(luma=luma.reshape(1, -1, 1, 1))
+
+    def __call__(self, x, feeds):
+        return np.broadcast_to((x * feeds["luma"]).sum(1, keepdims=True), x.shape) if x.shape[1] > 1 else x
+
+    def nodes(self, g, x, inputs):
+        return g.op("Expand", g.op("ReduceSum", x * inputs["luma"], [1]), g.shape(x))
+
+
+def at_place(priors, place):
+    """[(number, Prior)] of those that work at one place of a step."""
+    return [(i, p) for i, p in enumerate(priors) if p.place == place]
+
+
+def check(priors):
+    """Raise DreamError for what is no prior."""
+    for prior in priors:
+        if not isinstance(prior, Prior):
+            raise DreamError(f"{prior!r} is not a prior; see deepdream.priors")
+    return tuple(priors)
