@@ -17,6 +17,8 @@ def main(argv=None):
     parser.add_argument("--end", metavar="NAME", help="write the gradient graph of this layer")
     parser.add_argument("--list", action="store_true",
                         help="list the valid ends: name, channels, stride, one a line")
+    parser.add_argument("--surgery", action="store_true", help="net surgery: each InnerProduct as a convolution, so "
+                        "that the classifier runs at any picture size and gives a map of class scores")
     parser.add_argument("--mean", metavar="B,G,R", type=_mean, help="recorded in the graph's metadata")
     args = parser.parse_args(argv)
     if not args.list and not args.output:
@@ -42,7 +44,8 @@ def run(args):
         target = Path(args.output)
         check_target(target)
         refuse_inputs(target, args.prototxt, args.caffemodel)
-    model = to_onnx(args.prototxt, args.caffemodel, mean=args.mean, channel_swap=(2, 1, 0) if args.mean else None)
+    model = to_onnx(args.prototxt, args.caffemodel, mean=args.mean, channel_swap=(2, 1, 0) if args.mean else None,
+                    surgery=args.surgery)
     if args.list:
         print(ends_table(valid_ends(model)))
     if args.output:

@@ -8,29 +8,33 @@ from .errors import ConvertError, no_such_end
 from .graph import Graph, Tensor, float_info
 from .layers import DATA_LAYERS, DROPPED, LAYERS, SUPPORTED, Layer
 from .reader import read_caffemodel, read_prototxt
+from .surgery import Surgery
 from .version import VERSION
 
 
-def to_onnx(prototxt, caffemodel, end=None, mean=None, channel_swap=None):
+def to_onnx(prototxt, caffemodel, end=None, mean=None, channel_swap=None, surgery=False):
     """Convert a Caffe net.
 
     prototxt, caffemodel: paths of the deploy.prototxt and of the weights. end: convert only what leads to this blob;
     None converts all, leaving out what lies behind an unsupported layer. mean: (B, G, R) and channel_swap: recorded
-    for those who prepare pictures; the graph itself takes what Caffe's data blob takes.
+    for those who prepare pictures; the graph itself takes what Caffe's data blob takes. surgery: make each
+    InnerProduct a convolution with the same numbers, so that the net runs at any size (see `surgery`).
 
     Returns a ModelProto: input `data` (N, C, H, W) float32, H and W dynamic; every tensor named as its blob, a layer
     that works in place names its own result. Metadata: `ends` (JSON: name -> channels, stride), `left_out` (JSON:
     blob -> the unsupported layer before it), `data_shape`, `mean`, `channel_swap`, `converter`.
-    Raises ConvertError for files that are not Caffe's, missing or misshapen weights, an unsupported layer on the way.
+    Raises ConvertError for files that are not Caffe's, missing or misshapen weights, an unsupported layer on the way,
+    a net that surgery is impossible on.
     """
     net = read_prototxt(prototxt, LAYERS)
     weights = read_caffemodel(caffemodel)
-    return convert_net(net, weights, (str(prototxt), str(caffemodel)), end, mean, channel_swap)
+    return convert_net(net, weights, (str(prototxt), str(caffemodel)), end, mean, channel_swap, surgery)
 
 
-def convert_net(net, weights, source=("prototxt", "caffemodel"), end=None, mean=None, channel_swap=None):
+def convert_net(net, weights, source=("prototxt", "caffemodel"), end=None, mean=None, channel_swap=None,
+                surgery=False):
     """As `to_onnx`, from a NetParameter in V2 form and {layer name: [arrays]}."""
-    build = _Build(net, weights, source)
+    build = _Build(net, weights, source, Surgery() if surgery else None)
     wanted = None if end is None else build.leading_to(end)
     for i, layer in enumerate(net.layer):
         if wanted is None or i in wanted:
@@ -47,8 +51,8 @@ def convert_net(net, weights, source=("prototxt", "caffemodel"), end=None, mean=
 
 
 class _Build:
-    def __init__(self, net, weights, source):
-        self.net, self.weights, self.source = net, weights, source
+    def __init__(self, net, weights, source, surgery):
+        self.net, self.weights, self.source, self.surgery = net, weights, source, surgery
         self.graph = Graph(reserved={n for l in net.layer for n in (l.name, *l.top)})
         self.blobs, self.left_out, self.inputs, self.ends = {}, {}, {}, {}
         self.shapes, self.strides, self.writes = {}, {}, []
@@ -95,7 +99,7 @@ class _Build:
             raise context.error("has no bottom")
         first = len(self.graph.nodes)
         try:
-            results = LAYERS[kind](context, *bottoms)
+            results = (self.surgery.convert if self.surgery else LAYERS[kind])(context, *bottoms)
         except TypeError as error:
             if "positional argument" not in str(error):
                 raise
@@ -109,6 +113,9 @@ class _Build:
             if min(shape) < 1:
                 raise context.error(f"its top would have the shape {tuple(shape)}: the declared input is too small")
             self.place(layer, top, tensor, tuple(shape), stride if len(shape) == 4 else None)
+        if self.surgery:
+            tops = [self.blobs[top].name for top in layer.top]
+            self.surgery.note(layer, [b.name for b in bottoms], [(t, self.shapes[t]) for t in tops])
 
     def add_input(self, layer):
         for i, top in enumerate(layer.top[:1] if layer.type != "Input" else layer.top):

@@ -17,11 +17,13 @@ class Layer:
     """One layer during conversion: what its entry may ask for.
 
     p: its parameter message. shape, shapes: nominal shapes of the first bottom, of all. tops: how many tops.
+    rank: how many axes Caffe's first bottom has; after net surgery that may be fewer than `shape` has.
     """
 
     def __init__(self, graph, layer, shapes, blobs, source):
         self.g, self.layer, self.name, self.shapes, self.tops = graph, layer, layer.name, shapes, len(layer.top)
         self.shape = shapes[0] if shapes else None
+        self.rank = len(self.shape) if shapes else None
         self._blobs, self._source = blobs, source
 
     def error(self, message):
@@ -43,11 +45,10 @@ class Layer:
     def constant(self, array, what):
         return self.g.constant(np.ascontiguousarray(array), f"{self.name}/{what}")
 
-    def axis(self, axis, rank=None):
-        rank = len(self.shape) if rank is None else rank
-        if not -rank <= axis < rank:
-            raise self.error(f"axis {axis} is out of range for a blob of {rank} axes")
-        return axis % rank
+    def axis(self, axis):
+        if not -self.rank <= axis < self.rank:
+            raise self.error(f"axis {axis} is out of range for a blob of {self.rank} axes")
+        return axis % self.rank
 
     def spatial(self, message, name, default=None):
         """(h, w) of a size that Caffe writes as `name_h`/`name_w`, once, or once for each axis."""
@@ -67,8 +68,8 @@ class Layer:
         return pair
 
     def need_4d(self):
-        if len(self.shape) != 4:
-            raise self.error(f"needs a bottom of 4 axes (N, C, H, W), not {self.shape}")
+        if self.rank != 4:
+            raise self.error(f"needs a bottom of 4 axes (N, C, H, W), not {self.shape[:self.rank]}")
 
 
 def _without_ones(shape):
@@ -148,12 +149,18 @@ def _ave_pool(g, x, kernel, stride, pads):
     return y / share
 
 
-def inner_product(c, x):
+def product_blobs(c, axis):
+    """An InnerProduct's weights, an array (outputs, inputs) or transposed as in the file, and its bias, a constant."""
     p = c.layer.inner_product_param
-    axis = c.axis(p.axis)
     k, n = math.prod(c.shape[axis:]), p.num_output
     weights = c.blob(0, (k, n) if p.transpose else (n, k), "weights")
-    bias = c.constant(c.blob(1, (n,), "a bias"), "bias") if p.bias_term else None
+    return weights, c.constant(c.blob(1, (n,), "a bias"), "bias") if p.bias_term else None
+
+
+def inner_product(c, x):
+    p = c.layer.inner_product_param
+    axis, n = c.axis(p.axis), p.num_output
+    weights, bias = product_blobs(c, axis)
     if axis == 1:
         flat = x if len(c.shape) == 2 else c.g.op("Flatten", x, axis=1)
         y = c.g.op("Gemm", flat, c.constant(weights, "weights"), bias, transB=int(not p.transpose))
@@ -201,7 +208,7 @@ def _along(c, message, bottoms, what):
             return bottoms[1], c.shapes[1]
         return c.g.op("Unsqueeze", bottoms[1], list(range(rank, rank + trailing))), c.shapes[1]
     axis = c.axis(message.axis)
-    end = len(c.shape) if message.num_axes == -1 else axis + message.num_axes
+    end = c.rank if message.num_axes == -1 else axis + message.num_axes
     shape = tuple(c.shape[axis:end])
     array = c.blob(0, shape, what).reshape(shape + (1,) * (len(c.shape) - end))
     return c.constant(array, what.split()[-1]), shape

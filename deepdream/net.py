@@ -93,11 +93,14 @@ class Net:
     that has dreamt before, an `end` inside an inception block collects what is left in its siblings (see `leftover`);
     so Google's second picture was made. As slow as an objective of one's own.
 
+    surgery: net surgery: each InnerProduct as a convolution, so that a classifier runs at any picture size (see
+    `convert.to_onnx`).
+
     Raises ConvertError, models.ModelError or DreamError with one line that names the file or the layer.
     """
 
     def __init__(self, prototxt, caffemodel=None, mean=None, channel_swap=None, device="auto", threads=None,
-                 leftover_diffs=False):
+                 leftover_diffs=False, surgery=False):
         self.record = None
         self.leftover_diffs, self.leftover = bool(leftover_diffs), None
         if caffemodel is None:
@@ -110,10 +113,11 @@ class Net:
         if device == "auto" and self.device.note not in _said:
             _said.add(self.device.note)
             print(self.device.note, file=sys.stderr)
-        self.threads = threads
+        self.threads, self.surgery = threads, bool(surgery)
         self.name = self.record.name if self.record else self.caffemodel.stem
         self._model, self._sessions, self._sizes = None, OrderedDict(), {}
-        self.checksum = key(_read(self.prototxt), _read(self.caffemodel), convert.VERSION)
+        self.checksum = key(_read(self.prototxt), _read(self.caffemodel), convert.VERSION,
+                            *["surgery"] * self.surgery)
         self._facts = json.loads(cached(f"{self.checksum}.json", self._describe))
         self.ends = self._facts["ends"]
         name, shape = self._facts["data"], tuple(self._facts["data_shape"])
@@ -247,7 +251,7 @@ class Net:
         return self._model
 
     def _convert(self):
-        return convert.to_onnx(self.prototxt, self.caffemodel).SerializeToString()
+        return convert.to_onnx(self.prototxt, self.caffemodel, surgery=self.surgery).SerializeToString()
 
     def _describe(self):
         from convert.graph import metadata

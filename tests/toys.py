@@ -171,9 +171,10 @@ def write_net(folder, text, make=formula, pixels=None):
 
 # ---- running
 
-def convert(text, blobs=None, end=None):
+def convert(text, blobs=None, end=None, surgery=False):
     """The forward graph of a net's text."""
-    return convert_net(parse_prototxt(text), blobs if blobs is not None else weights(text, formula), end=end)
+    return convert_net(parse_prototxt(text), blobs if blobs is not None else weights(text, formula), end=end,
+                       surgery=surgery)
 
 
 def session(model, plain=False):
