@@ -46,7 +46,16 @@ def main(argv=None):
             sub.description = modules[command].__doc__
             modules[command].arguments(sub)
     args = parser.parse_args(argv)
-    return guarded(lambda: modules[args.command].run(args), "deepdream")
+    module = modules[args.command]
+
+    def run():
+        if not getattr(args, "settings", None):
+            return module.run(args)
+        # what a picture remembers takes the place of the defaults
+        kept = argparse.Namespace(**module.remembered(args.settings, argv))
+        return module.run(commands.choices[args.command].parse_args(argv[1:], kept))
+
+    return guarded(run, "deepdream")
 
 
 def guarded(run, prog):

@@ -1,5 +1,7 @@
 """The notebook's functions: preprocess, deprocess, make_step, deepdream. Names, arguments and defaults are its own."""
 import numbers
+import time
+from typing import NamedTuple
 
 import numpy as np
 import scipy.ndimage as nd
@@ -9,6 +11,16 @@ from .objectives import Objective, ends_of, objective_guide, objective_L2
 from .pictures import showarray
 from .priors import check
 from .stepper import HostStepper, Stepper
+
+
+class Told(NamedTuple):
+    """What is told of a step: objective and mean |gradient| before it (the objective is None for a function of one's
+    own), the jitter (ox, oy), the octave's size (h, w), milliseconds."""
+    objective: float | None
+    mean_abs: float
+    jitter: tuple
+    size: tuple
+    milliseconds: float
 
 
 def preprocess(net, img):
@@ -44,7 +56,7 @@ def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=Tru
     objective = _made(objective, more)
     src = net.blobs[net.inputs[0]]
     ox, oy = np.random.randint(-jitter, jitter + 1, 2)
-    _check_terms(net, objective, end)
+    check_terms(net, objective, end)
     for name in _ends(objective, end):
         net.check_size(name, *src.data.shape[-2:])
     stepper = _stepper(net, objective, end, clip, check(priors))
@@ -80,7 +92,7 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
     base_img: (H, W, 3), RGB 0 to 255. iter_n steps in each of octave_n octaves, each octave_scale times as large as
     the one before. end: where the objective, or those of its terms that have no layer of their own, look. priors: of
     `deepdream.priors`, none as in the notebook. step_params: of `make_step`. on_step(octave, i, vis, told): called after each step; vis() is the
-    picture so far, (H, W, 3), told what make_step returns. In a Jupyter notebook the picture is shown as it grows,
+    picture so far, (H, W, 3), told a Told. In a Jupyter notebook the picture is shown as it grows,
     unless on_step is given.
 
     Returns the picture, float32 (H, W, 3). Raises DreamError for a picture too small for `end` in the smallest octave,
@@ -95,7 +107,7 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
     on_step = on_step or _notebook_display(end, clip)
 
     priors = check(priors)
-    _check_terms(net, objective, end)
+    check_terms(net, objective, end)
     sizes = octave_sizes(*np.shape(base_img)[:2], octave_n, octave_scale)
     check_sizes(net, _ends(objective, end), sizes)
 
@@ -115,8 +127,10 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
         stepper = _stepper(net, objective, end, clip, priors)
         for i in range(iter_n):
             ox, oy = np.random.randint(-jitter, jitter + 1, 2)
+            begun = time.perf_counter()
             told = stepper.step(ox, oy, step_size, i, iter_n)
             _check(told, end)
+            told = Told(*told, (int(ox), int(oy)), (h, w), 1000 * (time.perf_counter() - begun))
             if on_step:
                 on_step(octave, i, lambda: _visible(net, stepper.picture()[0], clip), told)
         src.data[...] = stepper.picture()
@@ -164,15 +178,15 @@ def _ends(objective, end):
     return ends_of(objective, end) if isinstance(objective, Objective) else [end]
 
 
-def _check_terms(net, objective, end):
+def check_terms(net, objective, end):
     """Raise DreamError unless the net has what an objective looks at."""
     if not isinstance(objective, Objective):
         return
     if net.leftover and any(term.end not in (None, end) for _, term in objective.terms):
         raise DreamError("leftover_diffs: one layer at a time; the objective looks at several")
     for _, term in objective.terms:
-        name = term.end or end
-        term.check(name, net.ends.get(name, {}).get("channels"))
+        name = net.checked(term.end or end)
+        term.check(name, net.ends[name]["channels"])
 
 
 OPTIONS = {   # option -> (what is allowed, test)

@@ -1,8 +1,9 @@
 """Dreams as jobs: here, in several processes, or on a Dask cluster, all through the interface of concurrent.futures.
 
 A job is a plain dict, so that it can travel:
-    model (a name or a folder), end, settings (keywords of `deepdream`), seed, picture and guide (the bytes of picture
-    files; no guide: None), device, threads (of the CPU; None: what the place has)
+    model (a name or a folder), end (a text as of --end, or a list of them), settings (keywords of `deepdream`), priors
+    (as of `recipe`; may be missing), seed, picture and guide (the bytes of picture files; no guide: None), size ([w, h],
+    or missing: the picture's own), device, threads (of the CPU; None: what the place has)
 Its result is one too: `picture` (H, W, 3) uint8, `seconds`, `objective` (before the last step), `device`; or, for a
 dream that failed, only `error`, one line.
 """
@@ -38,13 +39,13 @@ def _make(job, on_step):
 
     from . import pictures
     from .dream import deepdream, visible
+    from .recipe import recipe
+    from .starts import resized
     begun, told = time.monotonic(), None
     picture, guide = (data and pictures.load(io.BytesIO(data)) for data in (job["picture"], job["guide"]))
-    net, end = _net(job), job["end"]
-    objective = {}
-    if guide is not None:
-        from .objectives import objective_guide
-        objective = {"objective": objective_guide(net.features(guide, end, "the guide"))}
+    if job.get("size"):
+        picture = resized(picture, *job["size"][::-1])
+    net, plan = _net(job), recipe(_net(job), _ends(job), guide, job.get("priors"))
 
     def step(octave, i, vis, now):
         nonlocal told
@@ -53,7 +54,7 @@ def _make(job, on_step):
             on_step(octave, i, vis, now)
 
     np.random.seed(job["seed"])
-    dream = deepdream(net, picture, end=end, on_step=step, **job["settings"], **objective)
+    dream = deepdream(net, picture, on_step=step, **job["settings"], **plan)
     return {"picture": pictures.to_uint8(visible(dream, job["settings"]["clip"])), "objective": told[0],
             "seconds": round(time.monotonic() - begun, 3), "device": net.device.name}
 
@@ -61,12 +62,18 @@ def _make(job, on_step):
 def _net(job):
     """The job's net. One net with one end's session is held at a time, and freed before the next is loaded."""
     from .net import Net
-    what = tuple(job[k] for k in ("model", "end", "device", "threads"))
+    from .recipe import needs_surgery
+    what = (job["model"], *_ends(job), job["device"], job["threads"])
     if what not in _held:
         _held.clear()
         gc.collect()      # a session frees its memory, the GPU's too, when it is collected
-        _held[what] = Net(job["model"], device=job["device"], threads=job["threads"] or _threads_of_worker())
+        _held[what] = Net(job["model"], device=job["device"], threads=job["threads"] or _threads_of_worker(),
+                          surgery=needs_surgery(_ends(job)))
     return _held[what]
+
+
+def _ends(job):
+    return [job["end"]] if isinstance(job["end"], str) else list(job["end"])
 
 
 def forget():

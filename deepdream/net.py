@@ -1,4 +1,5 @@
 """A net in pycaffe's shape: `net.blobs[name].data`, `.diff`, `net.forward(end=)`, `net.backward(start=)`."""
+import functools
 import json
 import sys
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from .objectives import ends_of
 from .step import objective_graph, step_graph, structure
 
 STEP_GRAPH = 5    # version of the step graph: a new number makes the kept ones new
+FACTS = 2         # version of what is kept of a net beside its graphs
 SESSIONS = 4      # graphs kept ready at a time; each holds its own copy of the weights
 _said = set()
 
@@ -118,7 +120,7 @@ class Net:
         self._model, self._sessions, self._sizes = None, OrderedDict(), {}
         self.checksum = key(_read(self.prototxt), _read(self.caffemodel), convert.VERSION,
                             *["surgery"] * self.surgery)
-        self._facts = json.loads(cached(f"{self.checksum}.json", self._describe))
+        self._facts = json.loads(cached(f"{self.checksum}-{FACTS}.json", self._describe))
         self.ends = self._facts["ends"]
         name, shape = self._facts["data"], tuple(self._facts["data_shape"])
         self.transformer = Transformer(name, self._per_channel((104, 116, 122) if mean is None else mean, shape[1]),
@@ -131,6 +133,16 @@ class Net:
             from .leftover import Leftover
             self.leftover = Leftover(self)
 
+    @functools.cached_property
+    def labels(self):
+        """The names of the classes, in their order; none if there is no such file."""
+        return models.read_labels(self.record.labels) if self.record and self.record.labels else []
+
+    @property
+    def classifier(self):
+        """The layer with a score for each class: the one before the softmax."""
+        return self._facts["classifier"]
+
     @property
     def default_end(self):
         """The end to dream at if none is asked for: the record's, else the notebook's, else one in the middle."""
@@ -142,7 +154,7 @@ class Net:
 
     def forward(self, end=None):
         """Run from `data` up to the layer `end` (all layers if None). Returns {name: data} of the end's blob."""
-        end = self._last_layer() if end is None else self._end(end)
+        end = self._last_layer() if end is None else self.checked(end)
         if self.leftover:
             for name, value in self.leftover.forward(end).items():
                 self.blobs[name]._set(value)
@@ -159,7 +171,7 @@ class Net:
 
     def backward(self, start=None):
         """From the `diff` of the layer `start` to the `diff` of `data`. Returns {'data': diff}."""
-        start = self._last_layer() if start is None else self._end(start)
+        start = self._last_layer() if start is None else self.checked(start)
         if self.leftover:
             self.leftover.backward(start)
             return {self.inputs[0]: self._data_blob().diff}
@@ -173,7 +185,7 @@ class Net:
         """What the net computes at `end` for a picture (H, W, 3), at the picture's own size: (C, h, w).
         Of several ends (a list), in one pass: a list."""
         from .dream import preprocess
-        ends = [self._end(e) for e in ([end] if isinstance(end, str) else end)]
+        ends = [self.checked(e) for e in ([end] if isinstance(end, str) else end)]
         deepest = max(ends, key=self._position)
         for name in ends:
             self.check_size(name, *img.shape[:2], what)
@@ -187,7 +199,7 @@ class Net:
         """The onnxruntime session of an end's gradient graph; with an Objective, of its step graph or, without `step`,
         of the objective and its gradient by the picture."""
         for name in [end] if objective is None else ends_of(objective, end):
-            self._end(name)
+            self.checked(name)
         return self._session(self._key(end, objective, clip, priors, step),
                              lambda: self.graph(end, objective, clip, priors, step))
 
@@ -259,6 +271,8 @@ class Net:
         facts = {k: json.loads(facts[k]) for k in ("ends", "writes", "left_out", "data_shape")} \
             | {"data": facts["data"]}
         facts["outputs"] = [o.name for o in self.model.graph.output]
+        scores = [n.input[0] for n in self.model.graph.node if n.op_type in ("Softmax", "LogSoftmax")]
+        facts["classifier"] = ([s for s in scores if s in facts["ends"]] or list(facts["ends"]))[-1]
         return json.dumps(facts).encode()
 
     # ---- inside
@@ -269,7 +283,8 @@ class Net:
             mean = mean.mean(keepdims=True)      # a grey net takes the mean of the colours
         return np.broadcast_to(mean, (channels,)).copy()
 
-    def _end(self, end):
+    def checked(self, end):
+        """The name of a layer; ConvertError or DreamError if there is no such `end`."""
         if end not in self.ends:
             if end in self._facts["left_out"]:
                 raise DreamError(f"{self._facts['left_out'][end]} is not supported, and '{end}' needs it")

@@ -20,6 +20,7 @@ from .records import NEEDED, File, ModelError, Record
 
 TIMEOUT = (10, 30)          # seconds: to connect; without a byte
 TRIES = 20                  # connections to one mirror that drops them, as long as each brings the file further
+LABELS = ("labels.txt", "synset_words.txt")      # where a folder without a record may have them
 CHUNK = 1 << 14             # bytes; a dropped connection loses less than one
 
 log = logging.getLogger(__name__)       # unconfigured, Python prints its warnings as plain lines on stderr
@@ -134,6 +135,7 @@ def _from_folder(folder: Path) -> Model:
     labels = folder / settings.labels if settings.labels else None
     if labels and not labels.is_file():
         raise ModelError(f"{path}: labels: there is no {labels}")
+    labels = labels or next((folder / name for name in LABELS if (folder / name).is_file()), None)
     return Model(settings.name, folder, _the_one(folder, rec, "prototxt", ("*.prototxt", "*.protxt")),
                  _the_one(folder, rec, "caffemodel", ("*.caffemodel",)), labels, settings.mean, settings.channel_swap,
                  settings.ends, settings.default_end, rec)

@@ -5,14 +5,21 @@
     deepdream dream cat.jpg -o out.png --model bvlc_googlenet --guide flowers.jpg --end inception_3b/output
     deepdream dream cat.jpg -o out.jpg --model my/folder       (with a deploy.prototxt and a caffemodel in it)
     deepdream dream photos/ -o dreams/                         every picture of a folder; what is there is kept
+    deepdream dream cat.jpg --end inception_4c/output --end inception_3b/output:0.3    two layers, weighed
+    deepdream dream cat.jpg --end "inception_4d/3x3[13,17]"    two channels; [13@0.5,0.5]: one neuron
+    deepdream dream cat.jpg --end class:samoyed                a class of the net's classifier
+    deepdream dream --start noise --size 640x480 --tv 0.3      from noise, kept smooth
+    deepdream dream cat.jpg --settings out.jpg                 as out.jpg was dreamt; other options win
 """
 import sys
 from pathlib import Path
 
-from ..cli import device_options, options, settings_of
+from ..cli import device_options, number, options, settings_of
 from ..errors import DreamError
+from ..recipe import needs_surgery, prior_options, priors_of, recipe
 
 MODEL = "mini_imagenet"
+SIZE = (1024, 575)      # of a dream that starts from grey or noise
 
 
 def arguments(parser):
@@ -21,13 +28,19 @@ def arguments(parser):
     parser.add_argument("-o", "--output", metavar="OUT", help="where the dream goes: .jpg, .png, .webp or .tif; the "
                         "settings are written into it (dream.jpg, or the next free number)")
     model_option(parser)
-    parser.add_argument("--end", metavar="LAYER", help="the layer whose activations grow; `deepdream layers` lists "
-                        "them (the model's own choice, mostly inception_4c/output)")
+    end_option(parser)
     parser.add_argument("--guide", metavar="PICTURE", help="dream towards what the net sees in this picture")
     options(parser)
+    start_options(parser)
+    prior_options(parser)
     device_options(parser)
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
                         help="of JPEG and WebP, 1 to 100 (95)")
+    parser.add_argument("--log", metavar="CSV", help="write octave, step, objective, mean |gradient|, jitter and "
+                        "milliseconds of each step")
+    parser.add_argument("--plot", metavar="PICTURE", help="draw them")
+    parser.add_argument("--settings", metavar="PICTURE", help="take the settings, the seed among them, from a picture "
+                        "that was dreamt here; options that are given win")
 
 
 def model_option(parser):
@@ -35,39 +48,135 @@ def model_option(parser):
                         help=f"a name from `deepdream models`, or a folder with a prototxt and a caffemodel ({MODEL})")
 
 
+def end_option(parser):
+    parser.add_argument("--end", metavar="END", action="append", help="what grows: a layer (`deepdream layers` lists "
+                        "them), some of its channels NAME[13,17], a neuron NAME[13@0.5,0.5], class:LABEL; several "
+                        "times, and each with a weight, NAME:0.3 (the model's own choice, mostly inception_4c/output)")
+
+
+def start_options(parser):
+    group = parser.add_argument_group("starts")
+    group.add_argument("--start", choices=("grey", "noise"), help="instead of a picture: grey, or noise by the seed")
+    group.add_argument("--size", type=size, metavar="WxH", help="of the dream; a picture is scaled to it "
+                       f"(the picture's own, or {SIZE[0]}x{SIZE[1]})")
+    group.add_argument("--noise", type=number(float, "a number from 0 to 255", lambda v: 0 <= v <= 255), nargs=2,
+                       metavar=("MEAN", "SPREAD"), help="mean and standard deviation of the noise (128 20)")
+
+
+def size(text):
+    """An argparse type: 640x480 as [640, 480]."""
+    import argparse
+    w, _, h = text.lower().partition("x")
+    if not (w.isdecimal() and h.isdecimal() and 0 < int(w) < 10 ** 6 and 0 < int(h) < 10 ** 6):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a size like 640x480")
+    return [int(w), int(h)]
+
+
 def run(args):
+    if args.picture and args.start:
+        raise DreamError(f"--start {args.start}: there is a picture to start from, {args.picture}; leave out one of them")
+    if args.noise and args.start != "noise":
+        raise DreamError("--noise: only a dream that starts from noise has it; give --start noise")
     if args.picture and Path(args.picture).is_dir():
         return dream_folder(args)
     from .. import pictures
     output = Path(args.output) if args.output else free_name(Path("dream.jpg"))
     pictures.check_target(output)
-    pictures.refuse_inputs(output, args.picture, args.guide)
-    image = pictures.load(args.picture) if args.picture else default_picture()
+    read = [args.picture, args.guide, args.settings]
+    pictures.refuse_inputs(output, *read)
+    for path, option in ((args.log, "--log"), (args.plot, "--plot")):
+        if path:
+            pictures.check_file(path, option)
+            pictures.refuse_inputs(path, *read, output, option=option)
+    image = pictures.load(args.picture) if args.picture else None
     guide = pictures.load(args.guide) if args.guide else None
 
     import numpy as np
 
     from ..dream import deepdream, visible
-    from ..net import Net
     from ..progress import Progress
-    net = Net(args.model, device=args.device, threads=args.threads)
-    end, settings = net.default_end if args.end is None else args.end, settings_of(args)
+    from ..runlog import RunLog
+    net = net_of(args)
+    settings, priors = settings_of(args), priors_of(args)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
-    sizes = checked_sizes(net, end, image, settings)
-    objective = {}
-    if guide is not None:
-        from ..objectives import objective_guide
-        objective = {"objective": objective_guide(net.features(guide, end, "the guide"))}
+    image = starting_from(image, args, seed)
+    plan = recipe(net, args.end, guide, priors)
+    sizes = checked_sizes(net, plan, image, settings)
     np.random.seed(seed)
-    with Progress(sizes, args.iter_n) as progress:
-        dream = deepdream(net, image, end=end, on_step=progress.step, **settings, **objective)
-    record = record_of(net, args, end, seed, settings)
+    log = RunLog()
+    try:
+        with Progress(sizes, args.iter_n) as progress:
+            def on_step(*step):
+                log.step(*step)
+                progress.step(*step)
+            dream = deepdream(net, image, on_step=on_step, **settings, **plan)
+    finally:
+        if log.rows:
+            log.save(args.log, args.plot)
+    record = record_of(net, args, seed, settings, priors)
     pictures.save(visible(dream, settings["clip"]), output, record, args.quality)
     h, w = image.shape[:2]
-    print(f"{output}: {w}x{h}, {net.name} at {end}, seed {seed}")
-    if not args.picture and args.output is None and args.model == MODEL:
+    print(f"{output}: {w}x{h}, {net.name} at {' + '.join(ends_of(net, args))}, seed {seed}")
+    if not args.picture and not args.start and args.output is None and args.model == MODEL:
         print("next: python -m deepdream dream YOUR_PICTURE.jpg -o out.jpg --end inception_4d/output, "
               "or --model mini_places")
+
+
+def net_of(args):
+    """The net that the arguments ask for; its classifier runs at any size if a class is dreamt of."""
+    from ..net import Net
+    return Net(args.model, device=args.device, threads=args.threads, surgery=needs_surgery(args.end))
+
+
+def ends_of(net, args):
+    """The texts of --end."""
+    return args.end or [net.default_end]
+
+
+def starting_from(image, args, seed):
+    """The picture that a dream starts from, (H, W, 3). image: the user's, or None."""
+    from .. import starts
+    w, h = args.size or SIZE
+    if args.start == "noise":
+        return starts.noise(h, w, seed, *(args.noise or starts.NOISE))
+    if args.start == "grey":
+        return starts.grey(h, w)
+    if image is None:
+        from ..sky import formula_sky
+        return formula_sky(h, w)
+    return starts.resized(image, h, w) if args.size else image
+
+
+def remembered(path, asked=()):
+    """The arguments that a picture was dreamt with, {name: value}, from its metadata. Raises DreamError."""
+    import models
+
+    from .. import pictures
+    pictures.load(path)      # says what is wrong with it
+    record = pictures.settings(path)
+    if "seed" not in record or "end" not in record:
+        raise DreamError(f"--settings {path}: holds no settings of a dream")
+    end = record["end"]
+    args = {"end": [end] if isinstance(end, str) else end, "no_clip": not record.get("clip", True)}
+    args |= {k: record[k] for k in ("iter_n", "octave_n", "octave_scale", "step_size", "jitter", "seed", "start", "size",
+                                    "noise") if k in record}
+    for name, value in record.get("priors", {}).items():
+        if name == "blur":
+            args["blur"], args["blur_every"] = value
+        else:
+            args[name] = value
+    if record.get("model") in models.names():
+        args["model"] = record["model"]
+    elif not _given("--model", asked):
+        raise DreamError(f"--settings {path}: was dreamt with '{record.get('model')}', a model of one's own; "
+                         "give --model too")
+    if record.get("guide") and not _given("--guide", asked):
+        raise DreamError(f"--settings {path}: was dreamt with the guide {record['guide']}; give --guide too")
+    return args
+
+
+def _given(option, argv):
+    return any(word == option or word.startswith(f"{option}=") for word in argv)
 
 
 def dream_folder(args):
@@ -76,6 +185,9 @@ def dream_folder(args):
     kept."""
     from .. import pictures
     folder, output = Path(args.picture), Path(args.output or "")
+    for option in ("log", "plot"):
+        if getattr(args, option):
+            raise DreamError(f"--{option}: {folder} is a folder; only the dream of one picture has it")
     if not args.output or output.exists() and (not output.is_dir() or output.samefile(folder)):
         raise DreamError(f"-o {args.output or ''}: {folder} is a folder, so give another folder for its dreams")
     formats = (*pictures.FORMATS, *pictures.ONLY_READ)
@@ -92,20 +204,17 @@ def dream_folder(args):
     from tqdm import tqdm
 
     from .. import jobs
-    from ..net import Net
-    net = Net(args.model, device=args.device, threads=args.threads)
-    end, settings = net.default_end if args.end is None else args.end, settings_of(args)
-    check_end(net, end)
-    guide = None
-    if args.guide:
-        net.check_size(end, *pictures.load(args.guide).shape[:2], "the guide")
-        guide = Path(args.guide).read_bytes()
+    net = net_of(args)
+    ends, settings, priors = ends_of(net, args), settings_of(args), priors_of(args)
+    guide = Path(args.guide).read_bytes() if args.guide else None
+    plan = recipe(net, ends, pictures.load(args.guide) if args.guide else None, priors)
+    check_end(net, plan)
     new = kept = failed = 0
     with jobs.Here(), tqdm(sources, file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
         for path in bar:
             bar.set_description_str(path.name)
             try:
-                checked_sizes(net, end, pictures.load(path), settings)
+                checked_sizes(net, plan, starting_from(pictures.load(path), args, 0), settings)
             except DreamError as error:
                 failed += 1
                 said = str(error)
@@ -115,21 +224,23 @@ def dream_folder(args):
             target, data = targets[path], path.read_bytes()
             sums = {"picture_sha256": hashlib.sha256(data).hexdigest(),
                     "guide_sha256": guide and hashlib.sha256(guide).hexdigest(), "quality": args.quality}
-            record = record_of(net, args, end, seed, settings) | sums | {"picture": path.name}
+            record = record_of(net, args, seed, settings, priors) | sums | {"picture": path.name}
             if _made_so(target, record, args.seed is None):
                 kept += 1
                 continue
             make_folder(output)
             pictures.check_target(target)
-            result = jobs.make({"model": args.model, "end": end, "settings": settings, "seed": seed, "picture": data,
-                                "guide": guide, "device": net.device.name, "threads": args.threads})
+            result = jobs.make({"model": args.model, "end": ends, "settings": settings, "priors": priors, "seed": seed,
+                                "picture": data, "size": args.size, "guide": guide, "device": net.device.name,
+                                "threads": args.threads})
             if "error" in result:
                 failed += 1
                 bar.write(f"deepdream: {path}: {result['error']}", file=sys.stderr)
             else:
                 new += 1
                 pictures.save(result["picture"], target, record, args.quality)
-    print(f"{output}: {new} dreams made, {kept} kept, {failed} failed, {net.name} at {end}")
+    print(f"{output}: {new} dreams made, {kept} kept, {failed} failed, {net.name} at "
+          + " + ".join(ends))
     return 2 if failed else 0
 
 
@@ -149,22 +260,21 @@ def targets_of(sources, output):
     return targets
 
 
-def checked_sizes(net, end, image, settings):
+def checked_sizes(net, plan, image, settings):
     """[(h, w)] of the octaves of a picture (H, W, 3). Raises what `deepdream` would, before anything is made: for an
-    unknown end, and for a picture that is too small for it in the smallest octave."""
-    from ..dream import octave_sizes
-    check_end(net, end)
+    unknown end, and for a picture that is too small for it in the smallest octave. plan: from `recipe`."""
+    from ..dream import check_sizes, octave_sizes
+    from ..objectives import ends_of
+    check_end(net, plan)
     sizes = octave_sizes(*image.shape[:2], settings["octave_n"], settings["octave_scale"])
-    h, w = image.shape[:2]
-    net.check_size(end, *sizes[0], "the picture" if len(sizes) == 1 else
-                   f"the picture of {w}x{h} in the smallest of {len(sizes)} octaves")
+    check_sizes(net, ends_of(plan["objective"], plan["end"]), sizes)
     return sizes
 
 
-def check_end(net, end):
+def check_end(net, plan):
     """Raise what a dream at an unknown or unsupported end would."""
-    if end not in net.ends:
-        net.session(end)      # nothing is built: it says what is wrong
+    from ..dream import check_terms
+    check_terms(net, plan["objective"], plan["end"])
 
 
 def make_folder(path):
@@ -186,17 +296,16 @@ def _made_so(path, record, any_seed):
     return all(there.get(k, "?") == v for k, v in record.items() if k not in free)
 
 
-def record_of(net, args, end, seed, settings):
+def record_of(net, args, seed, settings, priors):
     """What a picture's metadata tells of how it was made."""
     from .. import __version__
-    return {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum, "end": end,
-            **settings, "seed": seed, "picture": args.picture and Path(args.picture).name,
-            "guide": args.guide and Path(args.guide).name, "device": net.device.name}
-
-
-def default_picture():
-    from ..sky import formula_sky
-    return formula_sky()
+    ends = ends_of(net, args)
+    record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum,
+              "end": ends[0] if len(ends) == 1 else ends, **settings, "seed": seed,
+              "picture": args.picture and Path(args.picture).name, "guide": args.guide and Path(args.guide).name,
+              "device": net.device.name}
+    more = {"priors": priors, "start": args.start, "size": args.size, "noise": args.noise}
+    return record | {k: v for k, v in more.items() if v}
 
 
 def free_name(path):

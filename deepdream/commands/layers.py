@@ -1,16 +1,22 @@
 """List the layers of a net that one can dream at: name, channels, pixels of the picture for one of the layer's.
 
     deepdream layers --model bvlc_googlenet
+    deepdream layers --model bvlc_googlenet --labels           the classes, by number
 """
+from ..errors import DreamError
 from .dream import model_option
 
 
 def arguments(parser):
     model_option(parser)
+    parser.add_argument("--labels", action="store_true", help="list the classes that class:LABEL knows")
 
 
 def run(args):
     from convert.listing import ends_table
 
     from ..net import Net
-    print(ends_table(Net(args.model, device="cpu").ends))
+    net = Net(args.model, device="cpu")
+    if args.labels and not net.labels:
+        raise DreamError(f"--labels: {net.name} has none")
+    print("\n".join(f"{i:5}  {label}" for i, label in enumerate(net.labels)) if args.labels else ends_table(net.ends))

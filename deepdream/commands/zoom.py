@@ -10,7 +10,8 @@ import math
 from pathlib import Path
 
 from ..cli import device_options, number, options, settings_of
-from .dream import checked_sizes, make_folder, model_option
+from ..recipe import prior_options, priors_of, recipe
+from .dream import checked_sizes, end_option, ends_of, make_folder, model_option, net_of
 
 
 def arguments(parser):
@@ -26,9 +27,10 @@ def arguments(parser):
     parser.add_argument("--fps", type=number(float, "a number from 1 to 100", lambda v: 1 <= v <= 100), default=25.0,
                         metavar="X", help="frames a second of the movie (25)")
     model_option(parser)
-    parser.add_argument("--end", metavar="LAYER", help="the layer whose activations grow (the model's own choice)")
+    end_option(parser)
     parser.add_argument("--guide", metavar="PICTURE", help="dream towards what the net sees in this picture")
     options(parser)
+    prior_options(parser)
     device_options(parser)
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
                         help="of the frames, 1 to 100 (95)")
@@ -42,7 +44,6 @@ def run(args):
     import numpy as np
 
     from .. import zoom
-    from ..net import Net
     from ..progress import Progress
     folder = Path(args.output)
     for i in range(args.frames):
@@ -50,15 +51,13 @@ def run(args):
     if args.movie:
         zoom.check_movie(args.movie)
         pictures.refuse_inputs(args.movie, args.picture, args.guide, option="--movie")
-    net = Net(args.model, device=args.device, threads=args.threads)
-    end, settings = net.default_end if args.end is None else args.end, settings_of(args)
-    sizes = checked_sizes(net, end, image, settings)
-    objective = {}
-    if guide is not None:
-        from ..objectives import objective_guide
-        objective = {"objective": objective_guide(net.features(guide, end, "the guide"))}
-    record = {"model": net.name, "checksum": net.checksum, "end": end, "picture": checksum(args.picture),
-              "guide": args.guide and checksum(args.guide)}
+    net = net_of(args)
+    settings, priors, ends = settings_of(args), priors_of(args), ends_of(net, args)
+    plan = recipe(net, ends, guide, priors)
+    sizes = checked_sizes(net, plan, image, settings)
+    record = {"model": net.name, "checksum": net.checksum, "end": ends[0] if len(ends) == 1 else ends,
+              "picture": checksum(args.picture), "guide": args.guide and checksum(args.guide),
+              **({"priors": priors} if priors else {})}
     seed = args.seed if args.seed is not None else kept_seed(folder)
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
@@ -75,9 +74,9 @@ def run(args):
             progress.bar.update(math.prod(sizes[octave]))
 
         zoom.zoom(net, image, folder, args.frames, seed, settings, args.scale, args.legacy_affine, args.quality, record,
-                  on_frame, end=end, on_step=on_step, **objective)
-    print(f"{folder}: {max(0, args.frames - first)} frames made, {min(first, args.frames)} kept, {net.name} at {end}, "
-          f"seed {seed}")
+                  on_frame, on_step=on_step, **plan)
+    print(f"{folder}: {max(0, args.frames - first)} frames made, {min(first, args.frames)} kept, {net.name} at "
+          f"{' + '.join(ends)}, seed {seed}")
     if args.movie:
         zoom.movie(folder, args.frames, args.movie, args.fps)
         print(f"{args.movie}: {args.frames / args.fps:.1f} s at {args.fps:g} frames a second")

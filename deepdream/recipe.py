@@ -1,0 +1,152 @@
+"""What the command line says about objectives and priors, as keywords of `deepdream`.
+
+An END is
+    NAME                     a layer: its L2 norm grows, or, with a guide, what it has in common with the guide
+    NAME[13,17,20-25]        some of its channels only
+    NAME[13@0.5,0.25]        one neuron: a channel at a place, from the left and from the top, 0 to 1
+    class:samoyed            a class of the net's classifier: its score before the softmax; a label or a number
+each with a weight behind a colon, if it is not 1: inception_3b/output:0.3
+"""
+import difflib
+import re
+
+from .errors import DreamError
+from .objectives import objective_channel, objective_class, objective_guide, objective_L2, objective_neuron
+from .priors import Blur, Grey, Laplacian, Luminance, TotalVariation
+
+CLASS = "class:"
+NEAREST = 5
+
+
+def recipe(net, ends=None, guide=None, priors=None):
+    """{end, objective, priors}: keywords of `deepdream`.
+
+    ends: texts, see above (the net's own choice). guide: a picture (H, W, 3). priors: {option: value} of `PRIORS`.
+    Raises DreamError for an END that the net does not have, ConvertError for a layer.
+    """
+    terms = [_term(net, text, guide) for text in ends or [net.default_end]]
+    objective = terms[0] if len(terms) == 1 else sum(terms[1:], terms[0])
+    weights = [w for w, _ in objective.terms]
+    if not any(weights):
+        raise DreamError("--end: every weight is 0")
+    return {"end": objective.terms[0][1].end, "objective": objective,
+            "priors": [PRIORS[option](net, value) for option, value in (priors or {}).items()]}
+
+
+def needs_surgery(ends):
+    """Whether the classifier must run at any size of the picture: Net(surgery=True)."""
+    return any(text.startswith(CLASS) for text in ends or [])
+
+
+def _term(net, text, guide):
+    if text.startswith(CLASS):
+        label, weight = _weighted(text[len(CLASS):], [])
+        return _scaled(objective_class(class_index(net, label)).at(net.classifier), weight)
+    name, weight = _weighted(text, net.ends)
+    match = None if name in net.ends else re.fullmatch(r"(.+)\[(.*)\]", name)
+    if match is None:
+        objective = objective_L2 if guide is None else objective_guide(net.features(guide, name, "the guide"))
+        return _scaled(objective.at(name), weight)
+    objective = _selected(match[2], text)
+    if guide is not None:
+        raise DreamError(f"--end {text}: a guide follows whole layers; leave out [{match[2]}], or the guide")
+    return _scaled(objective.at(match[1]), weight)
+
+
+def _scaled(objective, weight):
+    return objective if weight == 1 else objective * weight
+
+
+def _weighted(text, names):
+    """(what stands before the weight, weight). A name that holds a colon is itself."""
+    before, colon, behind = text.rpartition(":")
+    if text in names or not colon or not before:
+        return text, 1.0
+    try:
+        weight = float(behind)
+    except ValueError:
+        return text, 1.0
+    if not abs(weight) < float("inf"):
+        raise DreamError(f"--end {text}: the weight is {behind}; allowed are numbers")
+    return before, weight
+
+
+def _selected(inside, text):
+    channel, at, place = inside.partition("@")
+    try:
+        if at:
+            x, y = map(float, place.split(","))
+            return objective_neuron(int(channel), x, y)
+        channels = []
+        for part in inside.split(","):
+            first, _, last = part.strip().partition("-")
+            channels += range(int(first), int(last or first) + 1)
+        return objective_channel(channels)
+    except ValueError:
+        raise DreamError(f"--end {text}: [{inside}] is no choice of channels; allowed are [13,17], [20-25] and, for a "
+                         "neuron, [13@0.5,0.5]") from None
+
+
+def class_index(net, label):
+    """The number of a class, from a label (or one of its synonyms, in any case) or from a number."""
+    label = label.strip().strip("\"'")
+    count, labels = net.ends[net.classifier]["channels"], net.labels
+    if re.fullmatch(r"\d+", label):
+        if int(label) >= (count or int(label) + 1):
+            raise DreamError(f"class {label}: {net.name} has classes 0 to {count - 1}")
+        return int(label)
+    if not labels:
+        raise DreamError(f"class '{label}': {net.name} has no labels; give the number of the class")
+    words = {}
+    for i, line in enumerate(labels):
+        for word in (line, *line.split(",")):
+            words.setdefault(_plain(word), i)
+    if _plain(label) in words:
+        return words[_plain(label)]
+    near = [w for w in words if re.search(rf"\b{re.escape(_plain(label))}\b", w)] + \
+        difflib.get_close_matches(_plain(label), words, NEAREST, 0.6)
+    near = list(dict.fromkeys(labels[words[w]].split(",")[0] for w in near))[:NEAREST]
+    raise DreamError(f"class '{label}': {net.name} knows none of this name; "
+                     + (f"did you mean {', '.join(near)}?" if near else "`deepdream layers --labels` lists them"))
+
+
+def class_name(net, index):
+    """What people call a class."""
+    return net.labels[index].split(",")[0].replace("_", " ") if index < len(net.labels) else f"class {index}"
+
+
+def _plain(text):
+    return text.strip().lower().replace("_", " ")
+
+
+PRIORS = {   # option -> the prior, from the net and the option's value
+    "tv": lambda net, weight: TotalVariation(weight),
+    "grey": lambda net, weight: Grey(weight),
+    "blur": lambda net, value: Blur(*value) if isinstance(value, (list, tuple)) else Blur(value),
+    "laplacian": lambda net, levels: Laplacian(levels),
+    "keep_colours": lambda net, _: Luminance(net.transformer.channel_swap[net.inputs[0]]),
+}
+
+
+def prior_options(parser):
+    """The options of PRIORS; `priors_of` reads them."""
+    from .cli import number
+    positive = number(float, "a number greater than 0", lambda v: 0 < v < float("inf"))
+    group = parser.add_argument_group("priors, beside the notebook (none)")
+    group.add_argument("--tv", type=positive, metavar="X", help="total variation: smooth areas; 1 is as strong as the "
+                       "dream")
+    group.add_argument("--grey", type=positive, metavar="X", help="towards the mean: no colour stronger than need be")
+    group.add_argument("--blur", type=positive, metavar="SIGMA", help="blur the picture by so many pixels ...")
+    group.add_argument("--blur-every", type=number(int, "a whole number from 1", lambda v: v >= 1), default=1,
+                       metavar="N", help="... every N steps (1)")
+    group.add_argument("--laplacian", type=number(int, "a whole number from 1 to 12", lambda v: 1 <= v <= 12),
+                       nargs="?", const=4, metavar="LEVELS", help="details of all sizes alike: normalize the gradient's "
+                       "Laplacian pyramid (4 levels)")
+    group.add_argument("--keep-colours", action="store_true", help="only the luminance dreams")
+
+
+def priors_of(args):
+    """The priors among the arguments: {option: value}."""
+    values = {"tv": args.tv, "grey": args.grey, "blur": args.blur and [args.blur, args.blur_every],
+              "laplacian": args.laplacian, "keep_colours": args.keep_colours or None}
+    return {k: v for k, v in values.items() if v is not None}

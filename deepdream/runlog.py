@@ -1,0 +1,82 @@
+"""The record of a run: a line a step, as CSV and as a plot."""
+import csv
+import io
+
+import numpy as np
+
+from . import pictures
+
+COLUMNS = ["octave", "step", "width", "height", "objective", "mean_abs_gradient", "jitter_x", "jitter_y",
+           "milliseconds"]
+PANELS = {"objective": (88, 150, 214), "mean_abs_gradient": (214, 132, 60), "milliseconds": (110, 170, 96)}
+
+
+class RunLog:
+    """Collects the steps of a dream; `step` is an on_step callback of `deepdream`."""
+
+    def __init__(self):
+        self.rows = []
+
+    def step(self, octave, i, vis, told):
+        h, w = told.size
+        self.rows.append([octave + 1, i + 1, w, h, told.objective, told.mean_abs, *told.jitter,
+                          round(told.milliseconds, 3)])
+
+    def csv(self):
+        """All steps so far, as bytes."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(self.rows)
+        return text.getvalue().encode()
+
+    def column(self, name):
+        return [row[COLUMNS.index(name)] for row in self.rows]
+
+    def plot(self, width=960, height=220):
+        """(H, W, 3) uint8: a panel each for objective, mean |gradient| and milliseconds, an octave a stripe."""
+        from PIL import Image, ImageDraw, ImageFont
+        left, gap = 80, 26
+        sheet = Image.new("RGB", (width, gap + len(PANELS) * (height + gap)), "white")
+        draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
+        octaves, n = self.column("octave"), len(self.rows)
+
+        def across(i):
+            return left + (i + 0.5) * (width - left - gap) / max(n, 1)
+
+        for panel, (name, colour) in enumerate(PANELS.items()):
+            top = gap + panel * (height + gap)
+            for octave in range(1, max(octaves, default=0) + 1):
+                steps = [i for i, o in enumerate(octaves) if o == octave]
+                if octave % 2 and steps:
+                    draw.rectangle([across(steps[0] - 0.5), top, across(steps[-1] + 0.5), top + height],
+                                   fill=(242, 242, 242))
+            draw.rectangle([left, top, width - gap, top + height], outline=(120, 120, 120))
+            draw.text((left, top - 18), name.replace("_", " ").replace("mean abs gradient", "mean |gradient|"),
+                      (40, 40, 40), font)
+            values = [(i, v) for i, v in enumerate(self.column(name)) if v is not None]
+            if not values:
+                continue
+            low, high = _limits([v for _, v in values])
+            points = [(across(i), top + height - (v - low) / (high - low) * height) for i, v in values]
+            for value, y in ((high, top), (low, top + height - 14)):
+                draw.text((left - 6, y), f"{value:.4g}", (40, 40, 40), font, anchor="ra")
+            for octave in sorted(set(octaves)):
+                line = [p for p, (i, _) in zip(points, values) if octaves[i] == octave]
+                if len(line) > 1:
+                    draw.line(line, colour, 2, "curve")
+                for x, y in line:
+                    draw.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour)
+        return np.asarray(sheet)
+
+    def save(self, log=None, plot=None):
+        """Write the CSV and the plot; None: not this one."""
+        if log:
+            pictures.write(log, self.csv())
+        if plot:
+            pictures.save(self.plot(), plot)
+
+
+def _limits(values):
+    low, high = min(0.0, min(values)), max(0.0, max(values))
+    return (low, high) if high > low else (low, low + 1)
