@@ -31,6 +31,7 @@ from PIL import Image, ImageEnhance
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from convert.caffe_pb2 import NetParameter  # noqa: E402
+from models.caffe_files import write_net  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -458,25 +459,6 @@ def caffe_layers(layers):
     yield "prob", "Softmax", ["loss3/classifier"], "prob", []
 
 
-def write_net(folder, title, layers, weights, labels):
-    """deploy.prototxt, FOLDER.caffemodel (V2) and labels.txt; returns the caffemodel's size in bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    net, text = NetParameter(name=title), [f'name: "{title}"']
-    for name, kind, bottoms, top, body in caffe_layers(layers):
-        layer = net.layer.add(name=name, type=kind, bottom=bottoms, top=[top])
-        text += ["layer {", f'  name: "{name}"', f'  type: "{kind}"']
-        text += [f'  bottom: "{b}"' for b in bottoms] + [f'  top: "{top}"'] + [f"  {line}" for line in body] + ["}"]
-        for array in weights.get(name, ()):
-            blob = layer.blobs.add()
-            blob.shape.dim.extend(array.shape)
-            blob.data.extend(array.contiguous().numpy().ravel().tolist())
-    (folder / "deploy.prototxt").write_text("\n".join(text) + "\n")
-    (folder / "labels.txt").write_text("\n".join(labels) + "\n")
-    path = folder / f"{folder.name}.caffemodel"
-    path.write_bytes(net.SerializeToString(deterministic=True))
-    return path.stat().st_size
-
-
 # ---- measuring
 
 MEASURED = tuple(output(b) for b in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a"))
@@ -559,7 +541,7 @@ def make_imagenet(teacher, t_weights, objects, places, labels, folder, log):
     t, s = (F.linear(features(net, w, held), *w["loss3/classifier"]).argmax(1)
             for net, w in ((teacher, t_weights), (student, weights)))
     log("loss3/classifier", "label agreement with teacher", float((t == s).double().mean()))
-    log("", "caffemodel bytes", write_net(folder, "mini_imagenet", student, weights, labels))
+    log("", "caffemodel bytes", write_net(folder, "mini_imagenet", caffe_layers(student), weights, labels))
 
 
 def make_places(teacher, t_weights, objects, places, folder, log):
@@ -581,7 +563,7 @@ def make_places(teacher, t_weights, objects, places, folder, log):
     answer = F.linear(features(student, weights, [f for f, _ in held]), *weights["loss3/classifier"]).argmax(1)
     right = answer == torch.tensor([k for _, k in held])
     log("loss3/classifier", "scene top-1 held-out", float(right.double().mean()))
-    log("", "caffemodel bytes", write_net(folder, "mini_places", student, weights, scenes))
+    log("", "caffemodel bytes", write_net(folder, "mini_places", caffe_layers(student), weights, scenes))
 
 
 def main():

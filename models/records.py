@@ -52,7 +52,8 @@ class File:
 
 @dataclass(frozen=True)
 class Record:
-    """One model. `mean`: B,G,R in 0..255; `channel_swap`: RGB -> the net's order; `ends`: level -> names of layers."""
+    """One model. `mean`: B,G,R in 0..255, or one number of a grey net; `channel_swap`: RGB -> the net's order, of no
+    effect on a grey net; `ends`: level -> names of layers."""
     name: str
     folder: Path
     title: str = ""
@@ -62,7 +63,7 @@ class Record:
     made_from: str = ""
     notes: str = ""
     labels: str | None = None
-    mean: tuple[float, float, float] = (104.0, 116.0, 122.0)        # the notebook's, for ImageNet
+    mean: tuple[float, ...] = (104.0, 116.0, 122.0)                 # the notebook's, for ImageNet
     channel_swap: tuple[int, int, int] = (2, 1, 0)
     default_end: str | None = None
     ends: dict[str, list[str]] = field(default_factory=lambda: {level: [] for level in LEVELS})
@@ -125,8 +126,9 @@ def _role(value):
 
 
 def _mean(value):
-    _when(isinstance(value, list) and len(value) == 3 and all(type(v) in (int, float) and 0 <= v <= 255 for v in value),
-          "three numbers in 0..255: blue, green, red", value)
+    _when(isinstance(value, list) and len(value) in (1, 3)
+          and all(type(v) in (int, float) and 0 <= v <= 255 for v in value),
+          "three numbers in 0..255 (blue, green, red), or one for a grey net", value)
     return tuple(float(v) for v in value)
 
 

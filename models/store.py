@@ -28,13 +28,14 @@ log = logging.getLogger(__name__)       # unconfigured, Python prints its warnin
 
 @dataclass(frozen=True)
 class Model:
-    """A model whose files lie on disk. `mean`: B,G,R; `ends`: low/middle/high -> names of layers."""
+    """A model whose files lie on disk. `mean`: B,G,R, or one number of a grey net; `ends`: low/middle/high -> names of
+    layers."""
     name: str
     folder: Path
     prototxt: Path
     caffemodel: Path
     labels: Path | None
-    mean: tuple[float, float, float]
+    mean: tuple[float, ...]
     channel_swap: tuple[int, int, int]
     ends: dict[str, list[str]]
     default_end: str | None

@@ -24,13 +24,13 @@ DEPLOY = b'name: "toy"\ninput: "data"\n'
 # --- records ----------------------------------------------------------------------------------------------------------
 
 def test_every_record_is_valid_and_complete():
-    assert {"bvlc_googlenet", "bvlc_reference_caffenet", "mini_imagenet", "mini_places", "places205_googlenet",
-            "places365_googlenet"} <= set(models.names())
+    assert {"bvlc_googlenet", "bvlc_reference_caffenet", "digits", "mini_imagenet", "mini_places",
+            "places205_googlenet", "places365_googlenet"} <= set(models.names())
     for name in models.names():
         rec = models.record(name)
         assert rec.name == name and rec.title and rec.licence and rec.citation
         assert rec.default_end in sum(rec.ends.values(), [])
-        assert len(rec.mean) == 3 and sorted(rec.channel_swap) == [0, 1, 2]
+        assert len(rec.mean) == (1 if name == "digits" else 3) and sorted(rec.channel_swap) == [0, 1, 2]
         for file in rec.files:
             assert file.checksums or file.unverified or file.shipped or file.archive, file.name
 
@@ -85,7 +85,9 @@ def write(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize("old, new, said", [
     ("mean =", "maen =", "did you mean 'mean'"),
     ("[1, 2, 3]", "[1, 2]", "three numbers"),
+    ("[1, 2, 3]", "[]", "or one for a grey net"),
     ("[1, 2, 3]", "[1, 2, 300]", "0..255"),
+    ("[1, 2, 3]", "[256]", "0..255"),
     ("[2, 1, 0]", "[2, 2, 0]", "order of 0, 1, 2"),
     ('default_end = "b"', 'default_end = "z"', "default_end must be one of"),
     ('low = ["a"]', "low = []", "at least one layer"),
@@ -175,7 +177,7 @@ def test_a_file_is_no_folder(tmp_path):
         models.find(tmp_path / "x.caffemodel")
 
 
-@pytest.mark.parametrize("name", ["mini_imagenet", "mini_places"])
+@pytest.mark.parametrize("name", ["digits", "mini_imagenet", "mini_places"])
 def test_shipped_models_are_found_without_a_cache(name, monkeypatch):
     rec = models.record(name)
     if not (rec.folder / rec.role("caffemodel").name).is_file():

@@ -1,0 +1,28 @@
+"""Writing a net as Caffe has it; only the scripts that make nets need it."""
+import numpy as np
+
+from convert.caffe_pb2 import NetParameter
+from convert.files import write
+
+
+def write_net(folder, title, layers, weights, labels):
+    """deploy.prototxt, FOLDER.caffemodel (V2, float32) and labels.txt; returns the caffemodel's size in bytes.
+
+    layers: (name, type, bottoms, top, lines of parameters) in net order. weights: {layer: [arrays]}. labels: the names
+    of the classes. The same input gives the same bytes. Raises OSError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    net, text = NetParameter(name=title), [f'name: "{title}"']
+    for name, kind, bottoms, top, body in layers:
+        layer = net.layer.add(name=name, type=kind, bottom=bottoms, top=[top])
+        text += ["layer {", f'  name: "{name}"', f'  type: "{kind}"']
+        text += [f'  bottom: "{b}"' for b in bottoms] + [f'  top: "{top}"'] + [f"  {line}" for line in body] + ["}"]
+        for array in weights.get(name, ()):
+            blob = layer.blobs.add()
+            blob.shape.dim.extend(array.shape)
+            blob.data.extend(np.ravel(np.asarray(array)).tolist())
+    write(folder / "deploy.prototxt", "\n".join([*text, ""]).encode())
+    write(folder / "labels.txt", "\n".join([*labels, ""]).encode())
+    path = folder / f"{folder.name}.caffemodel"
+    write(path, net.SerializeToString(deterministic=True))
+    return path.stat().st_size
