@@ -3,13 +3,16 @@ import argparse
 import importlib
 import os
 import sys
+from math import inf
 
 from convert.arguments import Parser
 
 from . import __version__
 
+MODULES = {"class": "class_"}      # where a command's name cannot be its module's
 COMMANDS = {   # command -> one line of help; the module of that name has `arguments(parser)` and `run(args)`
     "dream": "dream a picture (the default: without any argument, a sky by formula)",
+    "class": "what a net thinks a class looks like: from grey or noise, on its score",
     "gallery": "what several nets dream at several layers, as a page to look at",
     "compare": "source and the dreams of two nets side by side, as one picture",
     "zoom": "dream, zoom in, dream again: the notebook's endless zoom",
@@ -42,7 +45,7 @@ def main(argv=None):
         sub = commands.add_parser(command, help=line, add_help=wanted,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
         if wanted:
-            modules[command] = importlib.import_module(f".commands.{command}", __package__)
+            modules[command] = importlib.import_module(f".commands.{MODULES.get(command, command)}", __package__)
             sub.description = modules[command].__doc__
             modules[command].arguments(sub)
     args = parser.parse_args(argv)
@@ -102,31 +105,33 @@ def number(kind, allowed, test):
     return parse
 
 
-def options(parser, several=False):
-    """The notebook's settings, under its names and with its defaults. several: octave numbers and seeds are lists."""
-    from math import inf
-    octaves = number(int, "a whole number from 1", lambda v: v >= 1)
-    seed = number(int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2 ** 32)
-    parser.add_argument("--iter-n", type=number(int, "a whole number from 1", lambda v: v >= 1), default=10,
-                        metavar="N", help="steps in each octave (10)")
-    parser.add_argument("--octave-n", type=octaves, metavar="N", **_list(several, 4),
-                        help="octaves: sizes of the picture that are dreamt at (4)")
-    parser.add_argument("--octave-scale", type=number(float, "a number greater than 1", lambda v: 1 < v < inf),
-                        default=1.4, metavar="X", help="from one octave to the next (1.4)")
-    parser.add_argument("--step-size", type=number(float, "a number other than 0", lambda v: v != 0 and abs(v) < inf),
-                        default=1.5, metavar="X", help="mean change of a pixel in a step, of 255 (1.5)")
-    parser.add_argument("--jitter", type=number(int, "a whole number from 0", lambda v: v >= 0), default=32,
-                        metavar="N", help="the picture is shifted by up to N pixels in each step (32)")
+NOTEBOOK = {"iter_n": 10, "octave_n": 4, "octave_scale": 1.4, "step_size": 1.5, "jitter": 32}
+SETTINGS = {   # option -> (type, what is allowed, test, help)
+    "iter_n": (int, "a whole number from 1", lambda v: v >= 1, "steps in each octave"),
+    "octave_n": (int, "a whole number from 1", lambda v: v >= 1, "octaves: sizes of the picture that are dreamt at"),
+    "octave_scale": (float, "a number greater than 1", lambda v: 1 < v < inf, "from one octave to the next"),
+    "step_size": (float, "a number other than 0", lambda v: v != 0 and abs(v) < inf,
+                  "mean change of a pixel in a step, of 255"),
+    "jitter": (int, "a whole number from 0", lambda v: v >= 0, "the picture is shifted by up to N pixels in each step"),
+}
+
+
+def options(parser, several=False, defaults=NOTEBOOK):
+    """The notebook's settings, under its names and with its defaults. several: octave numbers and seeds are lists.
+    defaults: others; a text tells what stands for them, and the argument is None where none is given."""
+    for name, (kind, allowed, test, line) in SETTINGS.items():
+        default = defaults[name]
+        many = several and name == "octave_n"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=number(kind, allowed, test), metavar="NX"[kind is float],
+                            help=f"{line} ({default})", nargs="+" if many else None,
+                            default=None if isinstance(default, str) else [default] if many else default)
     parser.add_argument("--no-clip", action="store_true", help="let pixels leave 0 to 255, and scale them at the end")
+    seed = number(int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2 ** 32)
     if several:
         parser.add_argument("--seeds", type=seed, metavar="N", nargs="+", default=[0], help="of the jitter (0)")
     else:
         parser.add_argument("--seed", type=seed, metavar="N",
                             help="of the jitter; drawn and written into the picture if not given")
-
-
-def _list(several, default):
-    return {"nargs": "+", "default": [default]} if several else {"default": default}
 
 
 def device_options(parser):
@@ -137,5 +142,4 @@ def device_options(parser):
 
 def settings_of(args):
     """The notebook's settings among the arguments, as keywords of `deepdream`."""
-    return {"iter_n": args.iter_n, "octave_n": args.octave_n, "octave_scale": args.octave_scale,
-            "step_size": args.step_size, "jitter": args.jitter, "clip": not args.no_clip}
+    return {name: getattr(args, name) for name in SETTINGS} | {"clip": not args.no_clip}

@@ -13,6 +13,9 @@ from .priors import check
 from .stepper import HostStepper, Stepper
 
 
+SETTLED = "settled"      # what on_step returns to end an octave
+
+
 class Told(NamedTuple):
     """What is told of a step: objective and mean |gradient| before it (the objective is None for a function of one's
     own), the jitter (ox, oy), the octave's size (h, w), milliseconds."""
@@ -92,7 +95,7 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
     base_img: (H, W, 3), RGB 0 to 255. iter_n steps in each of octave_n octaves, each octave_scale times as large as
     the one before. end: where the objective, or those of its terms that have no layer of their own, look. priors: of
     `deepdream.priors`, none as in the notebook. step_params: of `make_step`. on_step(octave, i, vis, told): called after each step; vis() is the
-    picture so far, (H, W, 3), told a Told. In a Jupyter notebook the picture is shown as it grows,
+    picture so far, (H, W, 3), told a Told; where it returns SETTLED, the octave ends. In a Jupyter notebook the picture is shown as it grows,
     unless on_step is given.
 
     Returns the picture, float32 (H, W, 3). Raises DreamError for a picture too small for `end` in the smallest octave,
@@ -128,11 +131,11 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
         for i in range(iter_n):
             ox, oy = np.random.randint(-jitter, jitter + 1, 2)
             begun = time.perf_counter()
-            told = stepper.step(ox, oy, step_size, i, iter_n)
+            told = stepper.step(ox, oy, step_size, octave * iter_n + i, octave_n * iter_n)
             _check(told, end)
             told = Told(*told, (int(ox), int(oy)), (h, w), 1000 * (time.perf_counter() - begun))
-            if on_step:
-                on_step(octave, i, lambda: _visible(net, stepper.picture()[0], clip), told)
+            if on_step and on_step(octave, i, lambda: _visible(net, stepper.picture()[0], clip), told) is SETTLED:
+                break
         src.data[...] = stepper.picture()
         detail = src.data[0] - octave_base
     return deprocess(net, src.data[0])

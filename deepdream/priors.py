@@ -32,7 +32,7 @@ class Prior:
         return type(self).__name__
 
     def feeds(self, i, n):
-        """The inputs at step i of n."""
+        """The inputs at step i of n, counted over all octaves."""
         return self.inputs
 
     def __call__(self, x, feeds):

@@ -38,6 +38,14 @@ def needs_surgery(ends):
     return any(text.startswith(CLASS) for text in ends or [])
 
 
+def remembered_priors(priors):
+    """What `priors_of` was given, {argument: value}, from what it gave."""
+    args = {k: v for k, v in priors.items() if k != "blur"}
+    if "blur" in priors:
+        args |= zip(("blur", "blur_every", "blur_until"), priors["blur"])
+    return args
+
+
 def _term(net, text, guide):
     if text.startswith(CLASS):
         label, weight = _weighted(text[len(CLASS):], [])
@@ -76,15 +84,14 @@ def _selected(inside, text):
     try:
         if at:
             x, y = map(float, place.split(","))
-            return objective_neuron(int(channel), x, y)
-        channels = []
-        for part in inside.split(","):
-            first, _, last = part.strip().partition("-")
-            channels += range(int(first), int(last or first) + 1)
-        return objective_channel(channels)
+            channel = int(channel)
+        else:
+            ranges = [part.strip().partition("-") for part in inside.split(",")]
+            channels = [c for first, _, last in ranges for c in range(int(first), int(last or first) + 1)]
     except ValueError:
         raise DreamError(f"--end {text}: [{inside}] is no choice of channels; allowed are [13,17], [20-25] and, for a "
                          "neuron, [13@0.5,0.5]") from None
+    return objective_neuron(channel, x, y) if at else objective_channel(channels)
 
 
 def class_index(net, label):
@@ -122,7 +129,7 @@ def _plain(text):
 PRIORS = {   # option -> the prior, from the net and the option's value
     "tv": lambda net, weight: TotalVariation(weight),
     "grey": lambda net, weight: Grey(weight),
-    "blur": lambda net, value: Blur(*value) if isinstance(value, (list, tuple)) else Blur(value),
+    "blur": lambda net, value: Blur(*value),
     "laplacian": lambda net, levels: Laplacian(levels),
     "keep_colours": lambda net, _: Luminance(net.transformer.channel_swap[net.inputs[0]]),
 }
@@ -137,6 +144,8 @@ def prior_options(parser):
                        "dream")
     group.add_argument("--grey", type=positive, metavar="X", help="towards the mean: no colour stronger than need be")
     group.add_argument("--blur", type=positive, metavar="SIGMA", help="blur the picture by so many pixels ...")
+    group.add_argument("--blur-until", type=positive, metavar="SIGMA", help="... going over to so many in the last step "
+                       "...")
     group.add_argument("--blur-every", type=number(int, "a whole number from 1", lambda v: v >= 1), default=1,
                        metavar="N", help="... every N steps (1)")
     group.add_argument("--laplacian", type=number(int, "a whole number from 1 to 12", lambda v: 1 <= v <= 12),
@@ -147,6 +156,8 @@ def prior_options(parser):
 
 def priors_of(args):
     """The priors among the arguments: {option: value}."""
-    values = {"tv": args.tv, "grey": args.grey, "blur": args.blur and [args.blur, args.blur_every],
+    if args.blur is None and (args.blur_until or args.blur_every != 1):
+        raise DreamError("--blur-until, --blur-every: there is no blur; give --blur SIGMA too")
+    values = {"tv": args.tv, "grey": args.grey, "blur": args.blur and [args.blur, args.blur_every, args.blur_until],
               "laplacian": args.laplacian, "keep_colours": args.keep_colours or None}
     return {k: v for k, v in values.items() if v is not None}

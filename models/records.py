@@ -66,6 +66,7 @@ class Record:
     mean: tuple[float, ...] = (104.0, 116.0, 122.0)                 # the notebook's, for ImageNet
     channel_swap: tuple[int, int, int] = (2, 1, 0)
     default_end: str | None = None
+    class_pictures: dict = field(default_factory=dict)      # settings of `deepdream class` that suit this net
     ends: dict[str, list[str]] = field(default_factory=lambda: {level: [] for level in LEVELS})
     files: tuple[File, ...] = ()
 
@@ -137,6 +138,14 @@ def _swap(value):
     return tuple(value)
 
 
+def _settings(value):
+    numbers = (int, float)
+    _when(isinstance(value, dict) and all(type(v) in numbers or isinstance(v, list) and v and
+                                          all(type(n) in numbers for n in v) for v in value.values()),
+          "a table of options and their numbers", value)
+    return value
+
+
 def _ends(value):
     _when(isinstance(value, dict) and set(value) <= set(LEVELS), "a table of " + ", ".join(LEVELS), value)
     for names in value.values():
@@ -148,7 +157,8 @@ _FILE = {"name": _name, "role": _role, "size": _bytes, "min_size": _bytes, "sha1
          "mirrors": _urls, "archive": _name, "member": _text, "unverified": _flag, "single_source": _flag,
          "reason": _text}
 _RECORD = {"title": _text, "source": _url, "licence": _text, "citation": _text, "made_from": _text, "notes": _text,
-           "labels": _name, "mean": _mean, "channel_swap": _swap, "default_end": _text, "ends": _ends, "files": list}
+           "labels": _name, "mean": _mean, "channel_swap": _swap, "default_end": _text, "class_pictures": _settings, "ends": _ends,
+           "files": list}
 _COMPLETE = ("title", "source", "licence", "citation", "mean", "channel_swap", "default_end", "ends", "files")
 
 # What one file may not be: (is it so?, what to say)

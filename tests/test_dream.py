@@ -276,7 +276,8 @@ def test_on_step_is_told_of_each_step(net):
     assert [s[:2] for s in seen] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert [s[2].shape[:2] for s in seen] == [(20, 26), (20, 26), (28, 37), (28, 37)]
     np.testing.assert_allclose(seen[-1][2], result, atol=1e-4)
-    assert all(value > 0 and mean > 0 for *_, (value, mean) in seen)
+    assert all(told.objective > 0 and told.mean_abs > 0 for *_, told in seen)
+    assert [told.size for *_, told in seen] == [(20, 26)] * 2 + [(28, 37)] * 2
 
 
 def test_preprocess_and_deprocess(net):

@@ -38,6 +38,7 @@ def run(args):
     from ..device import Device
     from ..dream import octave_sizes
     from ..progress import Progress
+    from ..sheet import side_by_side
     device = Device(args.device)
     nets, given = load_nets(args.models)
     if len(nets) < 2:
@@ -83,37 +84,3 @@ def _ends(asked, nets):
         if end not in nets[model].ends:
             raise DreamError(f"--end: {model}: {no_such_end(end, list(nets[model].ends))}")
     return ends
-
-
-def side_by_side(images, captions, note):
-    """Three pictures of one size with captions, (H, W, 3) uint8: in a row if they are upright, else the source above
-    the two dreams, so that the sheet is neither a strip nor a tower."""
-    import numpy as np
-    from PIL import Image, ImageDraw
-    h, w = images[0].shape[:2]
-    text = max(13, round(max(h, w) / 32))
-    gap, line = round(text * 0.9), round(text * 2.3)
-    in_row = h >= w * 0.9
-    columns = 3 if in_row else 2
-    wide = columns * w + (columns + 1) * gap
-    # the source is over the middle of the two dreams
-    places = [(gap + i * (w + gap), gap) for i in range(3)] if in_row else \
-        [((wide - w) // 2, gap), (gap, gap + h + line), (2 * gap + w, gap + h + line)]
-    high = places[-1][1] + h + line + line
-    sheet = Image.new("RGB", (wide, high), (18, 19, 23))
-    draw = ImageDraw.Draw(sheet)
-    for image, (x, y), caption in zip(images, places, captions):
-        sheet.paste(Image.fromarray(image), (x, y))
-        font = _font(draw, caption, text, w)
-        draw.text((x + w / 2, y + h + line / 2), caption, (236, 233, 226), font, anchor="mm")
-    font = _font(draw, note, round(text * 0.8), wide - 2 * gap)
-    draw.text((wide / 2, high - line * 0.62), note, (150, 146, 138), font, anchor="mm")
-    return np.asarray(sheet)
-
-
-def _font(draw, text, size, width):
-    """The font that Pillow brings along, small enough for the text to fit into a width."""
-    from PIL import ImageFont
-    while size > 6 and draw.textlength(text, font=ImageFont.load_default(size)) > width:
-        size -= 1
-    return ImageFont.load_default(size)

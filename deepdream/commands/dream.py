@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..cli import device_options, number, options, settings_of
 from ..errors import DreamError
-from ..recipe import needs_surgery, prior_options, priors_of, recipe
+from ..recipe import needs_surgery, prior_options, priors_of, recipe, remembered_priors
 
 MODEL = "mini_imagenet"
 SIZE = (1024, 575)      # of a dream that starts from grey or noise
@@ -160,11 +160,7 @@ def remembered(path, asked=()):
     args = {"end": [end] if isinstance(end, str) else end, "no_clip": not record.get("clip", True)}
     args |= {k: record[k] for k in ("iter_n", "octave_n", "octave_scale", "step_size", "jitter", "seed", "start", "size",
                                     "noise") if k in record}
-    for name, value in record.get("priors", {}).items():
-        if name == "blur":
-            args["blur"], args["blur_every"] = value
-        else:
-            args[name] = value
+    args |= remembered_priors(record.get("priors", {}))
     if record.get("model") in models.names():
         args["model"] = record["model"]
     elif not _given("--model", asked):

@@ -1,0 +1,159 @@
+"""What does a net think a samoyed looks like? From grey or noise, gradient ascent on the score of a class.
+
+    deepdream class samoyed --model bvlc_googlenet -o samoyed.png
+    deepdream class samoyed dumbbell 207 -o three.png              a grid with captions
+    deepdream class four --model digits -o four.png --strip        from noise to the dream, and the weights themselves
+"""
+from pathlib import Path
+
+from ..cli import device_options, options, settings_of
+from ..errors import DreamError
+from ..recipe import CLASS, class_index, class_name, needs_surgery, prior_options, priors_of, recipe
+from .dream import free_name, model_option, size, starting_from
+
+OWN = {"iter_n": 60, "octave_n": 3, "octave_scale": 1.4, "step_size": 8.0, "jitter": 16, "blur": 2.0,
+       "blur_until": 0.6}     # and a picture of twice the size that the net was trained on
+HALFWAY = 8                   # pictures of a strip
+SIDE = 160                    # pixels: smaller pictures are enlarged on a sheet
+STILL = 0.05                  # levels: a step that changes a pixel by less on average changes nothing
+
+
+def arguments(parser):
+    parser.add_argument("label", nargs="+", metavar="CLASS", help="its name or number; `deepdream layers --labels` "
+                        "lists them")
+    parser.add_argument("-o", "--output", metavar="OUT", help="where the picture goes: .jpg, .png, .webp or .tif "
+                        "(class.png, or the next free number)")
+    model_option(parser)
+    parser.add_argument("--start", choices=("grey", "noise"), default="noise", help="grey, or noise by the seed (noise)")
+    parser.add_argument("--size", type=size, metavar="WxH", help="(twice what the net was trained on)")
+    parser.add_argument("--noise", type=float, nargs=2, metavar=("MEAN", "SPREAD"),
+                        help="mean and standard deviation of the noise (128 20)")
+    parser.add_argument("--strip", nargs="?", type=int, const=HALFWAY, choices=range(2, 33), metavar="N",
+                        help=f"show N pictures from the start to the dream ({HALFWAY}) and, of a net of one layer, its "
+                        "weights")
+    parser.add_argument("--columns", type=int, choices=range(1, 33), metavar="N", help="of a grid (as square as it gets)")
+    options(parser, defaults={k: f"the model's own, or {OWN[k]}" for k in
+                              ("iter_n", "octave_n", "octave_scale", "step_size", "jitter")})
+    prior_options(parser)
+    device_options(parser)
+    parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
+                        help="of JPEG and WebP, 1 to 100 (95)")
+
+
+def run(args):
+    from .. import pictures
+    output = Path(args.output) if args.output else free_name(Path("class.png"))
+    pictures.check_target(output)
+    if args.strip and len(args.label) > 1:
+        raise DreamError(f"--strip: shows one class, and there are {len(args.label)}")
+
+    import numpy as np
+
+    from .. import __version__
+    from ..dream import check_sizes, deprocess, octave_sizes, preprocess
+    from ..net import Net
+    from ..objectives import ends_of
+    from ..sheet import enlarged, grid
+    ends = [f"{CLASS}{label}" for label in args.label]
+    net = Net(args.model, device=args.device, threads=args.threads, surgery=needs_surgery(ends))
+    indices = [class_index(net, label) for label in args.label]
+    _fill_in(args, net)
+    seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
+    settings, priors = settings_of(args), priors_of(args)
+    start = starting_from(None, args, seed)
+    if net.blobs[net.inputs[0]].channels == 1:
+        start = deprocess(net, preprocess(net, start))      # as the net sees it
+    plans = [recipe(net, [end], None, priors) for end in ends]
+    sizes = octave_sizes(*start.shape[:2], args.octave_n, args.octave_scale)
+    check_sizes(net, ends_of(plans[0]["objective"], plans[0]["end"]), sizes)
+    dreams = [_dream(net, plan, start, sizes, settings, seed, args.strip) for plan in plans]
+
+    names = [class_name(net, i) for i in indices]
+    note = f"{net.name}, from {args.start}, seed {seed}"
+    if args.strip:
+        shown, captions = _strip(net, start, *dreams[0], indices[0])
+        picture = grid([enlarged(pictures.to_uint8(p), SIDE) for p in shown], captions, f"{names[0]}: {note}",
+                       args.columns or len(shown))
+    elif len(dreams) > 1:
+        columns = args.columns or int(np.ceil(np.sqrt(len(dreams))))
+        picture = grid([enlarged(pictures.to_uint8(d), SIDE) for d, _ in dreams], names, note, columns)
+    else:
+        picture = dreams[0][0]
+    record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum,
+              "classes": indices, **settings, "priors": priors, "start": args.start, "size": args.size,
+              "noise": args.noise, "seed": seed, "device": net.device.name}
+    pictures.save(picture, output, record, args.quality)
+    print(f"{output}: {', '.join(names)}; {note}")
+
+
+def _fill_in(args, net):
+    """What was not asked for: the model's own settings, else OWN."""
+    record = net.record and net.record.record
+    there = record.class_pictures if record else {}
+    own = there or OWN | {"size": [2 * n for n in net.blobs[net.inputs[0]].shape[:1:-1]]}
+    for name, value in (OWN | own).items():
+        if name in own or name in ("iter_n", "octave_n", "octave_scale", "step_size", "jitter"):
+            if getattr(args, name) is None and not (name == "blur_until" and args.blur not in (None, own.get("blur"))):
+                setattr(args, name, value)
+
+
+def _dream(net, plan, start, sizes, settings, seed, stages):
+    """(dream, [(steps made, picture)]): `stages` pictures on the way, evenly spread over what the start loses."""
+    import numpy as np
+
+    from ..dream import SETTLED, deepdream, visible
+    from ..progress import Progress
+    before, way = start, []
+    np.random.seed(seed)
+    with Progress(sizes, settings["iter_n"]) as progress:
+        def on_step(octave, i, vis, told):
+            nonlocal before
+            progress.step(octave, i, vis, told)
+            now = vis()
+            if stages:
+                way.append(now)
+            if now.shape == before.shape and np.abs(now - before).mean() < STILL:
+                return SETTLED
+            before = now
+        dream = visible(deepdream(net, start, on_step=on_step, **settings, **plan), settings["clip"])
+    return dream, way
+
+
+def _strip(net, start, dream, way, index):
+    """([pictures], [captions]) from the start to the dream; of a net of one layer, its weights too."""
+    import numpy as np
+
+    from ..starts import resized
+    h, w = dream.shape[:2]
+    steps = np.unique(np.geomspace(1, len(way), HALFWAY - 1).astype(int))
+    shown = [start] + [p if p.shape == dream.shape else resized(p, h, w) for p in (way[n - 1] for n in steps[:-1])]
+    captions = ["start"] + [f"step {n}" for n in steps[:-1]]
+    weights = _weights(net, index, h, w)
+    if weights is not None:
+        grey = [p.mean(2).ravel() - p.mean() for p in (dream, weights)]
+        alike = np.dot(*grey) / np.linalg.norm(grey[0]) / np.linalg.norm(grey[1])
+        print(f"the dream and the weights of the class correlate {alike:.3f}")
+        shown, captions = [*shown, dream, weights], [*captions, f"step {len(way)}", "the weights"]
+    else:
+        shown, captions = [*shown, dream], [*captions, f"step {len(way)}"]
+    return shown, captions
+
+
+def _weights(net, index, h, w):
+    """The class's weights as a picture (h, w, 3), if the net is linear, so that its gradient is the same everywhere."""
+    import numpy as np
+
+    from ..dream import deprocess
+    data, gradients = net.blobs[net.inputs[0]], []
+    for level in (-20.0, 20.0):
+        data.reshape(1, data.channels, h, w)
+        data.data[...] = level
+        net.forward(end=net.classifier)
+        scores = net.blobs[net.classifier]
+        scores.diff[...] = 0
+        scores.diff[:, index] = 1
+        net.backward(start=net.classifier)
+        gradients.append(data.diff[0].copy())
+    if np.abs(gradients[0] - gradients[1]).max() > 1e-5 * np.abs(gradients[0]).max():
+        return None
+    return deprocess(net, gradients[0] * (64 / np.abs(gradients[0]).mean()))

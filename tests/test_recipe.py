@@ -1,0 +1,253 @@
+"""What the command line says about objectives, priors, starts and classes, and what becomes of it."""
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import toys
+from convert import ConvertError
+from deepdream import DreamError, Net, deepdream, objective_L2, pictures, settings, starts
+from deepdream.cli import main
+from deepdream.recipe import class_index, class_name, recipe
+
+TINY = ["--iter-n", "2", "--octave-n", "2", "--jitter", "3", "--threads", "1", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def net(toy):
+    return Net(toy, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Net("digits", device="cpu", surgery=True)
+
+
+def told(plan):
+    """[(weight, kind, end, inputs)] of a recipe's terms."""
+    return [(w, type(t).__name__, t.end, {k: v.tolist() for k, v in t.inputs.items()}) for w, t in plan["objective"].terms]
+
+
+@pytest.mark.parametrize("ends, terms", [
+    (None, [(1, "L2", "right", {})]),
+    (["both"], [(1, "L2", "both", {})]),
+    (["both:0.3", "conv1", "left:-2"], [(0.3, "L2", "both", {}), (1, "L2", "conv1", {}), (-2, "L2", "left", {})]),
+    (["both[7,1-3]"], [(1, "objective_channel", "both", {"channels": [1, 2, 3, 7]})]),
+    (["both[2]:4"], [(4, "objective_channel", "both", {"channels": [2]})]),
+    (["left[3@0.25,1]"], [(1, "objective_neuron", "left", {"channel": [3], "place": [1.0, 0.25]})]),
+    (["class:4:0.5"], [(0.5, "objective_class", "pool2", {"channel": [4]})]),
+])
+def test_what_an_end_means(net, ends, terms):
+    plan = recipe(net, ends)
+    if ends is None:
+        terms = [(1, "L2", net.default_end, {})]
+    assert told(plan) == terms and plan["end"] == terms[0][2] and plan["priors"] == []
+
+
+def test_a_guide_follows_whole_layers(net):
+    guide = np.abs(toys.noise(30, 34, 3)) * 50
+    plan = recipe(net, ["both", "left:0.5"], guide)
+    assert [(w, k, e) for w, k, e, _ in told(plan)] == [(1, "objective_guide", "both"), (0.5, "objective_guide", "left")]
+    np.testing.assert_array_equal(plan["objective"].terms[1][1].inputs["guide"],
+                                  net.features(guide, "left").reshape(6, -1))
+    with pytest.raises(DreamError, match=r"a guide follows whole layers; leave out \[3\]"):
+        recipe(net, ["both[3]"], guide)
+
+
+@pytest.mark.parametrize("ends, message", [
+    (["both[a]"], r"both\[a\]: \[a\] is no choice of channels; allowed are \[13,17\]"),
+    (["both[]"], "no choice of channels"),
+    (["both[1@2]"], "no choice of channels"),
+    (["both[1@0.5,7]"], "a neuron's place is 0.5,7"),
+    (["both:inf"], "the weight is inf"),
+    (["both:0", "left:0"], "every weight is 0"),
+    (["class:samoyed"], "has no labels; give the number of the class"),
+    (["class:99"], "has classes 0 to 9"),
+])
+def test_ends_that_mean_nothing(net, ends, message):
+    with pytest.raises(DreamError, match=message):
+        recipe(net, ends)
+
+
+def test_an_unknown_layer_is_named(net):
+    with pytest.raises(ConvertError, match="'bith'"):
+        deepdream(net, np.zeros((40, 40, 3)), **recipe(net, ["both", "bith:0.5"]))
+
+
+def test_classes_by_label_and_number(digits):
+    assert digits.labels[4] == "four" and digits.classifier == "ip"
+    assert [class_index(digits, t) for t in ("four", " FOUR ", "4", '"four"')] == [4] * 4
+    assert class_name(digits, 4) == "four"
+    with pytest.raises(DreamError, match="class 'fuor': digits knows none of this name; did you mean four"):
+        class_index(digits, "fuor")
+    imagenet = Net("mini_imagenet", device="cpu")
+    assert imagenet.classifier == "loss3/classifier"
+    assert class_index(imagenet, "samoyed") == class_index(imagenet, "Samoyede") == 258
+    assert class_index(imagenet, "golden retriever") == 207
+    with pytest.raises(DreamError, match="did you mean .*golden retriever"):
+        class_index(imagenet, "retriever")
+
+
+def test_priors_of_the_command_line(net, toy, tmp_path):
+    out = tmp_path / "a.png"
+    image = tmp_path / "in.png"
+    Image.fromarray(np.uint8(np.abs(toys.noise(37, 30, 3)) * 60)).save(image)
+    assert main(["dream", str(image), "-o", str(out), "--model", str(toy), "--end", "both", "--end", "conv1:0.1", *TINY,
+                 "--seed", "3", "--tv", "0.2", "--grey", "0.1", "--blur", "0.8", "--blur-every", "2", "--laplacian",
+                 "--keep-colours"]) == 0
+    record = settings(out)
+    assert record["end"] == ["both", "conv1:0.1"]
+    assert record["priors"] == {"tv": 0.2, "grey": 0.1, "blur": [0.8, 2, None], "laplacian": 4, "keep_colours": True}
+    net = Net(toy, device="cpu", threads=1)
+    plan = recipe(net, record["end"], None, record["priors"])
+    assert [type(p).__name__ for p in plan["priors"]] == ["TotalVariation", "Grey", "Blur", "Laplacian", "Luminance"]
+    np.random.seed(3)
+    dream = deepdream(net, pictures.load(image), 2, 2, jitter=3, **plan)
+    np.testing.assert_array_equal(pictures.load(out), pictures.to_uint8(dream))
+
+
+def test_a_picture_tells_how_to_make_it_again(toy, tmp_path, capsys):
+    """--settings: bit for bit, but for what is asked for; a folder of one's own must be named again."""
+    first, again, other = (tmp_path / n for n in ("1.png", "2.png", "3.png"))
+    assert main(["dream", "-o", str(first), "--model", str(toy), "--end", "both[1,4]", "--end", "conv1:0.2", *TINY,
+                 "--start", "noise", "--noise", "100", "30", "--size", "40x36", "--blur", "0.5", "--no-clip"]) == 0
+    assert main(["dream", "-o", str(again), "--model", str(toy), "--settings", str(first), "--threads", "1"]) == 0
+    assert first.read_bytes() == again.read_bytes()
+    assert main(["dream", "-o", str(other), "--model", str(toy), "--settings", str(first), "--iter-n", "1",
+                 "--threads", "1"]) == 0
+    assert settings(other) == {**settings(first), "iter_n": 1}
+    assert main(["dream", "-o", str(other), "--settings", str(first)]) == 2
+    Image.new("RGB", (9, 9)).save(tmp_path / "plain.png")
+    assert main(["dream", "-o", str(other), "--settings", str(tmp_path / "plain.png")]) == 2
+    assert main(["dream", "-o", str(other), "--settings", str(tmp_path / "none.png")]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("deepdream:")]
+    assert ["give --model too" in lines[0], "holds no settings of a dream" in lines[1], "no such picture" in lines[2]] \
+        == [True] * 3 and len(lines) == 3
+
+
+def test_the_record_of_a_run(toy, tmp_path):
+    log, plot = tmp_path / "run.csv", tmp_path / "run.png"
+    assert main(["dream", "-o", str(tmp_path / "a.png"), "--model", str(toy), "--end", "both", *TINY, "--start", "grey",
+                 "--size", "40x36", "--seed", "5", "--log", str(log), "--plot", str(plot)]) == 0
+    rows = list(csv.DictReader(log.open()))
+    assert [(r["octave"], r["step"], r["width"], r["height"]) for r in rows] == \
+        [("1", "1", "29", "26"), ("1", "2", "29", "26"), ("2", "1", "40", "36"), ("2", "2", "40", "36")]
+    np.random.seed(5)
+    assert [(int(r["jitter_x"]), int(r["jitter_y"])) for r in rows] == \
+        [tuple(np.random.randint(-3, 4, 2)) for _ in range(4)]
+    assert all(float(r["objective"]) > 0 and float(r["mean_abs_gradient"]) > 0 and float(r["milliseconds"]) > 0
+               for r in rows)
+    assert float(rows[3]["objective"]) > float(rows[2]["objective"])
+    drawn = pictures.load(plot)
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10 and drawn.min() < 130 and drawn.max() == 255
+
+
+def test_an_interrupted_run_keeps_its_record(toy, tmp_path, monkeypatch):
+    log, seen = tmp_path / "run.csv", []
+
+    def stop(self, *step):
+        seen.append(step)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+    monkeypatch.setattr("deepdream.progress.Progress.step", stop)
+    assert main(["dream", "-o", str(tmp_path / "a.png"), "--model", str(toy), "--end", "both", *TINY, "--size", "40x36",
+                 "--log", str(log)]) == 130
+    assert len(log.read_text().splitlines()) == 1 + 3 and not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--start", "noise", "in.png"], "leave out one of them"),
+    (["--noise", "1", "2"], "give --start noise"),
+    (["--size", "40"], "'40' is not a size like 640x480"),
+    (["--size", "0x9"], "'0x9' is not a size"),
+    (["--blur-every", "2"], "there is no blur; give --blur SIGMA too"),
+    (["--tv", "-1"], "'-1' is not a number greater than 0"),
+    (["--laplacian", "0"], "'0' is not a whole number from 1 to 12"),
+    (["--log", "nowhere/run.csv"], "--log nowhere/run.csv: there is no folder nowhere"),
+    (["--log", "a.png"], "would overwrite"),
+])
+def test_bad_options_are_one_line(toy, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (40, 40)).save("in.png")
+    Image.new("RGB", (40, 40)).save("a.png")
+    try:
+        code = main(["dream", "-o", "a.png", "--model", str(toy), "--end", "both", *TINY, *arguments])
+    except SystemExit as stop:
+        code = stop.code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("deepdream")]
+    assert code == 2 and len(lines) == 1 and message in lines[0]
+
+
+def test_starts():
+    noise = starts.noise(60, 50, 7, 90, 10)
+    assert noise.shape == (60, 50, 3) and abs(noise.mean() - 90) < 0.5 and abs(noise.std() - 10) < 0.5
+    np.testing.assert_array_equal(noise, starts.noise(60, 50, 7, 90, 10))
+    assert np.abs(noise - starts.noise(60, 50, 8, 90, 10)).mean() > 5
+    assert np.unique(starts.grey(4, 5)) == [128] and starts.grey(4, 5).shape == (4, 5, 3)
+    ramp = np.float32(np.linspace(0, 255, 64))[None, :, None].repeat(32, 0).repeat(3, 2)
+    half = starts.resized(ramp, 16, 32)
+    assert half.shape == (16, 32, 3) and np.abs(half - ramp[::2].reshape(16, 32, 2, 3).mean(2)).max() < 2
+
+
+def test_a_folder_of_pictures_at_one_size(toy, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, size in (("a.png", (50, 60)), ("b.png", (45, 33))):
+        Image.fromarray(np.uint8(np.abs(toys.noise(*size, 3)) * 60)).save(tmp_path / "in" / name)
+    arguments = ["dream", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", str(toy), "--end", "both[1]",
+                 "--end", "conv1:0.5", *TINY, "--seed", "1", "--size", "44x40", "--tv", "0.2"]
+    assert main(arguments) == 0
+    for name in ("a.png", "b.png"):
+        assert Image.open(tmp_path / "out" / name).size == (44, 40)
+    assert main(["dream", str(tmp_path / "in" / "a.png"), "-o", str(tmp_path / "alone.png"), *arguments[4:]]) == 0
+    np.testing.assert_array_equal(pictures.load(tmp_path / "alone.png"), pictures.load(tmp_path / "out" / "a.png"))
+    assert settings(tmp_path / "out" / "a.png")["priors"] == {"tv": 0.2}
+
+
+# ---- class pictures
+
+def test_the_shallow_dream(digits, tmp_path, capsys):
+    """From noise a digit, and it is the weights of its class: the net is linear."""
+    out = tmp_path / "four.png"
+    assert main(["class", "four", "--model", "digits", "-o", str(out), "--seed", "1", "--device", "cpu"]) == 0
+    picture = pictures.load(out)
+    assert picture.shape == (8, 8, 3)
+    digits.blobs["data"].reshape(1, 1, 8, 8)
+    from deepdream import preprocess
+    digits.blobs["data"].data[0] = preprocess(digits, picture)
+    assert digits.forward()["prob"].ravel().argmax() == 4
+    strip = tmp_path / "strip.png"
+    assert main(["class", "four", "--model", "digits", "-o", str(strip), "--seed", "1", "--device", "cpu", "--strip"]) == 0
+    said = capsys.readouterr().out
+    assert float(said.split("correlate ")[1].split()[0]) > 0.95
+    w, h = Image.open(strip).size
+    assert w > 4 * h
+    assert settings(strip)["classes"] == [4] and settings(strip)["priors"] == {"grey": 2.5}
+
+
+def test_a_grid_of_classes(tmp_path):
+    out = tmp_path / "grid.png"
+    assert main(["class", "zero", "1", "two", "--model", "digits", "-o", str(out), "--seed", "1", "--device", "cpu",
+                 "--iter-n", "5", "--columns", "3"]) == 0
+    w, h = Image.open(out).size
+    assert w > 3 * 160 and h < w and settings(out)["classes"] == [0, 1, 2] and settings(out)["iter_n"] == 5
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["fuor"], "did you mean four?"),
+    (["10"], "digits has classes 0 to 9"),
+    (["four", "--size", "4x4"], "needs at least 8x8"),
+    (["four", "one", "--strip"], "--strip: shows one class, and there are 2"),
+])
+def test_classes_that_cannot_be_shown(tmp_path, capsys, arguments, message):
+    out = tmp_path / "c.png"
+    assert main(["class", *arguments, "--model", "digits", "-o", str(out), "--device", "cpu"]) == 2
+    assert message in capsys.readouterr().err and not out.exists()
+
+
+def test_where_a_class_settles_an_octave_ends(net):
+    from deepdream.dream import SETTLED
+    seen = []
+    deepdream(net, np.abs(toys.noise(40, 44, 3)) * 60, 5, 2, end="both", objective=objective_L2,
+              on_step=lambda octave, i, vis, told: seen.append((octave, i)) or (SETTLED if i == 1 else None))
+    assert seen == [(0, 0), (0, 1), (1, 0), (1, 1)]
