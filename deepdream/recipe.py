@@ -138,8 +138,8 @@ PRIORS = {   # option -> the prior, from the net and the option's value
 def prior_options(parser):
     """The options of PRIORS; `priors_of` reads them."""
     from .cli import number
-    positive = number(float, "a number greater than 0", lambda v: 0 < v < float("inf"))
-    group = parser.add_argument_group("priors, beside the notebook (none)")
+    positive = number(float, "a number from 0", lambda v: 0 <= v < float("inf"))
+    group = parser.add_argument_group("priors, beside the notebook (0: none)")
     group.add_argument("--tv", type=positive, metavar="X", help="total variation: smooth areas; 1 is as strong as the "
                        "dream")
     group.add_argument("--grey", type=positive, metavar="X", help="towards the mean: no colour stronger than need be")
@@ -148,7 +148,7 @@ def prior_options(parser):
                        "...")
     group.add_argument("--blur-every", type=number(int, "a whole number from 1", lambda v: v >= 1), default=1,
                        metavar="N", help="... every N steps (1)")
-    group.add_argument("--laplacian", type=number(int, "a whole number from 1 to 12", lambda v: 1 <= v <= 12),
+    group.add_argument("--laplacian", type=number(int, "a whole number from 0 to 12", lambda v: 0 <= v <= 12),
                        nargs="?", const=4, metavar="LEVELS", help="details of all sizes alike: normalize the gradient's "
                        "Laplacian pyramid (4 levels)")
     group.add_argument("--keep-colours", action="store_true", help="only the luminance dreams")
@@ -156,8 +156,8 @@ def prior_options(parser):
 
 def priors_of(args):
     """The priors among the arguments: {option: value}."""
-    if args.blur is None and (args.blur_until or args.blur_every != 1):
+    if not args.blur and (args.blur_until or args.blur_every != 1):
         raise DreamError("--blur-until, --blur-every: there is no blur; give --blur SIGMA too")
     values = {"tv": args.tv, "grey": args.grey, "blur": args.blur and [args.blur, args.blur_every, args.blur_until],
-              "laplacian": args.laplacian, "keep_colours": args.keep_colours or None}
-    return {k: v for k, v in values.items() if v is not None}
+              "laplacian": args.laplacian, "keep_colours": args.keep_colours}
+    return {k: v for k, v in values.items() if v}

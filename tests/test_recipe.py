@@ -162,8 +162,8 @@ def test_an_interrupted_run_keeps_its_record(toy, tmp_path, monkeypatch):
     (["--size", "40"], "'40' is not a size like 640x480"),
     (["--size", "0x9"], "'0x9' is not a size"),
     (["--blur-every", "2"], "there is no blur; give --blur SIGMA too"),
-    (["--tv", "-1"], "'-1' is not a number greater than 0"),
-    (["--laplacian", "0"], "'0' is not a whole number from 1 to 12"),
+    (["--tv", "-1"], "'-1' is not a number from 0"),
+    (["--laplacian", "13"], "'13' is not a whole number from 0 to 12"),
     (["--log", "nowhere/run.csv"], "--log nowhere/run.csv: there is no folder nowhere"),
     (["--log", "a.png"], "would overwrite"),
 ])

@@ -6,13 +6,13 @@
 """
 from pathlib import Path
 
-from ..cli import device_options, options, settings_of
+from ..cli import SETTINGS, device_options, options, settings_of
 from ..errors import DreamError
 from ..recipe import CLASS, class_index, class_name, needs_surgery, prior_options, priors_of, recipe
 from .dream import free_name, model_option, size, starting_from
 
-OWN = {"iter_n": 60, "octave_n": 3, "octave_scale": 1.4, "step_size": 8.0, "jitter": 16, "blur": 2.0,
-       "blur_until": 0.6}     # and a picture of twice the size that the net was trained on
+OWN = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, "jitter": 16, "laplacian": 4, "blur": 1.0,
+       "blur_until": 0.4}     # and a picture of twice the size that the net was trained on
 HALFWAY = 8                   # pictures of a strip
 SIDE = 160                    # pixels: smaller pictures are enlarged on a sheet
 STILL = 0.05                  # levels: a step that changes a pixel by less on average changes nothing
@@ -32,8 +32,7 @@ def arguments(parser):
                         help=f"show N pictures from the start to the dream ({HALFWAY}) and, of a net of one layer, its "
                         "weights")
     parser.add_argument("--columns", type=int, choices=range(1, 33), metavar="N", help="of a grid (as square as it gets)")
-    options(parser, defaults={k: f"the model's own, or {OWN[k]}" for k in
-                              ("iter_n", "octave_n", "octave_scale", "step_size", "jitter")})
+    options(parser, defaults={k: f"the model's own, or {OWN[k]}" for k in SETTINGS})
     prior_options(parser)
     device_options(parser)
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
@@ -87,14 +86,16 @@ def run(args):
 
 
 def _fill_in(args, net):
-    """What was not asked for: the model's own settings, else OWN."""
+    """What was not asked for: the model's own settings, else OWN. A blur that was asked for keeps its sigma."""
     record = net.record and net.record.record
-    there = record.class_pictures if record else {}
-    own = there or OWN | {"size": [2 * n for n in net.blobs[net.inputs[0]].shape[:1:-1]]}
-    for name, value in (OWN | own).items():
-        if name in own or name in ("iter_n", "octave_n", "octave_scale", "step_size", "jitter"):
-            if getattr(args, name) is None and not (name == "blur_until" and args.blur not in (None, own.get("blur"))):
-                setattr(args, name, value)
+    twice = {"size": [2 * n for n in net.blobs[net.inputs[0]].shape[:1:-1]]}
+    own = {k: OWN[k] for k in SETTINGS} | (record and record.class_pictures or OWN | twice)
+    if args.blur is not None:
+        own.pop("blur_until", None)
+    for name, value in own.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    args.size = args.size or twice["size"]
 
 
 def _dream(net, plan, start, sizes, settings, seed, stages):
