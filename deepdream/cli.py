@@ -13,6 +13,7 @@ MODULES = {"class": "class_"}      # where a command's name cannot be its module
 COMMANDS = {   # command -> one line of help; the module of that name has `arguments(parser)` and `run(args)`
     "dream": "dream a picture (the default: without any argument, a sky by formula)",
     "class": "what a net thinks a class looks like: from grey or noise, on its score",
+    "enhance": "make stronger what a layer already sees, and keep the picture natural",
     "gallery": "what several nets dream at several layers, as a page to look at",
     "compare": "source and the dreams of two nets side by side, as one picture",
     "zoom": "dream, zoom in, dream again: the notebook's endless zoom",

@@ -5,6 +5,7 @@ place of a step:
 
     gradient    on the gradient, before it is scaled to the step size
     penalty     its own gradient is subtracted, `weight` times, in units of the step: 1 is as strong as the dream itself
+                (`value` is what that is the gradient of, for `enhance`, which minimizes it)
     picture     on the picture after the step
 """
 import math
@@ -51,15 +52,23 @@ class TotalVariation(Prior):
     def __init__(self, weight):
         super().__init__(weight=np.float32(weight))
 
+    def value(self, x, feeds):
+        return feeds["weight"] * np.sum(self._edges(x)[2], dtype=np.float64)
+
     def __call__(self, x, feeds):
-        dx, dy = np.zeros_like(x), np.zeros_like(x)
-        dx[..., :-1], dy[..., :-1, :] = np.diff(x, axis=3), np.diff(x, axis=2)
-        length = np.sqrt(dx * dx + dy * dy + np.float32(SOFT * SOFT))
+        dx, dy, length = self._edges(x)
         dx, dy = dx / length, dy / length
         total = -(dx + dy)
         total[..., 1:] += dx[..., :-1]
         total[..., 1:, :] += dy[..., :-1, :]
         return feeds["weight"] * total
+
+    @staticmethod
+    def _edges(x):
+        """(dx, dy, length), each in the shape of x: the differences to the next pixel, 0 at the last."""
+        dx, dy = np.zeros_like(x), np.zeros_like(x)
+        dx[..., :-1], dy[..., :-1, :] = np.diff(x, axis=3), np.diff(x, axis=2)
+        return dx, dy, np.sqrt(dx * dx + dy * dy + np.float32(SOFT * SOFT))
 
     def nodes(self, g, x, inputs):
         dx, dy = (self._difference(g, x, axis) for axis in (3, 2))
@@ -88,6 +97,9 @@ class Grey(Prior):
 
     def __init__(self, weight):
         super().__init__(weight=np.float32(weight))
+
+    def value(self, x, feeds):
+        return feeds["weight"] * np.sum(np.square(x, dtype=np.float64)) / 256
 
     def __call__(self, x, feeds):
         return feeds["weight"] * x / np.float32(128)

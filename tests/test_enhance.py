@@ -1,0 +1,320 @@
+"""Enhance: its objective and gradient against the formula in float64, where it goes and why it stops, its command."""
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convert
+import toys
+from conftest import ROOT
+from deepdream import DreamError, Net, load, preprocess, settings
+from deepdream import enhance as module
+from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Told, _Energy, enhance
+from deepdream.priors import Grey, TotalVariation
+
+END = "both"
+
+
+@pytest.fixture(scope="module")
+def net(toy):
+    return Net(toy, device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def image():
+    y, x = np.mgrid[:36, :41]
+    waves = np.dstack([128 + 60 * np.sin(x / 5), 120 + 50 * np.cos(y / 4), 110 + 70 * np.sin((x + y) / 7)])
+    return np.float32(waves + 12 * toys.noise(36, 41, 3))
+
+
+NATURAL = {   # prior -> R of the picture less the mean, (1, C, H, W)
+    "tv": lambda x: np.sqrt(np.diff(x, axis=2, append=x[:, :, -1:]) ** 2
+                            + np.diff(x, axis=3, append=x[..., -1:]) ** 2 + 1).sum(),
+    "l2": lambda x: (x ** 2).sum() / 256,
+    "none": lambda x: 0.0,
+}
+
+
+def plain(forward, data, start, k, prior, weight):
+    """(E, its data term, R / n) as the formula has it, in NumPy. forward: data (1, C, H, W) -> features."""
+    there, here = np.float64(forward(start)), np.float64(forward(data))
+    off = ((here - k * there) ** 2).sum() / (there ** 2).sum()
+    natural = NATURAL[prior](np.float64(data)) / data.size
+    return off + weight * natural, off, natural
+
+
+def by_net(net, end):
+    def forward(data):
+        blob = net.blobs["data"]
+        blob.reshape(*data.shape)
+        blob.data[...] = data
+        return net.forward(end=end)[end].copy()
+    return forward
+
+
+@pytest.mark.parametrize("end", ["both", "conv1", "pool2", "data"])
+@pytest.mark.parametrize("prior", PRIORS)
+def test_it_goes_down_and_is_its_formula(net, image, prior, end):
+    """Every iteration lowers the objective; the start and the end are what the formula gives through net.forward."""
+    weight = None if prior == "none" else 0.02
+    found = enhance(net, image, end=end, k=2, prior=prior, weight=weight, iter_n=15)
+    energy = [told.objective for told in found.history]
+    assert np.all(np.diff(energy) < 1e-6) and energy[-1] < 0.6 * energy[0]
+    assert found.picture.shape == image.shape and found.picture.dtype == np.float32
+    assert found.picture.min() >= 0 and found.picture.max() <= 255
+    start = preprocess(net, image.clip(0, 255))[None]
+    for img, told in ((image, found.history[0]), (found.picture, found.history[-1])):
+        expected = plain(by_net(net, end), preprocess(net, img.clip(0, 255))[None], start, 2, prior, weight or 0)
+        np.testing.assert_allclose(told[:3], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("k, prior, weight", [(2, "none", 0), (0, "tv", 0.5), (1.5, "l2", 0.1)])
+def test_the_gradient_of_the_whole(net, toy, image, k, prior, weight):
+    """Against differences of the formula in float64, also with the whole in other units."""
+    model = convert.to_onnx(toy / "deploy.prototxt", toy / "net.caffemodel", end=END)
+    forward = toys.doubled(model, model.graph.output[0].name)
+    start = preprocess(net, image)[None]
+    energy = _Energy(net, image, END, k, prior, weight, clip=False)
+    energy.unit = 1e-3
+    at = energy.start + 8 * toys.noise(energy.start.size, seed=3)
+    value, gradient = energy(at)
+    data = (at.reshape(energy.shape) - energy.mean)[None]
+    toys.check_gradient(lambda x: plain(forward, x, start, k, prior, weight)[0] / 1e-3, data, 1.0,
+                        gradient.reshape(data.shape), tolerance=1e-4)
+    np.testing.assert_allclose(value, energy.last.objective / 1e-3)
+    np.testing.assert_allclose(energy.last.gradient, np.abs(gradient).sum() * 1e-3)
+
+
+@pytest.mark.parametrize("prior", [TotalVariation(0.7), Grey(0.3)])
+def test_the_values_of_priors_have_their_gradients(prior):
+    x = np.float64(toys.noise(1, 3, 9, 11)) * 30
+    toys.check_gradient(lambda x: prior.value(x, prior.inputs), x, 1.0, prior(x, prior.inputs), step=1e-4)
+
+
+def test_k_is_how_strong_the_features_are(net, image):
+    """k 2 makes them stronger, 0 takes them away; 1, without a prior, leaves the picture alone."""
+    there = np.linalg.norm(net.features(image, END))
+    strength = {k: np.linalg.norm(net.features(enhance(net, image, end=END, k=k, prior="none").picture, END)) / there
+                for k in (0, 0.5, 1.5)}
+    assert strength[0] < 0.2 and strength[0.5] == pytest.approx(0.5, abs=0.1)
+    assert strength[1.5] == pytest.approx(1.5, abs=0.15)
+    same = enhance(net, image, end=END, k=1, prior="none")
+    np.testing.assert_allclose(same.picture, image.clip(0, 255), atol=1e-3)
+    assert len(same.history) == 1 and same.history[0].objective < 1e-10
+
+
+def test_the_weight_keeps_it_smooth(net, image):
+    smooth = [enhance(net, image, end=END, weight=w, iter_n=30).history[-1] for w in (0.0, 0.01, 0.1)]
+    assert smooth[0].prior > smooth[1].prior > smooth[2].prior
+    assert smooth[0].data < smooth[1].data < smooth[2].data
+
+
+def test_a_weight_means_the_same_at_every_size(net, image):
+    """Four copies of a picture weigh as one does, but for the seams."""
+    one = enhance(net, image, end=END, iter_n=1).history[0]
+    four = enhance(net, np.tile(image, (2, 2, 1)), end=END, iter_n=1).history[0]
+    np.testing.assert_allclose(four[:3], one[:3], rtol=0.1)
+
+
+def test_bounds(net, image):
+    bright = image + 90
+    assert bright.max() > 255
+    inside = enhance(net, bright, end=END, k=3, prior="none", iter_n=20).picture
+    assert inside.min() >= 0 and inside.max() <= 255 and (inside == 255).sum() > 10
+    free = enhance(net, bright, end=END, k=3, prior="none", iter_n=20, clip=False)
+    assert free.picture.max() > 255 and free.history[-1].objective < 0.5 * free.history[0].objective
+
+
+def test_a_grey_net(image, tmp_path):
+    text = toys.net(toys.conv("conv", "data", 4, 3), toys.relu("conv"), shape=(1, 1, 20, 20))
+    found = enhance(Net(toys.write_net(tmp_path / "grey", text), device="cpu"), image, end="conv", iter_n=10)
+    assert found.picture.shape == image.shape and found.history[-1].objective < found.history[0].objective
+
+
+class Wrong:
+    """A session whose gradient points the wrong way."""
+
+    def __init__(self, session):
+        self.session = session
+
+    def run(self, names, feeds):
+        value, diff = self.session.run(names, feeds)
+        return value, -diff
+
+
+def test_why_it_stops(net, image, monkeypatch):
+    def stopped(**more):
+        found = enhance(net, image, end=END, **more)
+        return found.stopped, len(found.history) - 1
+
+    assert stopped(iter_n=3) == (STOPS["ITERATIONS"], 3)
+    assert stopped(k=1, prior="none") == (STOPS["GRADIENT"], 0)
+    why, iterations = stopped(prior="l2", weight=1, iter_n=10000)
+    assert why == STOPS["REDUCTION"] and 3 < iterations < 2000
+    monkeypatch.setattr(module, "REDUCTION", 0)
+    smooth = enhance(net, image, end="data", k=0.9, prior="l2", weight=0.1)        # a problem without corners
+    assert smooth.stopped == STOPS["GRADIENT"] and len(smooth.history) > 2 and smooth.history[-1].gradient < GRADIENT
+    monkeypatch.undo()
+    session = net.session
+    monkeypatch.setattr(net, "session", lambda *args, **more: Wrong(session(*args, **more)))
+    assert stopped(prior="none") == (STOPS["ABNORMAL"], 0)
+
+
+def test_ctrl_c_keeps_the_last_iteration(net, image):
+    seen = []
+
+    def on_step(i, vis, told):
+        assert isinstance(told, Told) and len(seen) == i
+        seen.append((vis(), told))
+        if i == 3:
+            raise KeyboardInterrupt
+
+    found = enhance(net, image, end=END, on_step=on_step)
+    assert found.stopped == INTERRUPTED and found.history == [told for _, told in seen] and len(seen) == 4
+    np.testing.assert_array_equal(found.picture, seen[-1][0])
+    np.testing.assert_allclose(seen[0][0], image.clip(0, 255), atol=1e-3)
+    assert not np.array_equal(seen[0][0], seen[-1][0])
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"k": -1}, "k is -1; allowed is a number from 0"),
+    ({"k": "2"}, "k is 2; allowed"),
+    ({"weight": float("nan")}, "weight is nan; allowed"),
+    ({"iter_n": 1.5}, "iter_n is 1.5; allowed is a whole number from 1"),
+    ({"prior": "TV"}, "prior is 'TV'; allowed are tv, l2, none"),
+    ({"prior": "none", "weight": 1}, "no prior to weigh"),
+    ({"img": np.zeros((40, 40))}, r"\(H, W, 3\), not \(40, 40\)"),
+    ({"img": np.zeros((2, 2, 3)), "end": "pool2"}, "too small for 'pool2'"),
+    ({"end": "bth"}, "no such end: 'bth'"),
+    ({"img": np.full((40, 40, 3), np.nan)}, "not numbers"),
+])
+def test_what_makes_no_sense(net, image, options, message):
+    with pytest.raises((DreamError, convert.ConvertError), match=message):
+        enhance(net, **{"img": image, "end": END, **options})
+
+
+def test_a_layer_that_sees_nothing(image, tmp_path):
+    def dead(name, i, shape):
+        return np.full(shape, 0 if len(shape) > 1 else -1, np.float32)
+
+    with pytest.raises(DreamError, match="'pool2' sees nothing in this picture: all of its values are zero"):
+        enhance(Net(toys.write_net(tmp_path / "dead", toys.TOY, dead), device="cpu"), image, end="pool2")
+
+
+def test_diffs_that_are_left_over_are_refused(toy, image):
+    with pytest.raises(DreamError, match="leftover_diffs"):
+        enhance(Net(toy, device="cpu", leftover_diffs=True), image, end=END)
+
+
+# ---- the command
+
+def command(*args, code=("-m", "deepdream")):
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    return subprocess.Popen([sys.executable, *code, "enhance", *map(str, args)], env=env, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+@pytest.fixture
+def cat(image, tmp_path):
+    path = tmp_path / "cat.png"
+    Image.fromarray(np.uint8(image.clip(0, 255))).save(path)
+    return path
+
+
+def test_the_command_writes_what_python_makes(net, toy, cat, tmp_path):
+    out = tmp_path / "out.png"
+    process = command(cat, "-o", out, "--model", toy, "--end", END, "--k", "1.5", "--prior", "l2", "--weight", "0.01",
+                      "--iter-n", "5", "--device", "cpu", "--threads", "1")
+    said, error = process.communicate()
+    assert process.returncode == 0 and not error, error
+    assert said.startswith(f"{out}: 41x36, ") and "at both, k 1.5: objective " in said and ", l2 " in said
+    assert f"\n{STOPS['ITERATIONS']} after 5 iterations, " in said
+    options = {"end": END, "k": 1.5, "prior": "l2", "weight": 0.01, "iter_n": 5, "clip": True}
+    found = enhance(net, load(cat), **options)
+    assert np.abs(load(out) - np.rint(found.picture)).mean() < 0.05
+    record = settings(out)
+    assert {k: record[k] for k in options} == options and record["picture"] == "cat.png" and record["checksum"]
+    assert record["iterations"] == 5 and record["stopped"] == found.stopped
+
+
+def test_nothing_to_do_leaves_every_pixel(toy, cat, tmp_path):
+    out = tmp_path / "out.png"
+    process = command(cat, "-o", out, "--model", toy, "--end", END, "--k", "1", "--prior", "none", "--device", "cpu")
+    assert process.wait() == 0
+    np.testing.assert_array_equal(load(out), load(cat))
+
+
+def test_the_commands_defaults_are_those_of_python():
+    import inspect
+
+    from deepdream.cli import Parser
+    from deepdream.commands import enhance as cli
+    parser = Parser()
+    cli.arguments(parser)
+    args = parser.parse_args(["cat.jpg", "-o", "out.jpg"])
+    python = {name: p.default for name, p in inspect.signature(enhance).parameters.items()}
+    assert all(getattr(args, name) == python[name] for name in ("k", "prior", "weight", "iter_n"))
+    assert f"({module.WEIGHT:g})" in parser.format_help() and cli.PRIORS == tuple(PRIORS)
+
+
+BAD = {   # what is wrong -> (options, what its one line says)
+    "k": (["--k", "-1"], "--k: '-1' is not a number from 0"),
+    "prior": (["--prior", "tvl"], "--prior"),
+    "weight": (["--weight", "heavy"], "--weight: 'heavy' is not a number from 0"),
+    "nothing to weigh": (["--prior", "none", "--weight", "1"], "--weight: with --prior none there is nothing to weigh"),
+    "iterations": (["--iter-n", "0"], "--iter-n: '0' is not a whole number from 1"),
+    "end": (["--end", "bth"], "no such end: 'bth'"),
+    "over the picture": (["-o", "cat.png"], "would overwrite"),
+    "no picture format": (["-o", "cat.txt"], "'.txt' is not a picture format"),
+    "too small": (["--end", "pool2", "PICTURE"], "too small for 'pool2'"),
+}
+
+
+def test_bad_options_are_one_line_and_code_2(toy, cat, tmp_path, monkeypatch, capsys):
+    from deepdream.cli import main
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (2, 2)).save("dot.png")
+    before = sorted(os.listdir())
+    for options, message in BAD.values():
+        picture = "dot.png" if "PICTURE" in options else "cat.png"
+        args = ["enhance", picture, "-o", "out.png", "--model", str(toy), "--device", "cpu",
+                *(o for o in options if o != "PICTURE")]
+        try:
+            code = main(args)
+        except SystemExit as stop:
+            code = stop.code
+        error = capsys.readouterr().err
+        assert code == 2 and error.count("\n") == 1 and message in error, error
+    process = command("cat.png", "-o", "out.png", "--model", toy, "--k", "x")
+    assert process.communicate()[1].startswith("deepdream enhance: argument --k: 'x' is not")
+    assert process.returncode == 2
+    assert sorted(os.listdir()) == before
+
+
+SLOW = """
+import sys, time
+from deepdream import cli, progress
+step = progress.Iterations.step
+def stepped(self, i, *args):
+    step(self, i, *args)
+    if i == 2:
+        print("stepped", flush=True)
+        time.sleep(100)
+progress.Iterations.step = stepped
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_ctrl_c_writes_what_is_there(toy, cat, tmp_path):
+    out = tmp_path / "out.png"
+    process = command(cat, "-o", out, "--model", toy, "--end", END, "--device", "cpu", code=("-c", SLOW))
+    assert process.stdout.readline() == "stepped\n"
+    process.send_signal(signal.SIGINT)
+    said, error = process.communicate()
+    assert process.returncode == 130 and error == "deepdream: interrupted\n"
+    assert said.startswith(f"{out}: 41x36, ") and "interrupted after 2 iterations" in said
+    assert settings(out)["iterations"] == 2 and not np.array_equal(load(out), load(cat))
