@@ -1,6 +1,7 @@
 """Caffe's files to ONNX, and the gradient of any layer of an ONNX net with respect to its input.
 
     convert.to_onnx(prototxt, caffemodel)    the forward graph, a ModelProto
+    convert.onnx_net(path)                   the same of any ONNX classifier
     convert.gradient_graph(model, end)       the gradient graph of one end or several, of this or any other ONNX net
     convert.valid_ends(model)                the names that can be an end
 """
@@ -10,8 +11,8 @@ from .errors import ConvertError
 from .version import VERSION
 
 # onnx takes its time to import; what needs it is imported when it is asked for
-_LAZY = {"to_onnx": "forward", "gradient_graph": "gradient", "valid_ends": "gradient", "min_size": "gradient",
-         "end_tensors": "gradient", "no_such_end": "errors"}
+_LAZY = {"to_onnx": "forward", "onnx_net": "foreign", "gradient_graph": "gradient", "valid_ends": "gradient",
+         "min_size": "gradient", "end_tensors": "gradient", "no_such_end": "errors"}
 __all__ = ["ConvertError", "VERSION", *_LAZY]
 
 

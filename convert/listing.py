@@ -2,13 +2,14 @@
 
 
 def ends_table(ends):
-    """One line an end: name, channels, stride (pixels of the input for one of the end's; - if it has no place).
+    """One line an end: name, channels, stride (pixels of the input for one of the end's; - if it has no place) and, of
+    nets that are not Caffe's, the operator.
 
     ends: as from `convert.valid_ends`.
     """
     width = max(map(len, ends))
     return "\n".join(f"{name:{width}}  {str(facts['channels'] or '-'):>6}  {_stride(facts['stride']):>6}"
-                     for name, facts in ends.items())
+                     + (f"  {facts['operator']}" if "operator" in facts else "") for name, facts in ends.items())
 
 
 def _stride(stride):

@@ -3,7 +3,6 @@ import functools
 import json
 import sys
 from collections import OrderedDict
-from pathlib import Path
 
 import numpy as np
 
@@ -14,11 +13,13 @@ from .cache import cached, key
 from .device import Device, readable
 from .errors import DreamError
 from .objectives import ends_of
+from .sources import source
 from .step import objective_graph, step_graph, structure
 
 STEP_GRAPH = 5    # version of the step graph: a new number makes the kept ones new
 FACTS = 2         # version of what is kept of a net beside its graphs
 SESSIONS = 4      # graphs kept ready at a time; each holds its own copy of the weights
+BLOCK_ENDS = ("Concat", "Add")    # how a block of a GoogLeNet, a DenseNet, a ResNet ends
 _said = set()
 
 
@@ -83,13 +84,16 @@ class Transformer:
 
 
 class Net:
-    """A Caffe net on ONNX Runtime.
+    """A Caffe net, or any image classifier in an .onnx file, on ONNX Runtime.
 
     prototxt: path of the deploy.prototxt, with caffemodel the path of the weights; or, alone, a folder that holds
-    both, or the name of a model (see `models`). mean: B, G, R in the order of the net's channels, subtracted from
-    pictures; channel_swap: the picture's channels in the net's order. Left out, both come from the model's record,
-    else they are (104, 116, 122) and (2, 1, 0). device: 'auto' (CUDA if it works, else the CPU), 'cpu', 'cuda' or
-    'cuda:N'. threads: of the CPU, all cores if None.
+    both, the name of a model (see `models`), or an .onnx file. mean: B, G, R in the order of the net's channels,
+    subtracted from pictures; channel_swap: the picture's channels in the net's order. Left out, both come from the
+    model's record, else they are (104, 116, 122) and (2, 1, 0), and for an .onnx file as `sources.OnnxFile` tells.
+    device: 'auto' (CUDA if it works, else the CPU), 'cpu', 'cuda' or 'cuda:N'. threads: of the CPU, all cores if None.
+
+    scale, layout, input: of an .onnx file only. What the pixels less their mean are multiplied by (a number or one a
+    channel); 'nchw' or 'nhwc'; the name of its input, if there are several.
 
     leftover_diffs: Every gradient is that of a fresh net, unless this is True. Caffe never clears diffs, and on a net
     that has dreamt before, an `end` inside an inception block collects what is left in its siblings (see `leftover`);
@@ -102,34 +106,28 @@ class Net:
     """
 
     def __init__(self, prototxt, caffemodel=None, mean=None, channel_swap=None, device="auto", threads=None,
-                 leftover_diffs=False, surgery=False):
-        self.record = None
+                 leftover_diffs=False, surgery=False, scale=None, layout=None, input=None):
         self.leftover_diffs, self.leftover = bool(leftover_diffs), None
-        if caffemodel is None:
-            self.record = models.find(str(prototxt))
-            prototxt, caffemodel = self.record.prototxt, self.record.caffemodel
-            mean = self.record.mean if mean is None else mean
-            channel_swap = self.record.channel_swap if channel_swap is None else channel_swap
-        self.prototxt, self.caffemodel = Path(prototxt), Path(caffemodel)
+        self.source = source(prototxt, caffemodel, mean, channel_swap, surgery, scale=scale, layout=layout, input=input)
+        self.prototxt, self.caffemodel = self.source.prototxt, self.source.caffemodel
+        self.record, self.name, self.checksum = self.source.record, self.source.name, self.source.checksum
         self.device = device if isinstance(device, Device) else Device(device)
         if device == "auto" and self.device.note not in _said:
             _said.add(self.device.note)
             print(self.device.note, file=sys.stderr)
-        self.threads, self.surgery = threads, bool(surgery)
-        self.name = self.record.name if self.record else self.caffemodel.stem
+        self.threads = threads
         self._model, self._sessions, self._sizes = None, OrderedDict(), {}
-        self.checksum = key(_read(self.prototxt), _read(self.caffemodel), convert.VERSION,
-                            *["surgery"] * self.surgery)
         self._facts = json.loads(cached(f"{self.checksum}-{FACTS}.json", self._describe))
         self.ends = self._facts["ends"]
         name, shape = self._facts["data"], tuple(self._facts["data_shape"])
-        self.transformer = Transformer(name, self._per_channel((104, 116, 122) if mean is None else mean, shape[1]),
-                                       (2, 1, 0) if channel_swap is None else channel_swap)
+        self.transformer = Transformer(name, self._per_channel(self.source.mean, shape[1]), self.source.channel_swap)
         self._writes = [tuple(w) for w in self._facts["writes"]]
         self.inputs, self.outputs = [name], self._facts["outputs"]
         self.blobs = OrderedDict((blob, Blob(self, blob, shape if blob == name else (0,)))
                                  for _, blob, _ in self._writes)
         if leftover_diffs:
+            if self.caffemodel is None:
+                raise DreamError(f"{self.prototxt}: leftover diffs are Caffe's; only nets of Caffe's files have them")
             from .leftover import Leftover
             self.leftover = Leftover(self)
 
@@ -145,9 +143,13 @@ class Net:
 
     @property
     def default_end(self):
-        """The end to dream at if none is asked for: the record's, else the notebook's, else one in the middle."""
+        """The end to dream at if none is asked for: the record's, else the notebook's, else one in the middle, in an
+        .onnx file of the results of its blocks."""
         wanted = [self.record and self.record.default_end, "inception_4c/output"]
-        names = list(self.ends)
+        if wanted[0] and self.caffemodel is None:
+            return self.checked(wanted[0])
+        names = [e for e, facts in self.ends.items() if facts["stride"] and facts.get("operator") in BLOCK_ENDS] \
+            or list(self.ends)
         return next((e for e in wanted if e in self.ends), names[len(names) // 2])
 
     # ---- pycaffe
@@ -230,17 +232,22 @@ class Net:
     def _bias(self):
         return self.transformer.mean[self.inputs[0]]
 
-    def check_size(self, end, h, w, what="the picture"):
-        """Raise DreamError if a picture of h x w pixels is too small for `end`."""
+    def smallest(self, end):
+        """(h, w, exact): the smallest picture for which `end` has a pixel; exact: no other will do."""
         def find():
             return json.dumps(convert.min_size(self.model, end)).encode()
 
         if end not in self._sizes:
             self._sizes[end] = json.loads(cached(f"{key(self.checksum, end, 'size')}.json", find))
-        low_h, low_w, exact = self._sizes[end]
+        return self._sizes[end]
+
+    def check_size(self, end, h, w, what="the picture"):
+        """Raise DreamError if a picture of h x w pixels is too small for `end`."""
+        low_h, low_w, exact = self.smallest(end)
         if exact and (h, w) != (low_h, low_w):
-            raise DreamError(f"'{end}' stands behind an InnerProduct and needs a picture of exactly {low_w}x{low_h} "
-                             f"pixels; {what} has {w}x{h}")
+            before = "an InnerProduct" if self.caffemodel else "a layer of fixed size"
+            raise DreamError(f"'{end}' stands behind {before} and needs a picture of exactly {low_w}x{low_h} pixels; "
+                             f"{what} has {w}x{h}")
         if h < low_h or w < low_w:
             raise DreamError(f"{what} has {w}x{h} pixels, too small for '{end}', "
                              f"which needs at least {low_w}x{low_h}")
@@ -263,7 +270,7 @@ class Net:
         return self._model
 
     def _convert(self):
-        return convert.to_onnx(self.prototxt, self.caffemodel, surgery=self.surgery).SerializeToString()
+        return self.source.model().SerializeToString()
 
     def _describe(self):
         from convert.graph import metadata
@@ -330,10 +337,3 @@ class Net:
 
 def _built_in(objective):
     return type(objective).__module__ in (f"{__package__}.objectives", f"{__package__}.priors")
-
-
-def _read(path):
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise convert.ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -85,7 +85,7 @@ class Run:
         net = self.net
         options = {"device": net.device, "threads": net.threads, "mean": net.transformer.mean[net.inputs[0]].ravel(),
                    "channel_swap": net.transformer.channel_swap[net.inputs[0]], **net_options}
-        return replace(self, net=Net(net.prototxt, net.caffemodel, **options))
+        return replace(self, net=Net(**{**net.source.given, **options}))
 
 
 def neighbour(net, end):

@@ -154,7 +154,7 @@ class Net(base.Net):
             self.blobs[name].data[...] = array
         layer = self._layer_names[-1] if end is None else end
         if layer not in self._last_write:
-            layer = super()._end(layer)      # says what is wrong with it
+            layer = super().checked(layer)      # says what is wrong with it
         if layer in self.ends:
             super().forward(end=layer)
         else:

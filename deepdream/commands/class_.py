@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..cli import SETTINGS, device_options, options, settings_of
 from ..errors import DreamError
-from ..recipe import CLASS, class_index, class_name, needs_surgery, prior_options, priors_of, recipe
-from .dream import free_name, model_option, size, starting_from
+from ..nets import model_option, net_of, pixel_options
+from ..recipe import CLASS, class_index, class_name, prior_options, priors_of, recipe
+from .dream import free_name, size, starting_from
 
 OWN = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, "jitter": 16, "laplacian": 4, "blur": 1.0,
        "blur_until": 0.4}     # and a picture of twice the size that the net was trained on
@@ -24,6 +25,7 @@ def arguments(parser):
     parser.add_argument("-o", "--output", metavar="OUT", help="where the picture goes: .jpg, .png, .webp or .tif "
                         "(class.png, or the next free number)")
     model_option(parser)
+    pixel_options(parser)
     parser.add_argument("--start", choices=("grey", "noise"), default="noise", help="grey, or noise by the seed (noise)")
     parser.add_argument("--size", type=size, metavar="WxH", help="(twice what the net was trained on)")
     parser.add_argument("--noise", type=float, nargs=2, metavar=("MEAN", "SPREAD"),
@@ -50,11 +52,10 @@ def run(args):
 
     from .. import __version__
     from ..dream import check_sizes, deprocess, octave_sizes, preprocess
-    from ..net import Net
     from ..objectives import ends_of
     from ..sheet import enlarged, grid
     ends = [f"{CLASS}{label}" for label in args.label]
-    net = Net(args.model, device=args.device, threads=args.threads, surgery=needs_surgery(ends))
+    net = net_of(args, ends)
     indices = [class_index(net, label) for label in args.label]
     _fill_in(args, net)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
@@ -88,14 +89,16 @@ def run(args):
 def _fill_in(args, net):
     """What was not asked for: the model's own settings, else OWN. A blur that was asked for keeps its sigma."""
     record = net.record and net.record.record
-    twice = {"size": [2 * n for n in net.blobs[net.inputs[0]].shape[:1:-1]]}
-    own = {k: OWN[k] for k in SETTINGS} | (record and record.class_pictures or OWN | twice)
+    h, w = net.blobs[net.inputs[0]].shape[2:]
+    low_h, low_w, exact = net.smallest(net.classifier)
+    size = {"size": [low_w, low_h], "octave_n": 1} if exact else {"size": [2 * w, 2 * h]}
+    own = {k: OWN[k] for k in SETTINGS} | (getattr(record, "class_pictures", None) or OWN | size)
     if args.blur is not None:
         own.pop("blur_until", None)
     for name, value in own.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    args.size = args.size or twice["size"]
+    args.size = args.size or size["size"]
 
 
 def _dream(net, plan, start, sizes, settings, seed, stages):

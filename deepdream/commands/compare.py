@@ -15,8 +15,8 @@ def arguments(parser):
     parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
     parser.add_argument("-o", "--output", default="compare.jpg", metavar="OUT", help="where it goes: .jpg, .png, .webp "
                         "or .tif; the settings are written into it (compare.jpg)")
-    parser.add_argument("--models", nargs=2, default=MODELS, metavar="NAME_OR_FOLDER",
-                        help=f"names from `deepdream models`, or folders ({' '.join(MODELS)})")
+    parser.add_argument("--models", nargs=2, default=MODELS, metavar="MODEL",
+                        help=f"names from `deepdream models`, folders, .onnx files ({' '.join(MODELS)})")
     parser.add_argument("--end", nargs="+", metavar="LAYER", help="the layer whose activations grow; where the nets "
                         "name their layers differently, one for each (the first model's own choice)")
     options(parser)

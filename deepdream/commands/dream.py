@@ -4,6 +4,7 @@
     deepdream dream cat.jpg -o out.jpg --end inception_4d/output
     deepdream dream cat.jpg -o out.png --model bvlc_googlenet --guide flowers.jpg --end inception_3b/output
     deepdream dream cat.jpg -o out.jpg --model my/folder       (with a deploy.prototxt and a caffemodel in it)
+    deepdream dream cat.jpg -o out.jpg --model net.onnx        (any image classifier; `net.toml` beside it tells more)
     deepdream dream photos/ -o dreams/                         every picture of a folder; what is there is kept
     deepdream dream cat.jpg --end inception_4c/output --end inception_3b/output:0.3    two layers, weighed
     deepdream dream cat.jpg --end "inception_4d/3x3[13,17]"    two channels; [13@0.5,0.5]: one neuron
@@ -16,9 +17,9 @@ from pathlib import Path
 
 from ..cli import device_options, number, options, settings_of
 from ..errors import DreamError
-from ..recipe import needs_surgery, prior_options, priors_of, recipe, remembered_priors
+from ..nets import MODEL, model_option, net_of, pixel_options
+from ..recipe import prior_options, priors_of, recipe, remembered_priors
 
-MODEL = "mini_imagenet"
 SIZE = (1024, 575)      # of a dream that starts from grey or noise
 
 
@@ -28,6 +29,7 @@ def arguments(parser):
     parser.add_argument("-o", "--output", metavar="OUT", help="where the dream goes: .jpg, .png, .webp or .tif; the "
                         "settings are written into it (dream.jpg, or the next free number)")
     model_option(parser)
+    pixel_options(parser)
     end_option(parser)
     parser.add_argument("--guide", metavar="PICTURE", help="dream towards what the net sees in this picture")
     options(parser)
@@ -41,11 +43,6 @@ def arguments(parser):
     parser.add_argument("--plot", metavar="PICTURE", help="draw them")
     parser.add_argument("--settings", metavar="PICTURE", help="take the settings, the seed among them, from a picture "
                         "that was dreamt here; options that are given win")
-
-
-def model_option(parser):
-    parser.add_argument("--model", default=MODEL, metavar="NAME_OR_FOLDER",
-                        help=f"a name from `deepdream models`, or a folder with a prototxt and a caffemodel ({MODEL})")
 
 
 def end_option(parser):
@@ -96,7 +93,7 @@ def run(args):
     from ..dream import deepdream, visible
     from ..progress import Progress
     from ..runlog import RunLog
-    net = net_of(args)
+    net = net_of(args, args.end)
     settings, priors = settings_of(args), priors_of(args)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
     image = starting_from(image, args, seed)
@@ -120,12 +117,6 @@ def run(args):
     if not args.picture and not args.start and args.output is None and args.model == MODEL:
         print("next: python -m deepdream dream YOUR_PICTURE.jpg -o out.jpg --end inception_4d/output, "
               "or --model mini_places")
-
-
-def net_of(args):
-    """The net that the arguments ask for; its classifier runs at any size if a class is dreamt of."""
-    from ..net import Net
-    return Net(args.model, device=args.device, threads=args.threads, surgery=needs_surgery(args.end))
 
 
 def ends_of(net, args):
@@ -200,7 +191,7 @@ def dream_folder(args):
     from tqdm import tqdm
 
     from .. import jobs
-    net = net_of(args)
+    net = net_of(args, args.end)
     ends, settings, priors = ends_of(net, args), settings_of(args), priors_of(args)
     guide = Path(args.guide).read_bytes() if args.guide else None
     plan = recipe(net, ends, pictures.load(args.guide) if args.guide else None, priors)
@@ -226,9 +217,9 @@ def dream_folder(args):
                 continue
             make_folder(output)
             pictures.check_target(target)
-            result = jobs.make({"model": args.model, "end": ends, "settings": settings, "priors": priors, "seed": seed,
-                                "picture": data, "size": args.size, "guide": guide, "device": net.device.name,
-                                "threads": args.threads})
+            result = jobs.make({"model": net.source.given, "end": ends, "settings": settings, "priors": priors,
+                                "seed": seed, "picture": data, "size": args.size, "guide": guide,
+                                "device": net.device.name, "threads": args.threads})
             if "error" in result:
                 failed += 1
                 bar.write(f"deepdream: {path}: {result['error']}", file=sys.stderr)

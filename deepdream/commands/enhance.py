@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ..cli import device_options, interrupted, number
 from ..errors import DreamError
-from .dream import model_option
+from ..nets import model_option, net_of, pixel_options
 
 PRIORS = ("tv", "l2", "none")      # those of `deepdream.enhance`, which takes scipy to import
 
@@ -28,6 +28,7 @@ def arguments(parser):
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="where it goes: .jpg, .png, .webp or "
                         ".tif; the settings are written into it")
     model_option(parser)
+    pixel_options(parser)
     parser.add_argument("--end", metavar="LAYER", help="the layer; `deepdream layers` lists them (the model's own "
                         "choice, mostly inception_4c/output)")
     parser.add_argument("--k", type=positive, default=2.0, metavar="X",
@@ -57,9 +58,8 @@ def run(args):
     from .. import __version__
     from ..dream import visible
     from ..enhance import INTERRUPTED, WEIGHT, enhance
-    from ..net import Net
     from ..progress import Iterations
-    net = Net(args.model, device=args.device, threads=args.threads)
+    net = net_of(args)
     settings = {"end": net.default_end if args.end is None else args.end, "k": args.k, "prior": args.prior,
                 "weight": WEIGHT if args.weight is None and args.prior != "none" else args.weight,
                 "iter_n": args.iter_n, "clip": not args.no_clip}

@@ -21,8 +21,8 @@ MODELS = ["mini_imagenet", "mini_places"]
 def arguments(parser):
     parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the gallery's folder")
-    parser.add_argument("--models", nargs="+", default=MODELS, metavar="NAME_OR_FOLDER",
-                        help=f"names from `deepdream models`, or folders ({' '.join(MODELS)})")
+    parser.add_argument("--models", nargs="+", default=MODELS, metavar="MODEL",
+                        help=f"names from `deepdream models`, folders, .onnx files ({' '.join(MODELS)})")
     parser.add_argument("--ends", nargs="+", default=[], metavar="LAYER", help="names of layers, patterns such as "
                         "'inception_4*', low, middle, high or all (two of each of low, middle, high)")
     parser.add_argument("--guides", nargs="+", default=[], metavar="PICTURE", help="dream towards what the nets see "
@@ -76,7 +76,8 @@ def load_nets(names):
             i += 1
             name = f"{net.name}-{i}"
         nets[name] = net
-        given[name] = str(Path(text).expanduser().resolve()) if Path(text).expanduser().is_dir() else text
+        folder = Path(text).expanduser()
+        given[name] = net.source.given if net.caffemodel is None else str(folder.resolve()) if folder.is_dir() else text
     return nets, given
 
 

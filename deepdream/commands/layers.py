@@ -1,22 +1,23 @@
 """List the layers of a net that one can dream at: name, channels, pixels of the picture for one of the layer's.
 
     deepdream layers --model bvlc_googlenet
+    deepdream layers --model net.onnx                          (with the operator of each)
     deepdream layers --model bvlc_googlenet --labels           the classes, by number
 """
 from ..errors import DreamError
-from .dream import model_option
+from ..nets import model_option, net_of, pixel_options
 
 
 def arguments(parser):
     model_option(parser)
+    pixel_options(parser)
     parser.add_argument("--labels", action="store_true", help="list the classes that class:LABEL knows")
 
 
 def run(args):
     from convert.listing import ends_table
 
-    from ..net import Net
-    net = Net(args.model, device="cpu")
+    net = net_of(args, device="cpu")
     if args.labels and not net.labels:
         raise DreamError(f"--labels: {net.name} has none")
     print("\n".join(f"{i:5}  {label}" for i, label in enumerate(net.labels)) if args.labels else ends_table(net.ends))

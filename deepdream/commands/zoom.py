@@ -10,8 +10,9 @@ import math
 from pathlib import Path
 
 from ..cli import device_options, number, options, settings_of
+from ..nets import model_option, net_of
 from ..recipe import prior_options, priors_of, recipe
-from .dream import checked_sizes, end_option, ends_of, make_folder, model_option, net_of
+from .dream import checked_sizes, end_option, ends_of, make_folder
 
 
 def arguments(parser):
@@ -26,7 +27,7 @@ def arguments(parser):
     parser.add_argument("--movie", metavar="OUT", help="also write a .gif, .webp or .mp4 (for mp4: pip install av)")
     parser.add_argument("--fps", type=number(float, "a number from 1 to 100", lambda v: 1 <= v <= 100), default=25.0,
                         metavar="X", help="frames a second of the movie (25)")
-    model_option(parser)
+    model_option(parser)      # how an .onnx file wants its pictures says its record: --scale is taken
     end_option(parser)
     parser.add_argument("--guide", metavar="PICTURE", help="dream towards what the net sees in this picture")
     options(parser)
@@ -51,7 +52,7 @@ def run(args):
     if args.movie:
         zoom.check_movie(args.movie)
         pictures.refuse_inputs(args.movie, args.picture, args.guide, option="--movie")
-    net = net_of(args)
+    net = net_of(args, args.end)
     settings, priors, ends = settings_of(args), priors_of(args), ends_of(net, args)
     plan = recipe(net, ends, guide, priors)
     sizes = checked_sizes(net, plan, image, settings)

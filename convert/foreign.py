@@ -1,0 +1,441 @@
+"""Any ONNX image classifier (PyTorch's, Keras's, MATLAB's) in the form that `forward` gives a Caffe net.
+
+What differs between exports is settled here, once: opset, element type, layout, fixed sizes, scale of the pixels.
+"""
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, external_data_helper, helper, numpy_helper, version_converter
+from onnx.reference import ReferenceEvaluator
+
+from .errors import ConvertError
+from .graph import OPSET, Graph, attributes, float_info, metadata
+from .sizes import without_weights
+from .version import VERSION
+from .vjps import VJPS
+
+OPSETS = 9, 22               # the oldest and the newest that are read
+LAYOUTS = {"nchw": (0, 1, 2, 3), "nhwc": (0, 3, 1, 2)}     # where N, C, H, W stand among the input's axes
+DATA = "data"
+SIDE = 224                   # of the data blob before anyone reshapes it, where the export declares no size
+FAR = 20160                  # two sizes that far apart tell strides: it is divisible by 64, 9, 5 and 7
+REAL = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+
+
+# ---- files
+
+def read(path):
+    """The ModelProto in a file, without what lies in other files. Raises ConvertError for what is no ONNX file."""
+    try:
+        model = onnx.load_model_from_string(Path(path).read_bytes())
+    except OSError as error:
+        raise ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception:      # protobuf's own kinds
+        raise ConvertError(f"{path}: not an ONNX file, or cut off") from None
+    if not model.graph.node:
+        raise ConvertError(f"{path}: not an ONNX file: it holds no graph")
+    return model
+
+
+def external_files(model, path):
+    """The files beside `path` that hold weights of its model (PyTorch: net.onnx.data), in alphabetical order."""
+    names = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data
+             if entry.key == "location"}
+    return [Path(path).parent / name for name in sorted(names)]
+
+
+def load(path):
+    """The ModelProto in a file, with all its weights."""
+    model = read(path)
+    try:
+        external_data_helper.load_external_data_for_model(model, str(Path(path).parent))
+    except Exception as error:      # onnx.checker's own kinds, ValueError for a file that is too short
+        wanted = ", ".join(p.name for p in external_files(model, path))
+        raise ConvertError(f"{path}: its weights lie in {wanted}, which must lie beside it, whole "
+                           f"({_line(error)})") from None
+    return model
+
+
+# ---- the input
+
+def image_input(model, name=None, layout=None, source="the model"):
+    """The input that takes the picture: (name, layout, shape, element type); shape is that in N, C, H, W, with None
+    where the export left an axis open.
+
+    name: of the input, where the model has several. layout: 'nchw' or 'nhwc'; None: nchw unless the declared shape
+    has 1 or 3 channels on its last axis only. Raises ConvertError for other inputs, channels other than 1 and 3.
+    """
+    held = {t.name for t in model.graph.initializer}      # old exports list their weights among the inputs
+    inputs = {i.name: i.type.tensor_type for i in model.graph.input if i.name not in held}
+    told = ", ".join(f"'{n}' {_told(t)}" for n, t in inputs.items()) or "none"
+    if name is not None and name not in inputs:
+        raise ConvertError(f"{source}: input: no input is called '{name}'; its inputs: {told}")
+    able = [n for n, t in inputs.items() if len(t.shape.dim) == 4] if name is None else [name]
+    if not able or len(inputs[able[0]].shape.dim) != 4:
+        raise ConvertError(f"{source}: takes no picture: an input of four axes is needed; its inputs: {told}")
+    if len(able) > 1:
+        raise ConvertError(f"{source}: several inputs could take the picture, say which (input); its inputs: {told}")
+    kind = inputs[able[0]]
+    dims = [d.dim_value or None for d in kind.shape.dim]
+    if layout is None:
+        layout = "nhwc" if dims[3] in (1, 3) and dims[1] not in (1, 3) else "nchw"
+    shape = [dims[axis] for axis in LAYOUTS[layout]]
+    if shape[1] not in (None, 1, 3):
+        raise ConvertError(f"{source}: input '{able[0]}' {_told(kind)} has {shape[1]} channels as {layout}; "
+                           "1 (grey) or 3 are allowed")
+    return able[0], layout, [shape[0], shape[1] or 3, *shape[2:]], kind.elem_type
+
+
+def _told(kind):
+    return "(" + ", ".join(str(d.dim_value or d.dim_param or "?") for d in kind.shape.dim) + ")"
+
+
+# ---- the model
+
+def onnx_net(model, scale=1.0, layout=None, input=None, source=None):
+    """Bring an ONNX model into the form of `convert.to_onnx`.
+
+    model: a path or a ModelProto, opset 9 to 22. scale: what pictures less their mean (0 to 255) are multiplied by, a
+    number or one a channel. layout, input: as for `image_input`. source: what errors call the model.
+
+    Returns a ModelProto of opset 17 in float32: input `data` (N, C, H, W), the sizes open wherever the net allows,
+    every other tensor under its own name. Metadata as `to_onnx` writes it; each of `ends` also has its `operator`.
+    Ends are the results of 4 axes, channels first, and of 2. `left_out` has those that need an operator without
+    derivative. Padding "SAME" becomes the pads that it means at the declared size (or a multiple of the stride), with
+    as many windows at every other. A model that `to_onnx` made comes back as it is.
+    Raises ConvertError, in one line, for what is no net of pictures.
+    """
+    source = source or (str(model) if isinstance(model, (str, Path)) else "the model")
+    model = load(model) if isinstance(model, (str, Path)) else model
+    if "writes" in metadata(model):
+        return model
+    name, layout, shape, _ = image_input(model, input, layout, source)
+    nominal = [shape[0] or 1, shape[1], shape[2] or SIDE, shape[3] or SIDE]
+    model, opset = _raised(model, source)
+    build = _Build(model.graph, opset, name, layout, nominal, np.float32(scale).ravel(), source)
+    net = build.model()
+    ends, left_out = _ends(net, build.own, nominal)
+    if not ends:
+        raise ConvertError(f"{source}: nothing to dream at: " + (next(iter(left_out.values())) + " has no derivative "
+                           "here" if left_out else f"no result of two or four axes depends on the input '{name}'"))
+    ends = {DATA: {"channels": nominal[1], "stride": [1, 1], "operator": "input"}} | ends
+    helper.set_model_props(net, {
+        "ends": json.dumps(ends), "writes": json.dumps([[e, e, e] for e in ends]), "left_out": json.dumps(left_out),
+        "data": DATA, "data_shape": json.dumps(nominal), "converter": str(VERSION)})
+    return net
+
+
+def _raised(model, source):
+    """The model without functions of its own, of opset 17 or more; that opset."""
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    if not OPSETS[0] <= opset <= OPSETS[1]:
+        raise ConvertError(f"{source}: opset {opset} is not known here; export with one of {OPSETS[0]} to {OPSETS[1]} "
+                           f"(opset_version={OPSET})")
+    if opset < OPSET:
+        try:
+            model = version_converter.convert_version(model, OPSET)
+        except Exception as error:   # the converter raises its own kinds
+            raise ConvertError(f"{source}: opset {opset} cannot be raised to {OPSET}; export with "
+                               f"opset_version={OPSET} ({_line(error)})") from None
+    return model, max(opset, OPSET)
+
+
+class _Build:
+    """The nodes once more: between them and `data` the scale and the layout, all in float32 and opset 17."""
+
+    def __init__(self, graph, opset, name, layout, nominal, scale, source):
+        self.old, self.opset, self.name, self.nominal, self.source = graph, opset, name, nominal, source
+        names = {n for node in self.old.node for n in (*node.input, *node.output)}
+        self.graph = Graph(reserved=names | {i.name for i in self.old.input} | {DATA})
+        self.constants = {t.name: _float32(t) for t in self.old.initializer}
+        self.values = {n: numpy_helper.to_array(t) for n, t in self.constants.items()}
+        self.sizes = None
+        self.names = {DATA: self.graph.unique(DATA)} if DATA in names and name != DATA else {}
+        self.names[name] = self.prepared(layout, scale)
+        self.own = {self.names.get(o, o) for node in self.old.node for o in node.output if o}
+        for node in self.old.node:
+            self.add(node)
+
+    def prepared(self, layout, scale):
+        """The name of `data` as the model wants it."""
+        x = self.graph.tensor(DATA)
+        if len(scale) not in (1, self.nominal[1]):
+            raise ConvertError(f"{self.source}: scale has {len(scale)} numbers for {self.nominal[1]} channel(s); give "
+                               "one, or one a channel")
+        if not (scale == 1).all():
+            x = x * (scale.reshape(1, -1, 1, 1) if len(scale) > 1 else scale[0])
+        self.first = x.name                              # channels first, for a model that asks for no more than that
+        return x.name if layout == "nchw" else self.graph.op("Transpose", x, perm=[0, 2, 3, 1]).name
+
+    def add(self, old):
+        node = onnx.NodeProto()
+        node.CopyFrom(old)
+        self.rename(node)
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                attribute.t.CopyFrom(_float32(attribute.t))
+            if attribute.name == "to" and node.op_type == "Cast" and attribute.i in REAL:
+                attribute.i = TensorProto.FLOAT
+        if self.folded(node):
+            return
+        attr = attributes(node)
+        if node.op_type == "Transpose" and old.input[0] == self.name and node.input[0] != self.first \
+                and list(attr.get("perm", [])) == [0, 3, 1, 2]:      # Keras: there and back again
+            node = helper.make_node("Identity", [self.first], node.output, node.name)
+        if node.op_type in LOWERED and node.domain in ("", "ai.onnx"):
+            y = LOWERED[node.op_type](self, node, attr)
+            if y is not None:
+                self.graph.rename(y, node.output[0])
+                return
+        self.graph.nodes.append(node)
+
+    def rename(self, node):
+        for names in (node.input, node.output):
+            names[:] = [self.names.get(n, n) for n in names]
+        for inner in _inner_nodes(node):
+            self.rename(inner)
+
+    def folded(self, node):
+        """Is it computed from constants (PyTorch: the pads of F.pad, by ten operators)? Then its results are some."""
+        if node.op_type not in VJPS and node.op_type not in SHAPELY or any(n and n not in self.values
+                                                                           for n in node.input):
+            return False
+        feeds = {n: self.values[n] for n in node.input if n}
+        infos = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+                 for n, v in feeds.items()]
+        graph = helper.make_graph([node], "constant", infos,
+                                  [helper.make_empty_tensor_value_info(n) for n in node.output if n])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
+        for name, value in zip(filter(None, node.output), ReferenceEvaluator(model).run(None, feeds)):
+            self.constants[name] = self.values[name] = np.asarray(value)
+        return True
+
+    def tensors(self, node):
+        return [self.graph.tensor(n) if n else None for n in node.input]
+
+    def value(self, node, i):
+        """Input i of a node as an array; None if it is absent or no constant."""
+        return self.values.get(node.input[i]) if i < len(node.input) else None
+
+    def side(self, name, axis):
+        """The declared size of a tensor's spatial axis (0, 1); None if it is not known."""
+        if self.sizes is None:
+            model = helper.make_model(self.old, opset_imports=[helper.make_opsetid("", self.opset)])
+            self.sizes = {name: shape for name, (shape, _) in _shapes(without_weights(model)).items()}
+        shape = self.sizes.get(next((old for old, new in self.names.items() if new == name), name))
+        return shape[2 + axis] if shape and len(shape) == 4 else None
+
+    def model(self):
+        used = {i for n in self.graph.nodes for i in n.input}
+        self.graph.nodes = [n for n in self.graph.nodes if n.output[0] in self.own | used]
+        made = {o for n in self.graph.nodes for o in n.output}
+        kinds = {self.names.get(o.name, o.name): o.type.tensor_type.elem_type for o in self.old.output}
+        outputs = [helper.make_tensor_value_info(o, TensorProto.FLOAT if kind in REAL else kind, None)
+                   for o, kind in kinds.items() if o in made]
+        shape = ["N", self.nominal[1], "H", "W"]
+        model = self.graph.model(self.old.name or "net", [float_info(DATA, shape)], outputs, constants=self.constants)
+        # inputs besides the picture stay: an end that needs one is refused by name
+        for info in self.old.input:
+            name = self.names.get(info.name, info.name)
+            if name in used and info.name != self.name and name not in self.constants:
+                model.graph.input.add().CopyFrom(info)
+                model.graph.input[-1].name = name
+        model.opset_import.extend(helper.make_opsetid(d, 1)
+                                  for d in sorted({n.domain for n in model.graph.node} - {"", "ai.onnx"}))
+        return onnx.shape_inference.infer_shapes(model)
+
+
+def _float32(tensor):
+    if tensor.data_type not in REAL or tensor.data_type == TensorProto.FLOAT:
+        return tensor
+    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
+
+
+def _line(error):
+    return " ".join(str(error).split())[:160]
+
+
+SHAPELY = {"Constant", "ConstantOfShape", "Gather", "Range", "Shape", "Size"}     # what sizes are computed with
+
+
+# ---- operators that were written otherwise before opset 18, or in a form that the derivatives do not take
+
+def _drop(node, *names):
+    kept = [a for a in node.attribute if a.name not in names]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
+def _reduce(build, node, attr):
+    """Axes as an attribute."""
+    axes = build.value(node, 1)
+    if axes is not None:
+        node.attribute.append(helper.make_attribute("axes", [int(a) for a in axes]))
+        del node.input[1:]
+    elif attr.get("noop_with_empty_axes", 0):
+        return build.graph.op("Identity", build.tensors(node)[0])
+    _drop(node, "noop_with_empty_axes")
+
+
+def _split(build, node, attr):
+    _drop(node, "num_outputs")
+
+
+def _pad(build, node, attr):
+    """Pads for all axes, if they are given for some."""
+    axes, pads = build.value(node, 3), build.value(node, 1)
+    if axes is not None and pads is not None:
+        full, n = np.zeros((2, 4), np.int64), len(axes)
+        full[:, axes] = pads.reshape(2, n)
+        node.input[1] = build.graph.constant(full.ravel()).name
+        del node.input[3:]
+
+
+def _resize(build, node, attr):
+    _drop(node, *(k for k, usual in (("antialias", 0), ("keep_aspect_ratio_policy", b"stretch"))
+                  if attr.get(k, usual) == usual))
+
+
+def _cast(build, node, attr):
+    _drop(node, "saturate", "round_mode")
+
+
+def _gelu(build, node, attr):
+    x, g = build.tensors(node)[0], build.graph
+    if attr.get("approximate", b"none") == b"tanh":
+        return 0.5 * x * (1.0 + g.op("Tanh", math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
+    return 0.5 * x * (1.0 + g.op("Erf", x * math.sqrt(0.5)))
+
+
+def _mish(build, node, attr):
+    x = build.tensors(node)[0]
+    return x * build.graph.op("Tanh", build.graph.op("Softplus", x))
+
+
+def _window(build, node, attr):
+    """auto_pad and ceil_mode as pads, no dilations (opset 19) of an AveragePool that has none."""
+    if node.op_type == "AveragePool" and set(attr.get("dilations", [])) == {1}:
+        _drop(node, "dilations")
+    weights = build.value(node, 1)
+    kernel = attr.get("kernel_shape") or (weights is not None and weights.shape[2:])
+    if not kernel or len(kernel) != 2 or len(node.output) > 1:
+        return
+    stride, dilation = attr.get("strides", [1, 1]), attr.get("dilations", [1, 1])
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
+    auto, pads = attr.get("auto_pad", b"NOTSET"), attr.get("pads", [0] * 4)
+    if auto in (b"SAME_UPPER", b"SAME_LOWER"):
+        before = []
+        for axis in range(2):      # TensorFlow: as many windows as strides, the padding divided between both sides
+            over = (build.side(node.input[0], axis) or 0) % stride[axis] or stride[axis]
+            total = max(0, reach[axis] - over)
+            before.append(total // 2 if auto == b"SAME_UPPER" else total - total // 2)
+        pads = [*before, *(r - 1 - b for r, b in zip(reach, before))]
+        _drop(node, "auto_pad", "pads", "ceil_mode")
+    elif attr.get("ceil_mode", 0) and auto == b"NOTSET":
+        if max(stride) > 1:
+            # no window may start behind the picture; what is no pixel may not be counted
+            if any(pads) or attr.get("count_include_pad", 0) or any(r < s for r, s in zip(reach, stride)):
+                return
+            pads = [0, 0, *(s - 1 for s in stride)]
+        _drop(node, "pads", "ceil_mode")
+    else:
+        return
+    node.attribute.append(helper.make_attribute("pads", list(pads)))
+
+
+LOWERED = {
+    "Cast": _cast, "Gelu": _gelu, "Mish": _mish, "Pad": _pad, "Resize": _resize, "Split": _split,
+    "AveragePool": _window, "Conv": _window, "MaxPool": _window,
+    **dict.fromkeys(["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
+                     "ReduceProd", "ReduceSumSquare"], _reduce)}
+
+
+# ---- ends
+
+def _ends(net, own, nominal):
+    """({end: facts}, {what is no end: why}), in the net's order. own: the names that the net itself gave."""
+    light = without_weights(net)
+    n, c, *size = nominal
+    declared, near, far = (_shapes(light, (n, c, *s)) for s in (size, (FAR, FAR), (2 * FAR, 2 * FAR)))
+    moving, broken, ends, left_out = {DATA}, {}, {}, {}
+    outside = {i.name for i in net.graph.input} - {DATA}
+    for node in net.graph.node:
+        reads = list(_reads(node))
+        kind = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+        if node.op_type in ("Shape", "Size") or not moving.intersection(reads):
+            continue
+        reason = next((broken[i] for i in reads if i in broken), None) \
+            or next((f"a second input, '{i}'," for i in reads if i in outside), None) \
+            or (None if _differentiable(node) else f"operator {kind} (node '{node.name or node.output[0]}')")
+        for name in node.output:
+            moving.add(name)
+            if reason:
+                broken[name] = reason
+            shape, element = declared.get(name, (None, None))
+            if name not in own or element not in (None, TensorProto.FLOAT) or shape and len(shape) not in (2, 4):
+                continue
+            # a net of fixed size has none at others
+            sizes = [there.get(name, (None,))[0] or shape for there in (near, far)]
+            if reason or not shape:
+                left_out[name] = reason or f"a result whose size cannot be told ({kind})"
+            elif len(shape) == 4 and sizes[0][1] != sizes[1][1]:
+                left_out[name] = f"a result with its channels last ({kind})"
+            else:
+                ends[name] = {"channels": shape[1], "stride": _stride(shape, *sizes, size), "operator": kind}
+    return ends, left_out
+
+
+def _inner_nodes(node):
+    """The nodes of a node's subgraphs (If, Loop)."""
+    for attribute in node.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            yield from graph.node
+
+
+def _reads(node):
+    """The names that a node reads, inside its subgraphs too."""
+    yield from node.input
+    for inner in _inner_nodes(node):
+        yield from _reads(inner)
+
+
+def _differentiable(node):
+    """Has it a derivative here, and does opset 17 know it in this form?"""
+    if node.op_type not in VJPS or node.domain not in ("", "ai.onnx") \
+            or node.op_type == "BatchNormalization" and attributes(node).get("training_mode", 0):
+        return False
+    schema = onnx.defs.get_schema(node.op_type, OPSET)
+    return len(node.input) <= schema.max_input and all(a.name in schema.attributes for a in node.attribute)
+
+
+def _stride(shape, near, far, size):
+    """[h, w], pixels of the input for one of this shape; None where it has no place.
+
+    shape: at the declared `size`; near, far: at FAR and twice FAR. Where the sizes inside the net are fixed, what the
+    declared size says."""
+    if len(shape) != 4 or list(shape[2:]) == [1, 1]:
+        return None
+    return [round(FAR / (b - a), 2) if b > a else round(s / d) for a, b, s, d in
+            zip(near[2:], far[2:], size, shape[2:])]
+
+
+def _shapes(light, shape=None):
+    """{tensor: (shape or None, element type)} by shape inference, with `data` of this shape."""
+    graph = light.graph
+    if shape is not None:
+        graph = onnx.GraphProto()
+        graph.CopyFrom(light.graph)
+        next(i for i in graph.input if i.name == DATA).CopyFrom(float_info(DATA, shape))
+        light = helper.make_model(graph, opset_imports=light.opset_import, ir_version=light.ir_version)
+    graph = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    found = {}
+    for info in [*graph.input, *graph.value_info, *graph.output]:
+        kind = info.type.tensor_type
+        dims = [d.dim_value for d in kind.shape.dim] if kind.HasField("shape") else None
+        found[info.name] = (dims if dims and all(d > 0 for d in dims) else None), kind.elem_type or None
+    return found

@@ -1,0 +1,93 @@
+"""A net of one's own: an .onnx file and, beside it under the same stem, its record: net.onnx, net.toml.
+
+    mean = [123.675, 116.28, 103.53]       # one number or one a channel, in the order of the net's channels, of 0..255
+    scale = [0.01712, 0.01751, 0.01743]    # what the pixels less their mean are multiplied by; or "1/255"
+    channels = "rgb"                       # or "bgr"
+    layout = "nchw"                        # or "nhwc"
+    input = "x"                            # its name, where the net has several
+    labels = "labels.txt"                  # a file beside it, a class a line
+    default_end = "relu_19"
+
+All of it may be left out. Also allowed: title, ends (as in a `record.toml`).
+"""
+import math
+import tomllib
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from .records import LEVELS, ModelError, _checked, _ends, _name, _text, _when
+
+CHANNELS = {"rgb": (0, 1, 2), "bgr": (2, 1, 0)}     # the picture's channels in the net's order
+LAYOUTS = ("nchw", "nhwc")
+
+
+@dataclass(frozen=True)
+class Own:
+    """What the record beside an .onnx file says; None where it says nothing. mean, scale: tuples of numbers."""
+    name: str
+    folder: Path
+    path: Path | None = None                # of the record itself
+    mean: tuple[float, ...] | None = None
+    scale: tuple[float, ...] | None = None
+    channels: str | None = None
+    layout: str | None = None
+    input: str | None = None
+    labels: Path | None = None
+    default_end: str | None = None
+    title: str = ""
+    ends: dict[str, list[str]] = field(default_factory=lambda: {level: [] for level in LEVELS})
+
+    @property
+    def record(self):
+        return self
+
+
+def numbers(text, positive=False):
+    """'1/255' or '123.7,116.3,103.5' as a tuple of floats. Raises ValueError."""
+    try:
+        found = tuple(float(Fraction(part)) if "/" in part else float(part) for part in str(text).split(","))
+    except ZeroDivisionError:
+        raise ValueError(text) from None
+    if not all(map(math.isfinite, found)) or positive and min(found) <= 0:
+        raise ValueError(text)
+    return found
+
+
+def _numbers(must, positive=False):
+    def check(value):
+        given = value if isinstance(value, list) else [value]
+        _when(given and all(type(v) in (int, float, str) for v in given), must, value)
+        try:
+            return sum((numbers(v, positive) for v in given), ())
+        except ValueError:
+            return _when(False, must, value)
+    return check
+
+
+def _one_of(*allowed):
+    return lambda value: _when(value in allowed, " or ".join(allowed), value)
+
+
+_OWN = {"mean": _numbers("a number of 0..255, or one a channel"),
+        "scale": _numbers('a number above 0 or a text such as "1/255", or one a channel', positive=True),
+        "channels": _one_of(*CHANNELS), "layout": _one_of(*LAYOUTS), "input": _text, "labels": _name,
+        "default_end": _text, "title": _text, "ends": _ends}
+
+
+def beside(path):
+    """The record beside the .onnx file `path`; one that says nothing if there is none. ModelError: what is wrong."""
+    path = Path(path)
+    toml = path.with_suffix(".toml")
+    if not toml.is_file():
+        return Own(path.stem, path.parent)
+    try:
+        given = tomllib.loads(toml.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ModelError(f"{toml}: no readable TOML: {error}") from None
+    values = _checked(_OWN, given, str(toml))
+    if "labels" in values:
+        values["labels"] = path.parent / values["labels"]
+        if not values["labels"].is_file():
+            raise ModelError(f"{toml}: labels: there is no {values['labels']}")
+    return Own(path.stem, path.parent, toml, **values)
