@@ -141,6 +141,11 @@ def device_options(parser):
                         help="of the CPU (as many as it has cores)")
 
 
+def fast_option(parser):
+    parser.add_argument("--fast", action="store_true", help="on CUDA: convolutions with TF32's 10 bits of mantissa, a "
+                        "thousandth off in each; the dream is one of the same kind, not Caffe's step for step")
+
+
 def settings_of(args):
     """The notebook's settings among the arguments, as keywords of `deepdream`."""
     return {name: getattr(args, name) for name in SETTINGS} | {"clip": not args.no_clip}

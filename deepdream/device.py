@@ -73,9 +73,10 @@ def readable(h, w):
 
 
 class Device:
-    """A place to run graphs. name: 'cpu' or 'cuda:N'; note: one line that says what was chosen, and why."""
+    """A place to run graphs. name: 'cpu' or 'cuda:N'; note: one line that says what was chosen, and why. fast: TF32 in
+    CUDA's convolutions; on the CPU there is nothing to gain, and it is refused where the CPU was asked for."""
 
-    def __init__(self, choice="auto"):
+    def __init__(self, choice="auto", fast=False):
         kind, _, number = str(choice).partition(":")
         if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
             raise DreamError(f"--device: '{choice}' is not a device; allowed are {CHOICES}")
@@ -84,9 +85,12 @@ class Device:
         if kind == "cuda" and problem:
             raise DreamError(f"--device {choice}: {problem}")
         self.is_cuda = kind != "cpu" and problem is None
-        self.index = index if self.is_cuda else 0
+        if fast and kind == "cpu":
+            raise DreamError("--fast: is TF32 on CUDA; on the CPU there is nothing to gain by it")
+        self.index, self.fast = index if self.is_cuda else 0, bool(fast)
         self.name = f"cuda:{index}" if self.is_cuda else "cpu"
-        self.note = f"dreaming on {self.name}" + (f" ({problem})" if kind == "auto" and problem else "")
+        self.note = f"dreaming on {self.name}" + (f" ({problem})" if kind == "auto" and problem else "") \
+            + (", where --fast changes nothing" if fast and not self.is_cuda else "")
 
     def session(self, graph, threads=None):
         """An onnxruntime session. graph: a serialized model. threads: of the CPU; None leaves it to onnxruntime,
@@ -97,7 +101,7 @@ class Device:
         options.enable_mem_pattern = False      # it plans memory for each octave's size anew and keeps the old: twice
         if threads:
             options.intra_op_num_threads = threads
-        providers = [*_cuda(self.index), "CPUExecutionProvider"] if self.is_cuda else ["CPUExecutionProvider"]
+        providers = [*_cuda(self.index, self.fast), "CPUExecutionProvider"] if self.is_cuda else ["CPUExecutionProvider"]
         return ort.InferenceSession(graph, options, providers=providers)
 
     def place(self, array):

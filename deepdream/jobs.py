@@ -3,8 +3,8 @@
 A job is a plain dict, so that it can travel:
     model (a name, a folder, or a dict of what `Net` is to be made with), end (a text as of --end, or a list of them),
     settings (keywords of `deepdream`), priors (as of `recipe`; may be missing), seed, picture and guide (the bytes of
-    picture files; no guide: None), size ([w, h], or missing: the picture's own), device, threads (of the CPU; None: what
-    the place has)
+    picture files; no guide: None), size ([w, h], or missing: the picture's own), device, fast (as of `Net`; may be
+    missing), threads (of the CPU; None: what the place has)
 Its result is one too: `picture` (H, W, 3) uint8, `seconds`, `objective` (before the last step), `device`; or, for a
 dream that failed, only `error`, one line.
 """
@@ -64,13 +64,14 @@ def _net(job):
     """The job's net. One net with one end's session is held at a time, and freed before the next is loaded."""
     from .net import Net
     from .recipe import needs_surgery
-    what = tuple(str(job[k]) for k in ("model", "end", "device", "threads"))
+    what = tuple(str(job.get(k)) for k in ("model", "end", "device", "fast", "threads"))
     if what not in _held:
         _held.clear()
         gc.collect()      # a session frees its memory, the GPU's too, when it is collected
         made_with = job["model"] if isinstance(job["model"], dict) else \
             {"prototxt": job["model"], "surgery": needs_surgery(_ends(job))}
-        _held[what] = Net(**made_with, device=job["device"], threads=job["threads"] or _threads_of_worker())
+        _held[what] = Net(**made_with, device=job["device"], fast=job.get("fast", False),
+                          threads=job["threads"] or _threads_of_worker())
     return _held[what]
 
 

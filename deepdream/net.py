@@ -91,6 +91,7 @@ class Net:
     subtracted from pictures; channel_swap: the picture's channels in the net's order. Left out, both come from the
     model's record, else they are (104, 116, 122) and (2, 1, 0), and for an .onnx file as `sources.OnnxFile` tells.
     device: 'auto' (CUDA if it works, else the CPU), 'cpu', 'cuda' or 'cuda:N'. threads: of the CPU, all cores if None.
+    fast: TF32 in CUDA's convolutions, no longer step for step what Caffe computes.
 
     scale, layout, input: of an .onnx file only. What the pixels less their mean are multiplied by (a number or one a
     channel); 'nchw' or 'nhwc'; the name of its input, if there are several.
@@ -106,12 +107,12 @@ class Net:
     """
 
     def __init__(self, prototxt, caffemodel=None, mean=None, channel_swap=None, device="auto", threads=None,
-                 leftover_diffs=False, surgery=False, scale=None, layout=None, input=None):
+                 leftover_diffs=False, surgery=False, fast=False, scale=None, layout=None, input=None):
         self.leftover_diffs, self.leftover = bool(leftover_diffs), None
         self.source = source(prototxt, caffemodel, mean, channel_swap, surgery, scale=scale, layout=layout, input=input)
         self.prototxt, self.caffemodel = self.source.prototxt, self.source.caffemodel
         self.record, self.name, self.checksum = self.source.record, self.source.name, self.source.checksum
-        self.device = device if isinstance(device, Device) else Device(device)
+        self.device = device if isinstance(device, Device) else Device(device, fast)
         if device == "auto" and self.device.note not in _said:
             _said.add(self.device.note)
             print(self.device.note, file=sys.stderr)

@@ -43,5 +43,17 @@ def net_of(args, ends=(), **options):
         raise DreamError(f"--{next(iter(told))}: only for a net in an .onnx file; {name} knows its own")
     if "channels" in told:
         told["channel_swap"] = CHANNELS[told.pop("channels")]
-    given = {k: getattr(args, k) for k in ("device", "threads") if hasattr(args, k)}
+    given = {k: getattr(args, k) for k in ("device", "threads", "fast") if hasattr(args, k)}
     return Net(name, surgery=needs_surgery(ends), **told, **{**given, **options})
+
+
+def pixels_of(net):
+    """How an .onnx file's net takes its pictures, for a record; None of Caffe's nets."""
+    return None if net.caffemodel else {k: v for k, v in net.source.given.items() if k != "prototxt"}
+
+
+def remembered_pixels(pixels):
+    """The arguments, {name: value}, that `pixels_of` tells of."""
+    order = {swap: name for name, swap in CHANNELS.items()}
+    args = {PIXELS[k]: v for k, v in pixels.items() if k in PIXELS and v is not None}
+    return args | ({"channels": order.get(tuple(pixels["channel_swap"]))} if "channel_swap" in pixels else {})

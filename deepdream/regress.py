@@ -11,7 +11,7 @@ from typing import Callable
 import numpy as np
 
 from . import __version__, pictures, statistics
-from .device import Device, _cuda
+from .device import Device
 from .dream import deepdream, octave_sizes
 from .errors import DreamError
 from .net import Net
@@ -59,16 +59,6 @@ class AfterReLU(Objective):
     def nodes(self, g, x, inputs):
         y = g.op("Relu", x)
         return g.op("ReduceSumSquare", y, keepdims=0) * 0.5, y
-
-
-class TF32(Device):
-    """A GPU that rounds the operands of its products to 10 bits."""
-
-    def session(self, graph, threads=None):
-        import onnxruntime as ort
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        return ort.InferenceSession(graph, options, providers=[*_cuda(self.index, tf32=True), "CPUExecutionProvider"])
 
 
 @dataclass
@@ -126,7 +116,7 @@ NEGATIVES = {
     "relu": Negative("features after the ReLU instead of before", lambda r: replace(r, objective=AfterReLU()),
                      lambda run, case: _plain(run, case) and not case.end.endswith(("output", "pool"))),
     "jitter": Negative("no jitter", lambda r: replace(r, settings={**r.settings, "jitter": 0})),
-    "tf32": Negative("products in TF32", lambda r: r.again(device=TF32(r.net.device.name)),
+    "tf32": Negative("products in TF32", lambda r: r.again(device=Device(r.net.device.name, fast=True)),
                      lambda run, case: run.net.device.is_cuda and not case.after and case.frames == 1),
 }
 
@@ -209,7 +199,7 @@ class Dreams:
                 "mean": net.transformer.mean[net.inputs[0]].ravel().tolist(),
                 "channel_swap": list(net.transformer.channel_swap[net.inputs[0]]), "settings": run.settings,
                 "end": run.end(net, case.end), "objective": type(run.objective).__name__,
-                "device": type(net.device).__name__}
+                "fast": net.device.fast}
 
     def _make(self, run, case, seed, name):
         self._tell(name, 0)

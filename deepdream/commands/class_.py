@@ -6,7 +6,7 @@
 """
 from pathlib import Path
 
-from ..cli import SETTINGS, device_options, options, settings_of
+from ..cli import SETTINGS, device_options, fast_option, options, settings_of
 from ..errors import DreamError
 from ..nets import model_option, net_of, pixel_options
 from ..recipe import CLASS, class_index, class_name, prior_options, priors_of, recipe
@@ -37,6 +37,7 @@ def arguments(parser):
     options(parser, defaults={k: f"the model's own, or {OWN[k]}" for k in SETTINGS})
     prior_options(parser)
     device_options(parser)
+    fast_option(parser)
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
                         help="of JPEG and WebP, 1 to 100 (95)")
 

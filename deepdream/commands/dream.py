@@ -15,9 +15,9 @@
 import sys
 from pathlib import Path
 
-from ..cli import device_options, number, options, settings_of
+from ..cli import device_options, fast_option, number, options, settings_of
 from ..errors import DreamError
-from ..nets import MODEL, model_option, net_of, pixel_options
+from ..nets import MODEL, model_option, net_of, pixel_options, pixels_of, remembered_pixels
 from ..recipe import prior_options, priors_of, recipe, remembered_priors
 
 SIZE = (1024, 575)      # of a dream that starts from grey or noise
@@ -36,6 +36,7 @@ def arguments(parser):
     start_options(parser)
     prior_options(parser)
     device_options(parser)
+    fast_option(parser)
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
                         help="of JPEG and WebP, 1 to 100 (95)")
     parser.add_argument("--log", metavar="CSV", help="write octave, step, objective, mean |gradient|, jitter and "
@@ -94,6 +95,8 @@ def run(args):
     from ..progress import Progress
     from ..runlog import RunLog
     net = net_of(args, args.end)
+    if args.settings:
+        say_other_net(args.settings, net)
     settings, priors = settings_of(args), priors_of(args)
     seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
     image = starting_from(image, args, seed)
@@ -150,8 +153,8 @@ def remembered(path, asked=()):
     end = record["end"]
     args = {"end": [end] if isinstance(end, str) else end, "no_clip": not record.get("clip", True)}
     args |= {k: record[k] for k in ("iter_n", "octave_n", "octave_scale", "step_size", "jitter", "seed", "start", "size",
-                                    "noise") if k in record}
-    args |= remembered_priors(record.get("priors", {}))
+                                    "noise", "fast") if k in record}
+    args |= remembered_priors(record.get("priors", {})) | remembered_pixels(record.get("pixels", {}))
     if record.get("model") in models.names():
         args["model"] = record["model"]
     elif not _given("--model", asked):
@@ -160,6 +163,13 @@ def remembered(path, asked=()):
     if record.get("guide") and not _given("--guide", asked):
         raise DreamError(f"--settings {path}: was dreamt with the guide {record['guide']}; give --guide too")
     return args
+
+
+def say_other_net(path, net):
+    """Say so, where the net's files are not those that a picture was dreamt with."""
+    from .. import pictures
+    if pictures.settings(path).get("checksum") != net.checksum:
+        print(f"--settings {path}: was dreamt with other files of {net.name}, or by another version", file=sys.stderr)
 
 
 def _given(option, argv):
@@ -219,7 +229,7 @@ def dream_folder(args):
             pictures.check_target(target)
             result = jobs.make({"model": net.source.given, "end": ends, "settings": settings, "priors": priors,
                                 "seed": seed, "picture": data, "size": args.size, "guide": guide,
-                                "device": net.device.name, "threads": args.threads})
+                                "device": net.device.name, "fast": args.fast, "threads": args.threads})
             if "error" in result:
                 failed += 1
                 bar.write(f"deepdream: {path}: {result['error']}", file=sys.stderr)
@@ -291,7 +301,8 @@ def record_of(net, args, seed, settings, priors):
               "end": ends[0] if len(ends) == 1 else ends, **settings, "seed": seed,
               "picture": args.picture and Path(args.picture).name, "guide": args.guide and Path(args.guide).name,
               "device": net.device.name}
-    more = {"priors": priors, "start": args.start, "size": args.size, "noise": args.noise}
+    more = {"priors": priors, "start": args.start, "size": args.size, "noise": args.noise, "fast": args.fast,
+            "pixels": pixels_of(net)}
     return record | {k: v for k, v in more.items() if v}
 
 

@@ -14,7 +14,7 @@ distance to the net's mean. Ctrl-C writes the picture of the last iteration.
 import time
 from pathlib import Path
 
-from ..cli import device_options, interrupted, number
+from ..cli import device_options, fast_option, interrupted, number
 from ..errors import DreamError
 from ..nets import model_option, net_of, pixel_options
 
@@ -40,6 +40,7 @@ def arguments(parser):
                         metavar="N", help="iterations at most (60)")
     parser.add_argument("--no-clip", action="store_true", help="let pixels leave 0 to 255, and scale them at the end")
     device_options(parser)
+    fast_option(parser)
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
                         help="of JPEG and WebP, 1 to 100 (95)")
 
