@@ -35,7 +35,7 @@ def align_channels(source, ends):
     if not weights:
         return None
     old = {name: tensor for name, tensor in source.initializers.items()}
-    used = {i for n in aligned for i in n.input}
+    used = dict.fromkeys(i for n in aligned for i in n.input)      # in order: the same file every time
     constants = [old[k] for k in used if k in old] + [numpy_helper.from_array(v, k) for k, v in weights.items()]
     graph = onnx.helper.make_graph(aligned, source.graph.name, [source.input],
                                    [onnx.helper.make_tensor_value_info(e, onnx.TensorProto.FLOAT, source.shape(e))

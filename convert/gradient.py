@@ -11,7 +11,7 @@ from .errors import ConvertError, no_such_end
 from .graph import OPSET, Graph, Tensor, attributes, float_info, metadata
 from .sizes import smallest_size
 from .symbolic import symbolic_shapes
-from .vjps import FORWARD, VJPS, Node
+from .vjps import FORWARD, MASK_KEEPERS, VJPS, Node
 
 # operators whose output has the height and width of their first input
 SAME_SIZE = {"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "BatchNormalization", "LRN", "Dropout", "Identity",
@@ -232,7 +232,7 @@ class _Build:
         if key not in self.contexts:
             source = self.source
             self.contexts[key] = Node(self.graph, node, attributes(node), source.value, source.shape, source.moving,
-                                      source.rectified, self.size)
+                                      source.rectified, self.size, {n.op_type for n in self.nodes if key in n.input})
         return self.contexts[key]
 
     def forward(self):
@@ -240,6 +240,7 @@ class _Build:
             if node.op_type in FORWARD and node.input[0] in self.source.moving:
                 y = FORWARD[node.op_type](self.context(node), *(self.tensor(i) for i in node.input))
                 self.graph.rename(y, self.names[node.output[0]])
+                self.like[self.names[node.output[0]]] = self.names[node.input[0]]
                 continue
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
@@ -252,6 +253,7 @@ class _Build:
     def backward(self):
         """Walk from the ends to data, only over nodes that depend on the data."""
         source, diffs = self.source, {end: [Tensor(self.graph, diff)] for end, (_, diff) in self.ends.items()}
+        unmasked = set(self.ends)       # the values whose gradient may be other than 0 where they are 0
         for node in reversed(self.nodes):
             dys = [self.graph.sum(diffs.pop(o)) if o in diffs else None for o in node.output]
             if not any(i in source.moving for i in node.input) or all(dy is None for dy in dys):
@@ -260,6 +262,7 @@ class _Build:
                 raise ConvertError(f"node '{node.name or node.output[0]}': operator {node.op_type} has no derivative "
                                    f"here, and '{list(self.ends)[-1]}' needs it; those with one: {', '.join(sorted(VJPS))}")
             context = self.context(node)
+            context.masked = node.output[0] not in unmasked
             ys, xs = [self.tensor(o) for o in node.output], [self.tensor(i) for i in node.input]
             gradients = VJPS[node.op_type](context, dys, ys, *xs) if node.op_type == "Split" \
                 else VJPS[node.op_type](context, dys[0], ys[0], *xs)
@@ -268,6 +271,8 @@ class _Build:
                 if gradient is not None and name in source.moving:
                     self.like[gradient.name] = self.names[name]
                     diffs.setdefault(name, []).append(gradient)
+                    if not (context.masks or context.masked and node.op_type in MASK_KEEPERS):
+                        unmasked.add(name)
         if source.input.name not in diffs:
             raise ConvertError(f"'{list(self.ends)[-1]}' has no gradient by the input '{source.input.name}'")
         total = self.graph.sum(diffs[source.input.name])

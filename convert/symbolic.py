@@ -47,6 +47,8 @@ def _shape(node, found, sizes):
         return first
     if len(first) != 4:
         return None
+    if kind == "Transpose":
+        return [first[i] for i in attributes(node).get("perm", [3, 2, 1, 0])]
     if kind in _WINDOW:
         attr = attributes(node)
         weights = found.get(node.input[1]) if kind == "Conv" else None
@@ -71,7 +73,7 @@ def _broadcast(shapes):
 
 
 def _windowed(first, attr, weights, sizes):
-    """The shape behind a convolution or pooling. sizes: {(size, padding less extent, stride): name}."""
+    """The shape behind a convolution or pooling. sizes: {(size, padding less extent, stride): name} and back."""
     if attr.get("auto_pad", b"NOTSET") != b"NOTSET" or attr.get("ceil_mode", 0):
         return None
     kernel = attr.get("kernel_shape") or weights[2:]
@@ -82,8 +84,19 @@ def _windowed(first, attr, weights, sizes):
         more = pads[i] + pads[2 + i] - dilation[i] * (kernel[i] - 1)
         if isinstance(size, int):
             shape.append((size + more - 1) // stride[i] + 1)
-        elif stride[i] == 1 and more == 0:
-            shape.append(size)
+        elif stride[i] == 1:     # so many windows more of a size that counts windows itself
+            size, windows, step = sizes.get(size, (size, 0, 1))
+            shape.append(_named(size, windows + more * step, step, sizes))
         else:
-            shape.append(sizes.setdefault((size, more, stride[i]), f"size{len(sizes) + 1}"))
+            shape.append(_named(size, more, stride[i], sizes))
     return shape
+
+
+def _named(size, more, stride, sizes):
+    key = size, more, stride
+    if key == (size, 0, 1):
+        return size
+    if key not in sizes:
+        sizes[key] = f"size{len(sizes) // 2 + 1}"
+        sizes[sizes[key]] = key
+    return sizes[key]

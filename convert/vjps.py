@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from .errors import ConvertError
+from .graph import attributes
 
 HUGE = 3e38     # HardSigmoid, max(0, min(1, HUGE x)), is a comparison that stays in float32 and in blocked layouts
 
@@ -18,14 +19,16 @@ class Node:
     """One node while its derivative is written: g (the graph), attr (its attributes), inputs and outputs (how many).
 
     values, shapes: functions of a name, that give the constant array or the static shape behind it, or None.
-    moving: the names that depend on the data.
+    moving: the names that depend on the data. readers: the operators that read its output. masked: is dy 0 wherever y
+    is 0? masks: do its gradients have this of themselves?
     """
 
-    def __init__(self, graph, node, attr, values, shapes, moving, rectified, size):
+    def __init__(self, graph, node, attr, values, shapes, moving, rectified, size, readers):
         self.g, self.op_type, self.name, self.attr = graph, node.op_type, node.name or node.output[0], attr
         self.inputs, self.outputs = len(node.input), len(node.output)
         self._names, self._values, self._shapes, self._moving = list(node.input), values, shapes, moving
-        self._rectified, self._size = rectified, size
+        self._rectified, self._size, self.readers = rectified, size, readers
+        self.masked = self.masks = False
         self.saved = None        # what the node's forward part keeps for its derivative
 
     def wants(self, i):
@@ -127,17 +130,20 @@ def _convolve_phases(c, dy, weights, group, stride, dilation, more):
     """
     n, kernel = len(stride), weights.shape[2:]
     w = _swapped(weights, group)
-    reach = [d * (k - 1) // s for k, s, d in zip(kernel, stride, dilation)]
-    phases = np.zeros((*w.shape[:2], *stride, w.shape[2], *(r + 1 for r in reach)), weights.dtype)
+    # where one block holds all phases (those of a picture's colours) the double stride, for a better use of registers
+    m = 2 if w.shape[0] * w.shape[1] * math.prod(stride) <= 16 else 1
+    steps, reach = [m * s for s in stride], [d * (k - 1) // s for k, s, d in zip(kernel, stride, dilation)]
+    phases = np.zeros((*w.shape[:2], *steps, w.shape[2], *(r + m for r in reach)), weights.dtype)
     for tap in np.ndindex(*kernel):
         at = [t * d for t, d in zip(tap, dilation)]
-        phase = tuple(a % s for a, s in zip(at, stride))
-        place = tuple(r - a // s for a, s, r in zip(at, stride, reach))
-        phases[(slice(None), slice(None), *phase, slice(None), *place)] = w[(..., *tap)]
-    phases = phases.reshape(-1, w.shape[2], *(r + 1 for r in reach))
-    dx = c.g.op("Conv", dy, c.constant(phases, "weights back"), group=group, pads=reach + more,
-                kernel_shape=phases.shape[2:])
-    return _interleave(c.g, dx, len(phases) // math.prod(stride), stride)
+        for half in np.ndindex(*[m] * n):
+            phase = tuple(a % s + h * s for a, s, h in zip(at, stride, half))
+            place = tuple(r + h - a // s for a, s, h, r in zip(at, stride, half, reach))
+            phases[(slice(None), slice(None), *phase, slice(None), *place)] = w[(..., *tap)]
+    phases = phases.reshape(-1, w.shape[2], *(r + m for r in reach))
+    dx = c.g.op("Conv", dy, c.constant(phases, "weights back"), group=group, strides=[m] * n,
+                pads=reach + [b + m - 1 for b in more], kernel_shape=phases.shape[2:])
+    return _interleave(c.g, dx, len(phases) // math.prod(steps), steps)
 
 
 def _spread(c, dy, w, group, stride, more):
@@ -205,72 +211,108 @@ def max_pool(c, dy, y, x, *_):
         rows.append(c.g.op("MaxPool", x, kernel_shape=one + kernel[i:], strides=one + stride[i:],
                            dilations=one + dilation[i:], pads=zero + before[i:] + zero + behind[i:]))
     rows.append(x)
-    fast = (len(kernel) == 2 and set(dilation) == {1} and c.rectified() and c.shape(0)[1]
-            and all(k > s for k, s in zip(kernel, stride)))
-    route = _route_by_convolution if fast else _route
+    if len(kernel) == 2 and set(dilation) == {1} and c.rectified() and c.shape(0)[1]:
+        if stride == [1, 1]:
+            return _max_pool_in_place(c, dy, rows, kernel, before, behind)
+        if min(stride) > 1 and all(k >= s for k, s in zip(kernel, stride)):
+            return _max_pool_in_phases(c, dy, rows, kernel, stride, before, behind)
     for i in range(len(kernel)):
         size = c.g.slice(c.size(0), [0], [i], [i + 1])
-        dy = route(c, dy, rows[i], rows[i + 1], size, 2 + i, 2 + len(kernel), kernel[i], stride[i], dilation[i],
-                   before[i], behind[i])
+        dy = _route(c, dy, rows[i], rows[i + 1], size, 2 + i, 2 + len(kernel), kernel[i], stride[i], dilation[i],
+                    before[i], behind[i])
     return dy
 
 
-def _route_by_convolution(c, dy, y, x, size, axis, rank, kernel, stride, dilation, before, behind):
-    """As `_route`, for x >= 0 where nothing depends on the gradient at x = 0 (a ReLU stands before it): zeros will do
-    as padding, so each tap of the window is a depthwise convolution with a single 1. On the CPU onnxruntime keeps
-    convolutions, sums, products and HardSigmoid in its blocked layout, which makes this three times as fast."""
-    g, channels = c.g, c.shape(0)[1]
+# The gradient of max pooling in two dimensions, for x >= 0 where nothing depends on the gradient at x = 0 (a ReLU
+# stands before it): zeros will do as padding, so that each tap of the windows is a depthwise convolution with a single
+# 1. On the CPU onnxruntime keeps convolutions, sums, products and HardSigmoid in its blocked layout.
 
-    def pick(value, t, length, a, step, before, behind):
-        """Depthwise convolution along the axis: value times tap t of a window of `length`."""
-        w = np.zeros((channels, 1, *_on(axis, length, 1)), np.float32)
-        w.reshape(channels, length)[:, t] = value
-        return g.op("Conv", a, c.constant(w, f"tap {t}"), group=channels, strides=_on(axis, step, 1),
-                    pads=_on(axis, before, 0) + _on(axis, behind, 0))
+def _max_pool_in_place(c, dy, rows, kernel, before, behind):
+    """Stride 1."""
+    for i, k in enumerate(kernel):
+        rests = _rests(c, dy, rows[i], [_taps(c, rows[i + 1], {_on(i, t): -1}, _on(i, k, 1), (1, 1), _on(i, before[i]),
+                                              _on(i, behind[i])) for t in range(k - 1)])
+        # dx[p] = sum over t of (rests[t] - rests[t + 1])[p + before - t]
+        dy = c.g.sum([_taps(c, rest, {_on(i, k - 1 - t): 1} | ({_on(i, k - t): -1} if t else {}), _on(i, k, 1), (1, 1),
+                            _on(i, k - 1 - before[i]), _on(i, k - 1 - behind[i])) for t, rest in enumerate(rests)])
+    return dy
 
-    if stride > 1:
-        dy = _blocked(g, dy)
-    minus = [v * np.ones(channels, np.float32) for v in (-1, 0, 0, 1)]
-    taps = []
-    for t in range(kernel - 1):
-        below = pick(-1, t, kernel, x, stride, before, behind) + y       # y - x[tap], never negative
-        hit = g.op("HardSigmoid", below, alpha=-HUGE, beta=1.0)          # 1 where it is 0, else 0
-        taps.append(dy * hit)
-        dy = dy + g.op("BatchNormalization", taps[-1], *minus, epsilon=0.0)
-    taps.append(dy)                                                      # a maximum that is none of the others
-    if stride == 1:     # dx[p] = sum over t of taps[t][p + before - t]
-        return g.sum([tap if t == before == kernel - 1 - behind else
-                      pick(1, kernel - 1 - t, kernel, tap, 1, kernel - 1 - before, kernel - 1 - behind)
-                      for t, tap in enumerate(taps)])
-    reach, more = (kernel - 1) // stride, int(behind < stride - 1)
-    phases = [[] for _ in range(stride)]
-    for t, tap in enumerate(taps):
+
+def _max_pool_in_phases(c, dy, rows, kernel, stride, before, behind):
+    """Larger strides: the pixels that have the same place among the strides make a picture for themselves, of the size
+    of y; these are interleaved in the end. The gradient at x = 0 is 0."""
+    g, (y, x_rows, x) = c.g, rows
+    (kh, kw), (sh, sw) = kernel, stride
+    # so many windows more that they cover all of x, and the padding behind x that makes them
+    more = [max(0, -((b + 1 - k) // s)) for b, k, s in zip(behind, kernel, stride)]
+    behind = [b + m * s for b, m, s in zip(behind, more, stride)]
+    dy, y = (_taps(c, a, {(0, 0): 1}, behind=more) for a in (dy, y))
+    if not c.masked:
+        dy = dy * _positive(g, y)
+
+    def row(t, value):
+        return _taps(c, x_rows, {(t, 0): value}, (kh, 1), (sh, 1), (before[0], 0), (behind[0], more[1]))
+
+    def column(p, t):
+        return _taps(c, x, {(p, t): -1}, kernel, stride, before, behind)
+
+    lines = []
+    for p, line in enumerate(_phases(c, _rests(c, dy, y, [row(t, -1) for t in range(kh - 1)]), sh, 0)):
+        pixels = _phases(c, _rests(c, line, row(p, 1), [column(p, t) for t in range(kw - 1)]), sw, 1)
+        line = g.op("Transpose", g.op("Concat", *pixels, axis=1), perm=[0, 2, 3, 1])
+        lines.append(g.op("Reshape", line, [0, 0, -1]))
+    height = g.op("Mul", g.shape(lines[0], start=1, end=2), [sh])
+    dx = g.op("Reshape", g.op("Concat", *lines, axis=2), g.op("Concat", [0], height, [-1, c.shape(0)[1]], axis=0))
+    dx = g.slice(dx, [1, 2], before, g.op("Add", c.size(0), before) if any(before) else c.size(0))
+    c.masks = True
+    return _channels_first(g, dx)
+
+
+def _rests(c, dy, y, taps):
+    """What is left of dy behind each tap of the windows: it goes to the first that is y. taps: -x."""
+    rests = [dy]
+    for tap in taps:
+        rests.append(rests[-1] * _positive(c.g, tap + y))
+    return rests
+
+
+def _phases(c, rests, stride, axis):
+    """What tap t takes of window o, rests[t] - rests[t + 1], belongs to pixel o * stride + t: for each phase of the
+    pixels the sum of its taps."""
+    phases = [None] * stride
+    for t, rest in enumerate(rests):
+        taken = rest if t == len(rests) - 1 else _taps(c, rests[t + 1], {(0, 0): -1}) + rest
         offset, phase = divmod(t, stride)
-        phases[phase].append(pick(1, reach - offset, reach + 1, tap, 1, reach, reach + more))
-    return _interleave_axis(c, [g.sum(p) for p in phases], size, axis, before)
+        if offset:
+            taken = _taps(c, taken, {(0, 0): 1}, _on(axis, offset + 1, 1), before=_on(axis, offset))
+        phases[phase] = taken if phases[phase] is None else taken + phases[phase]
+    return phases
 
 
-def _on(axis, value, other):
-    """[value, other] or [other, value]: attributes of a 2-D window whose length is along axis 2 or 3."""
-    return [value, other] if axis == 2 else [other, value]
+def _positive(g, x):
+    """1 where x > 0, else 0, for x >= 0."""
+    return g.op("HardSigmoid", x, alpha=HUGE, beta=0.0)
 
 
-def _interleave_axis(c, phases, size, axis, before):
-    """(N, C, H, W) tensors, one after the other along an axis, and of that `size` from `before`. Columns are
-    interleaved with the channels last, where that moves whole pixels."""
-    g = c.g
-    if axis == 3:
-        phases = [g.op("Transpose", p, perm=[0, 2, 3, 1]) for p in phases]
-    shape = g.shape(phases[0])
-    shape = g.op("Concat", g.slice(shape, [0], [0], [2]), [-1], g.slice(shape, [0], [3], [4]), axis=0)
-    x = g.op("Reshape", g.op("Concat", *(g.op("Unsqueeze", p, [3]) for p in phases), axis=3), shape)
-    x = _cut(c, x, size, 2, before)
-    return _blocked(g, g.op("Transpose", x, perm=[0, 3, 1, 2])) if axis == 3 else x
+def _taps(c, x, values, kernel=(1, 1), stride=(1, 1), before=(0, 0), behind=(0, 0)):
+    """A depthwise convolution of few taps. values: {(i, j): value}. Borders of zeros are cut off with their padding."""
+    window = np.zeros(kernel, np.float32)
+    for place, value in values.items():
+        window[place] = value
+    before, behind = list(before), list(behind)
+    for axis in range(2):
+        used = np.flatnonzero(window.any(axis=1 - axis))
+        front, back = min(used[0], before[axis]), min(kernel[axis] - 1 - used[-1], behind[axis])
+        before[axis], behind[axis] = before[axis] - int(front), behind[axis] - int(back)
+        window = window.take(range(front, kernel[axis] - back), axis)
+    channels = c.shape(0)[1]
+    w = np.broadcast_to(window, (channels, 1, *window.shape))
+    return c.g.op("Conv", x, c.constant(w, "taps"), group=channels, strides=list(stride), pads=before + behind)
 
 
-def _blocked(g, x):
-    """x itself, by way of a pooling over single pixels: which brings it into the layout of the convolutions."""
-    return g.op("MaxPool", x, kernel_shape=[1, 1])
+def _on(axis, value, other=0):
+    """(value, other) or (other, value)."""
+    return (value, other) if axis == 0 else (other, value)
 
 
 def _cut(c, dx, size, axis, before):
@@ -391,40 +433,58 @@ def matmul(c, dy, y, a, b):
 
 def lrn_forward(c, x):
     """y = x s^-b with s = k + a/n sum x^2 over the window of channels, in parts that the gradient uses again: there is
-    no output of LRN's for its scale. The sum is a convolution, which runs in the layout of those around it."""
+    no output of LRN's for its scale. The sum is a convolution, in the layout of those around it; the rest has the
+    channels last."""
     channels, size = c.shape(0)[1], c.attr["size"]
     if channels is None:
         raise c.error("the number of channels must be known")
-    alpha, k = c.attr.get("alpha", 1e-4), c.attr.get("bias", 1.0)
-    s = c.g.op("Conv", x * x, c.constant(_band(channels, size) * np.float32(alpha / size), "window"),
-               c.constant(np.full(channels, k, np.float32), "k"))
-    power, inverse = _inverse_powers(c.g, s, c.attr.get("beta", 0.75))
-    c.saved = power, inverse
-    return x * power
+    i, j = np.indices((channels, channels))
+    band = (j >= i - (size - 1) // 2) & (j <= i + size // 2)
+    window = band[:, :, None, None] * np.float32(c.attr.get("alpha", 1e-4) / size)
+    k = np.full(channels, c.attr.get("bias", 1.0), np.float32)
+    s = c.g.op("Conv", x * x, c.constant(window, "window"), c.constant(k, "k"))
+    x, s = _channels_last(c, x), _channels_last(c, s)
+    power = _inverse_power(c.g, s, c.attr.get("beta", 0.75))
+    c.saved = x, s, power
+    y = _channels_first(c.g, x * power)
+    # onnxruntime takes it into its blocked layout at once only for a convolution
+    return _taps(c, y, {(0, 0): 1}) if "MaxPool" in c.readers else y
 
 
 def lrn(c, dy, y, x):
-    """dx = dy s^-b - 2ab/n x sum(dy y / s), summed over the windows that hold the channel."""
-    power, inverse = c.saved
+    """dx = dy s^-b - 2ab/n x sum(dy y / s), summed over the windows that hold the channel: with the channels last that
+    is a pooling."""
+    x, s, power = c.saved
     size = c.attr["size"]
-    factor = -2 * c.attr.get("alpha", 1e-4) * c.attr.get("beta", 0.75) / size
-    band = _band(c.shape(0)[1], size).swapaxes(0, 1) * np.float32(factor)
-    return dy * power + x * c.g.op("Conv", dy * y * inverse, c.constant(band, "window back"))
+    scaled = _channels_last(c, dy) * power
+    mean = c.g.op("AveragePool", scaled * x / s, kernel_shape=[1, size], pads=[0, size // 2, 0, (size - 1) // 2],
+                  count_include_pad=1)
+    factor = -2 * c.attr.get("alpha", 1e-4) * c.attr.get("beta", 0.75)
+    return _channels_first(c.g, scaled + x * (mean * factor))
 
 
-def _band(channels, size):
-    """(C, C, 1, 1): 1 where channel j is in the window of channel i."""
-    i, j = np.indices((channels, channels))
-    return ((j >= i - (size - 1) // 2) & (j <= i + size // 2)).astype(np.float32)[:, :, None, None]
-
-
-def _inverse_powers(g, s, beta):
-    """s^-beta and 1/s. For 3/4, everyone's beta, by roots: as exact as Pow and four times as fast."""
-    inverse = g.op("Reciprocal", s)
+def _inverse_power(g, s, beta):
+    """s^-beta. For 3/4, everyone's beta, by roots: as exact as Pow and four times as fast."""
     if beta != 0.75:
-        return s ** -beta, inverse
+        return s ** -beta
     root = g.op("Sqrt", s)
-    return g.op("Reciprocal", root * g.op("Sqrt", root)), inverse
+    return g.op("Reciprocal", root * g.op("Sqrt", root))
+
+
+def _channels_last(c, x):
+    """(N, C, H, W) -> (N, H, W, C), with a Reshape to what it is, over which onnxruntime moves no transposition."""
+    return _had_last(c.g, x) or c.g.op("Reshape", c.g.op("Transpose", x, perm=[0, 2, 3, 1]), [0, 0, -1, c.shape(0)[1]])
+
+
+def _had_last(g, x):
+    """What `_channels_first` has made x of, else None."""
+    made = next((n for n in reversed(g.nodes) if n.output[0] == x.name), None)
+    if made is not None and made.op_type == "Transpose" and attributes(made).get("perm") == [0, 3, 1, 2]:
+        return g.tensor(made.input[0])
+
+
+def _channels_first(g, x):
+    return g.op("Transpose", x, perm=[0, 3, 1, 2])
 
 
 def batch_normalization(c, dy, y, x, *_):
@@ -467,9 +527,12 @@ def concat(c, dy, y, *xs):
             i = next(i for i in range(len(xs)) if c.wants(i))
             part = c.g.slice(dy, [axis], [sum(sizes[:i])], [sum(sizes[:i + 1])])
             return tuple(part if j == i else None for j in range(len(xs)))
+    else:
+        sizes = c.g.op("Concat", *(c.g.shape(x, start=axis, end=axis + 1) for x in xs), axis=0)
+    last = _had_last(c.g, dy) if axis == 1 else None
+    if last is None:
         return tuple(c.g.op("Split", dy, sizes, axis=axis, outputs=len(xs)))
-    sizes = c.g.op("Concat", *(c.g.shape(x, start=axis, end=axis + 1) for x in xs), axis=0)
-    return tuple(c.g.op("Split", dy, sizes, axis=axis, outputs=len(xs)))
+    return tuple(_channels_first(c.g, part) for part in c.g.op("Split", last, sizes, axis=3, outputs=len(xs)))
 
 
 def split(c, dys, ys, x, *_):
@@ -672,7 +735,7 @@ VJPS = {
     "PRelu":        prelu,
     "Pow":          power,
     "Reciprocal":   lambda c, dy, y, x: -dy * y * y,
-    "Relu":         lambda c, dy, y, x: dy * c.g.op("HardSigmoid", y, alpha=HUGE, beta=0.0),     # 1 where y > 0
+    "Relu":         lambda c, dy, y, x: dy if c.masked else dy * _positive(c.g, y),
     "Selu":         selu,
     "Sigmoid":      lambda c, dy, y, x: dy * y * (1.0 - y),
     "Sin":          lambda c, dy, y, x: dy * c.g.op("Cos", x),
@@ -724,3 +787,6 @@ VJPS = {
 
 # operators whose forward part is written anew, so that the derivative can use what it computes on the way
 FORWARD = {"LRN": lrn_forward}
+
+# operators whose output is 0 where their input is, so that a gradient that is 0 there stays so
+MASK_KEEPERS = {"Concat", "Dropout", "Identity", "LRN"}

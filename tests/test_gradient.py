@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -330,6 +331,54 @@ def test_whole_blocks_of_channels_change_nothing(monkeypatch):
     for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
                             toys.run(plain, {"data": data, "end_diff": diff})):
         assert off(mine, theirs) < 1e-5
+
+
+MASKED = {
+    "normalized": ([conv("a", "data", 16, 3, pad=1), relu("a"), lrn("norm", "a"), pool("y", "norm")], 0),
+    "joined": ([conv("a", "data", 16), relu("a"), conv("b", "data", 16, 3, pad=1), relu("b"), concat("ab", "a", "b"),
+                pool("y", "ab")], 0),
+    "pooled twice": ([conv("a", "data", 16), relu("a"), pool("p", "a", k=2), pool("y", "p", k=5, s=3, pad=1)], 0),
+    "pooled in place": ([conv("a", "data", 16), relu("a"), pool("y", "a", s=1, pad=1)], 1),
+    "read twice": ([conv("a", "data", 16), relu("a"), pool("p", "a"), pool("q", "a", "AVE"),
+                    layer("y", "Eltwise", "p q", "y")], 1),
+    "added": ([conv("a", "data", 16), relu("a"), conv("b", "data", 16), layer("ab", "Eltwise", "a b", "ab"), relu("ab"),
+               pool("y", "ab")], 1),
+}
+
+
+@pytest.mark.parametrize("name", MASKED)
+@pytest.mark.parametrize("size", [(13, 15), (14, 16), (15, 24)])
+def test_a_relu_is_masked_where_its_pooling_is(monkeypatch, name, size):
+    """The gradient of a pooling reaches no 0 behind a ReLU: the same, for many zeros and ties, as on the plain route."""
+    layers, masks = MASKED[name]
+    model = toys.convert(net(*layers, shape=(2, 3, *size)))
+    data = np.round(toys.noise(2, 3, *size, seed=5))
+    graph = convert.gradient_graph(model, "y")
+    diff = toys.noise(*toys.run(model, data, ["y"])[0].shape, seed=6)
+    large = {n.output[0] for n in graph.graph.node if n.op_type == "Relu"}
+    assert sum(n.op_type == "HardSigmoid" and n.input[0] in large for n in graph.graph.node) == masks
+    monkeypatch.setattr("convert.gradient._Source.rectified", lambda source, name: False)
+    plain = convert.gradient_graph(model, "y")
+    assert any(n.op_type == "Equal" for n in plain.graph.node) and all(n.op_type != "Equal" for n in graph.graph.node)
+    for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
+                            toys.run(plain, {"data": data, "end_diff": diff})):
+        assert off(mine, theirs) < 1e-5
+
+
+def test_onnxruntime_keeps_a_pooling_and_its_gradient_in_its_blocked_layout(tmp_path):
+    """It does so only where it knows the channels, and that the sizes of what is added are equal."""
+    model = toys.convert(net(conv("a", "data", 16, 3, pad=1), relu("a"), lrn("norm", "a"), pool("p", "norm"),
+                             pool("q", "p", s=1, pad=1), conv("y", "q", 16), shape=(1, 3, 31, 34)))
+    options = ort.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(tmp_path / "optimized.onnx"), 3
+    ort.InferenceSession(convert.gradient_graph(model, "y").SerializeToString(), options,
+                         providers=["CPUExecutionProvider"])
+    nodes = onnx.load(tmp_path / "optimized.onnx").graph.node
+    if not any(n.domain == "com.microsoft.nchwc" for n in nodes):
+        pytest.skip("no blocked layout on this processor")
+    blocked = ("Conv", "MaxPool")
+    assert {n.domain for n in nodes if n.op_type in blocked} == {"com.microsoft.nchwc"}
+    assert not any(n.op_type == "Transpose" for n in nodes)
 
 
 # ---- nets that Caffe never saw
