@@ -126,6 +126,10 @@ def options(parser, several=False, defaults=NOTEBOOK):
         parser.add_argument(f"--{name.replace('_', '-')}", type=number(kind, allowed, test), metavar="NX"[kind is float],
                             help=f"{line} ({default})", nargs="+" if many else None,
                             default=None if isinstance(default, str) else [default] if many else default)
+    parser.add_argument("--tile", type=number(int, "a whole number from 1", lambda v: v >= 1), metavar="N",
+                        help="dream what is larger than N pixels in overlapping tiles of at most NxN, in the memory of "
+                        "one of them (1024: about 2 GB, for 8 megapixels). Without it, what needs more memory than is "
+                        "free (or than $DEEPDREAM_MEMORY_GB says) is refused")
     parser.add_argument("--no-clip", action="store_true", help="let pixels leave 0 to 255, and scale them at the end")
     seed = number(int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2 ** 32)
     if several:
@@ -148,4 +152,5 @@ def fast_option(parser):
 
 def settings_of(args):
     """The notebook's settings among the arguments, as keywords of `deepdream`."""
-    return {name: getattr(args, name) for name in SETTINGS} | {"clip": not args.no_clip}
+    return {name: getattr(args, name) for name in SETTINGS} | {"clip": not args.no_clip} \
+        | ({} if args.tile is None else {"tile": args.tile})

@@ -10,12 +10,16 @@ from .errors import DreamError
 CHOICES = "auto, cpu, cuda or cuda:N"
 
 
+def driver():
+    """The file of the CUDA driver's library."""
+    return "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+
+
 @functools.lru_cache(None)
 def cuda_problem(index=0):
     """Why CUDA device `index` cannot be used, in a few words; None if a graph really ran on it."""
-    driver = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:
-        cuda, count = ctypes.CDLL(driver), ctypes.c_int()
+        cuda, count = ctypes.CDLL(driver()), ctypes.c_int()
     except OSError:
         return "no CUDA driver on this machine"
     if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or count.value == 0:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.ndimage as nd
 
+from . import memory, tiles
 from .errors import DreamError
-from .objectives import Objective, ends_of, objective_guide, objective_L2
+from .objectives import Objective, objective_guide, objective_L2
 from .pictures import showarray
 from .priors import check
 from .stepper import HostStepper, Stepper
@@ -46,12 +47,13 @@ def deprocess(net, img):
 
 
 def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=True, objective=objective_L2, priors=(),
-              **more):
+              tile=None, **more):
     """One step of gradient ascent on net.blobs['data'], in place.
 
     step_size: the mean change of a pixel's channel; jitter: the picture is shifted by up to so many pixels, drawn from
     NumPy's global generator; clip: keep pixels within 0 to 255; objective: an Objective, or any function of dst that
-    sets dst.diff; priors: of `deepdream.priors`; more: arguments for an objective that is still a class
+    sets dst.diff; priors: of `deepdream.priors`; tile: a larger picture is dreamt in tiles of at most so many pixels in
+    each direction (see `deepdream.tiles`); more: arguments for an objective that is still a class
     (guide_features=... for objective_guide).
 
     Returns (objective, mean |gradient|) before the step; the objective is None for a function of one's own.
@@ -60,19 +62,23 @@ def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=Tru
     src = net.blobs[net.inputs[0]]
     ox, oy = np.random.randint(-jitter, jitter + 1, 2)
     check_terms(net, objective, end)
-    for name in _ends(objective, end):
+    for name in tiles.ends(objective, end):
         net.check_size(name, *src.data.shape[-2:])
-    stepper = _stepper(net, objective, end, clip, check(priors))
+    tiles.check(net, objective, end, tile, [src.data.shape[-2:]])
+    stepper = _stepper(net, objective, end, clip, check(priors), tile)
     told = stepper.step(ox, oy, step_size)
     _check(told, end)
     src.data[...] = stepper.picture()
     return told
 
 
-def _stepper(net, objective, end, clip, priors):
+def _stepper(net, objective, end, clip, priors, tile=None):
     """What steps net.blobs['data']: the step graph, or, for a function of one's own and where diffs are kept layer by
     layer, NumPy around forward and backward, as in the notebook."""
     src = net.blobs[net.inputs[0]]
+    bias = net.transformer.mean[net.inputs[0]] if clip else None
+    if tiles.needed(*src.data.shape[-2:], tile):
+        return HostStepper(tiles.TiledGradient(net, objective, end, tile), src.data, bias, priors)
     if isinstance(objective, Objective) and not net.leftover:
         return Stepper(net.session(end, objective, clip, priors), net.device, objective, src.data, priors)
     dst = net.blobs[end]
@@ -85,21 +91,23 @@ def _stepper(net, objective, end, clip, priors):
         net.backward(start=end)
         return None, src.diff
 
-    return HostStepper(gradient, src.data, net.transformer.mean[net.inputs[0]] if clip else None, priors)
+    return HostStepper(gradient, src.data, bias, priors)
 
 
 def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="inception_4c/output", clip=True,
-              on_step=None, priors=(), **step_params):
+              on_step=None, priors=(), tile=None, **step_params):
     """Dream: gradient ascent over octaves, from the smallest to the picture's own size.
 
     base_img: (H, W, 3), RGB 0 to 255. iter_n steps in each of octave_n octaves, each octave_scale times as large as
     the one before. end: where the objective, or those of its terms that have no layer of their own, look. priors: of
-    `deepdream.priors`, none as in the notebook. step_params: of `make_step`. on_step(octave, i, vis, told): called after each step; vis() is the
-    picture so far, (H, W, 3), told a Told; where it returns SETTLED, the octave ends. In a Jupyter notebook the picture is shown as it grows,
-    unless on_step is given.
+    `deepdream.priors`, none as in the notebook. tile: octaves that are larger are dreamt in tiles of at most so many
+    pixels in each direction (see `deepdream.tiles`). step_params: of `make_step`. on_step(octave, i, vis, told): called
+    after each step; vis() is the picture so far, (H, W, 3), told a Told; where it returns SETTLED, the octave ends. In a
+    Jupyter notebook the picture is shown as it grows, unless on_step is given.
 
-    Returns the picture, float32 (H, W, 3). Raises DreamError for a picture too small for `end` in the smallest octave,
-    for options that make no sense, and where the gradient vanishes (Caffe would go on with NaN).
+    Returns the picture, float32 (H, W, 3). Raises DreamError for a picture too small for `end` in the smallest octave
+    or too large for the memory, for options that make no sense, and where the gradient vanishes (Caffe would go on with
+    NaN).
     """
     step_params = dict(step_params)
     step_size, jitter = step_params.pop("step_size", 1.5), step_params.pop("jitter", 32)
@@ -112,7 +120,9 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
     priors = check(priors)
     check_terms(net, objective, end)
     sizes = octave_sizes(*np.shape(base_img)[:2], octave_n, octave_scale)
-    check_sizes(net, _ends(objective, end), sizes)
+    check_sizes(net, tiles.ends(objective, end), sizes)
+    tiles.check(net, objective, end, tile, sizes)
+    memory.check(net, objective, end, clip, priors, sizes[-1], tile)
 
     octaves = [preprocess(net, base_img)]
     for _ in range(octave_n - 1):
@@ -127,7 +137,7 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
             detail = nd.zoom(detail, (1, 1.0 * h / h1, 1.0 * w / w1), order=1)
         src.reshape(1, len(octave_base), h, w)
         src.data[0] = octave_base + detail
-        stepper = _stepper(net, objective, end, clip, priors)
+        stepper = _stepper(net, objective, end, clip, priors, tile)
         for i in range(iter_n):
             ox, oy = np.random.randint(-jitter, jitter + 1, 2)
             begun = time.perf_counter()
@@ -175,10 +185,6 @@ def check_sizes(net, ends, sizes):
     for end in ends:
         net.check_size(end, *sizes[0], "the picture" if len(sizes) == 1 else
                        f"the picture of {w}x{h} in the smallest of {len(sizes)} octaves")
-
-
-def _ends(objective, end):
-    return ends_of(objective, end) if isinstance(objective, Objective) else [end]
 
 
 def check_terms(net, objective, end):

@@ -12,9 +12,8 @@ import models
 from .cache import cached, key
 from .device import Device, readable
 from .errors import DreamError
-from .objectives import ends_of
+from .objectives import ends_of, structure
 from .sources import source
-from .step import objective_graph, step_graph, structure
 
 STEP_GRAPH = 5    # version of the step graph: a new number makes the kept ones new
 FACTS = 2         # version of what is kept of a net beside its graphs
@@ -198,37 +197,39 @@ class Net:
 
     # ---- graphs
 
-    def session(self, end, objective=None, clip=False, priors=(), step=True):
+    def session(self, end, objective=None, clip=False, priors=(), step=True, tile=False):
         """The onnxruntime session of an end's gradient graph; with an Objective, of its step graph or, without `step`,
-        of the objective and its gradient by the picture."""
+        of the objective and its gradient by the picture (tile: of a part of it, see `objective_graph`)."""
         for name in [end] if objective is None else ends_of(objective, end):
             self.checked(name)
-        return self._session(self._key(end, objective, clip, priors, step),
-                             lambda: self.graph(end, objective, clip, priors, step))
+        return self._session(self._key(end, objective, clip, priors, step, tile),
+                             lambda: self.graph(end, objective, clip, priors, step, tile))
 
-    def graph(self, end, objective=None, clip=False, priors=(), step=True):
+    def graph(self, end, objective=None, clip=False, priors=(), step=True, tile=False):
         """The graph of `session`, serialized."""
         def build():
+            from .step import objective_graph, step_graph      # with onnx, which a kept graph does without
             graph = convert.gradient_graph(self.model, end if objective is None else ends_of(objective, end))
-            if objective is not None and step:
+            if objective is not None and step and not tile:
                 graph = step_graph(graph, objective, end, self._bias() if clip else None, priors)
             elif objective is not None:
-                graph = objective_graph(graph, objective, end)
+                graph = objective_graph(graph, objective, end, tile)
             self._model = None        # read again when it is needed again: not to hold the weights twice over a dream
             return graph.SerializeToString()
 
         # those of one class share a graph; what is the user's own may have written anything into its nodes
         own = objective is not None and not all(map(_built_in, [t for _, t in objective.terms] + list(priors)))
-        return build() if own else cached(f"{key(self.checksum, *self._key(end, objective, clip, priors, step))}.onnx",
-                                          build)
+        name = key(self.checksum, *self._key(end, objective, clip, priors, step, tile))
+        return build() if own else cached(f"{name}.onnx", build)
 
-    def _key(self, end, objective, clip, priors, step):
+    def _key(self, end, objective, clip, priors, step, tile):
         """What a graph depends on beside the net's files."""
         if objective is None:
             return (end,)
         terms, kept = structure(objective, end, priors)
         own = tuple(o for o in ([t for _, t in objective.terms] + list(priors)) if not _built_in(o))
-        return (STEP_GRAPH, str(terms), str(kept), step, str(self._bias().tolist()) if clip and step else None, *own)
+        bias = str(self._bias().tolist()) if clip and step else None
+        return (STEP_GRAPH, str(terms), str(kept), "tile" if tile else step, bias, *own)
 
     def _bias(self):
         return self.transformer.mean[self.inputs[0]]

@@ -25,6 +25,7 @@ class Objective:
     """
     formula = ""
     everywhere = True       # is it a sum of the same over all positions, so that a picture can be cut into tiles?
+    average = False         # or a mean of the same over all positions?
 
     def __init__(self, **inputs):
         self.inputs, self.end = inputs, None
@@ -168,6 +169,7 @@ class objective_neuron(Objective):
 class objective_class(Objective):
     """A class: its score before the softmax; of a map of scores, their mean. index: of the class, from 0."""
     formula = "mean(x[class])"
+    average = True
 
     def __init__(self, index):
         super().__init__(channel=np.array([index], np.int64))
@@ -270,6 +272,21 @@ objective_L2 = L2()
 def ends_of(objective, end):
     """The layers that an objective looks at, each once. end: for those of its terms that have none of their own."""
     return list(dict.fromkeys(term.end or end for _, term in objective.terms))
+
+
+def feeds(objective, priors=(), i=0, n=1):
+    """{name: array}: what the graphs of an objective and of priors are fed with, at step i of n."""
+    terms = objective.terms
+    named = {f"term{t}:{k}": v for t, (_, term) in enumerate(terms) for k, v in term.inputs.items()}
+    named |= {f"term{t}:weight": np.float32(w) for t, (w, _) in enumerate(terms) if w != 1}
+    named |= {f"prior{p}:{k}": v for p, prior in enumerate(priors) for k, v in prior.feeds(i, n).items()}
+    return {k: np.asarray(v) for k, v in named.items()}
+
+
+def structure(objective, end, priors=()):
+    """What the nodes of a step graph depend on, beside the net: to know it again."""
+    return [(term.end or end, type(term).__name__, w != 1) for w, term in objective.terms], \
+        [p.structure for p in priors]
 
 
 def _check_channels(chosen, name, channels):

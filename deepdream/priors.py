@@ -11,7 +11,6 @@ place of a step:
 import math
 
 import numpy as np
-import scipy.ndimage as nd
 
 from .errors import DreamError
 
@@ -126,7 +125,7 @@ class Blur(Prior):
 
     def __call__(self, x, feeds):
         for axis in (3, 2):
-            x = nd.correlate1d(x, feeds["kernel"], axis, mode="nearest")
+            x = _correlate1d(x, feeds["kernel"], axis, mode="nearest")
         return x
 
     def nodes(self, g, x, inputs):
@@ -165,7 +164,7 @@ class Laplacian(Prior):
     @staticmethod
     def _down(x):
         for axis in (2, 3):
-            x = nd.correlate1d(x, PYRAMID, axis, mode="constant")
+            x = _correlate1d(x, PYRAMID, axis, mode="constant")
         return x[:, :, ::2, ::2]
 
     @staticmethod
@@ -173,7 +172,7 @@ class Laplacian(Prior):
         wide = np.zeros((*x.shape[:2], *shape[2:]), x.dtype)
         wide[:, :, ::2, ::2] = x
         for axis in (2, 3):
-            wide = nd.correlate1d(wide, 2 * PYRAMID, axis, mode="constant")
+            wide = _correlate1d(wide, 2 * PYRAMID, axis, mode="constant")
         return wide
 
     @staticmethod
@@ -222,6 +221,11 @@ class Luminance(Prior):
 
     def nodes(self, g, x, inputs):
         return g.op("Expand", g.op("ReduceSum", x * inputs["luma"], [1]), g.shape(x))
+
+
+def _correlate1d(*arguments, **more):
+    from scipy.ndimage import correlate1d      # takes long to import, and only the reference needs it
+    return correlate1d(*arguments, **more)
 
 
 def at_place(priors, place):

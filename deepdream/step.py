@@ -5,23 +5,29 @@ import onnx
 from convert.gradient import end_tensors
 from convert.graph import Graph, Tensor, float_info, metadata
 
-from .objectives import ends_of
+from .objectives import ends_of, feeds
 from .priors import at_place
 
 INDEX = {"rows": "H", "columns": "W", "rows_back": "H", "columns_back": "W"}
 
 
-def objective_graph(gradient, objective, end):
+def objective_graph(gradient, objective, end, tile=False):
     """An objective and its gradient by the picture.
 
     gradient: ModelProto from convert.gradient_graph, of all ends of the objective. objective: an Objective. end: of
     those of its terms that have none of their own. Input: `data` (1, C, H, W); outputs: `objective` (a scalar) and
     `data_diff`; more inputs: `feeds(objective)`.
+
+    tile: the picture is a tile of a larger one, of which only some positions count. More inputs then: for each end
+    `own:<end>` (int64: first row, first column, last row, last column, the last excluded), and, for what is a mean over
+    positions, `share`, a scalar: the tile's of the whole picture.
     """
-    g = _graph(gradient, [])
-    _append(g, gradient.graph, objective, end)
+    g = _graph(gradient, [f"own:{e}" for e in ends_of(objective, end)] + ["share"] if tile else [])
+    _append(g, gradient.graph, objective, end, tile)
     body = gradient.graph
-    return _model(g, gradient, "objective", [body.input[0], *_infos(feeds(objective))],
+    own = {f"own:{e}": np.zeros(4, np.int64) for e in ends_of(objective, end)} if tile else {}
+    share = {"share": np.float32(1)} if tile and any(t.average for _, t in objective.terms) else {}
+    return _model(g, gradient, "objective", [body.input[0], *_infos({**feeds(objective), **own, **share})],
                   [float_info("objective", []), body.output[-1]])
 
 
@@ -71,45 +77,44 @@ def step_graph(gradient, objective, end, bias=None, priors=()):
     return _model(g, gradient, "step", inputs, outputs)
 
 
-def feeds(objective, priors=(), i=0, n=1):
-    """{name: array}: what the graphs of an objective and of priors are fed with, at step i of n."""
-    terms = objective.terms
-    named = {f"term{t}:{k}": v for t, (_, term) in enumerate(terms) for k, v in term.inputs.items()}
-    named |= {f"term{t}:weight": np.float32(w) for t, (w, _) in enumerate(terms) if w != 1}
-    named |= {f"prior{p}:{k}": v for p, prior in enumerate(priors) for k, v in prior.feeds(i, n).items()}
-    return {k: np.asarray(v) for k, v in named.items()}
-
-
-def structure(objective, end, priors=()):
-    """What the nodes of a step graph depend on, beside the net: to know it again."""
-    return [(term.end or end, type(term).__name__, w != 1) for w, term in objective.terms], \
-        [p.structure for p in priors]
-
-
 def _graph(gradient, more):
     return Graph(reserved={n for node in gradient.graph.node for n in (*node.input, *node.output)}
                  | {"data", "data_diff", "objective", *more})
 
 
-def _append(g, body, objective, end):
+def _append(g, body, objective, end, tile=False):
     """The gradient graph's nodes, with the objective's in between: behind the forward pass, before the way back."""
     names, nodes, g_nodes = end_tensors(ends_of(objective, end)), list(body.node), g.nodes
     values = {value for value, _ in names.values()}
     done = max(i for i, n in enumerate(nodes) if values & set(n.output)) + 1
     g_nodes += nodes[:done]
     total, diffs = [], {name: [] for name in names}
+    looked_at = {name: g.tensor(value) for name, (value, _) in names.items()}
+    if tile:
+        looked_at = {name: g.slice(x, [2, 3], *_corners(g, name)) for name, x in looked_at.items()}
     for t, (weight, term) in enumerate(objective.terms):
         name = term.end or end
-        value, diff = term.nodes(g, g.tensor(names[name][0]), {k: g.tensor(f"term{t}:{k}") for k in term.inputs})
-        if weight != 1:
-            scale = g.tensor(f"term{t}:weight")
+        value, diff = term.nodes(g, looked_at[name], {k: g.tensor(f"term{t}:{k}") for k in term.inputs})
+        scales = [f"term{t}:weight"] * (weight != 1) + ["share"] * (tile and term.average)
+        for scale in map(g.tensor, scales):
             value, diff = value * scale, diff * scale
         total.append(value)
         diffs[name].append(diff)
     g.rename(g.op("Identity", g.sum(total)), "objective")
-    for name, (_, diff) in names.items():
-        g.rename(g.op("Identity", g.sum(diffs[name])), diff)
+    for name, (value, diff) in names.items():
+        whole = g.sum(diffs[name])
+        if tile:      # nothing at the positions of other tiles
+            before = _corners(g, name)[0]
+            after = g.op("Sub", g.shape(g.tensor(value), start=2), g.op("Add", before, g.shape(whole, start=2)))
+            whole = g.op("Pad", whole, g.op("Concat", [0, 0], before, [0, 0], after, axis=0))
+        g.rename(g.op("Identity", whole), diff)
     g_nodes += nodes[done:]
+
+
+def _corners(g, name):
+    """The first and the last position, each (row, column), of a tile's own part of an end."""
+    own = g.tensor(f"own:{name}")
+    return g.slice(own, [0], [0], [2]), g.slice(own, [0], [2], [4])
 
 
 def _infos(arrays):

@@ -3,8 +3,8 @@ import numpy as np
 
 from .device import readable
 from .errors import DreamError
+from .objectives import feeds
 from .priors import at_place
-from .step import feeds
 
 
 class Stepper:

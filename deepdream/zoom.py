@@ -70,7 +70,7 @@ def resume(folder, record):
                              "an empty folder")
         return 0, None
     i, frame, before = there
-    other = [k for k, v in json.loads(json.dumps(record)).items() if before.get(k) != v]
+    other = [k for k, v in json.loads(json.dumps({"tile": None, **record})).items() if before.get(k) != v]
     if other:
         raise DreamError(f"-o {folder}: holds a zoom with another {', '.join(k.replace('_', ' ') for k in other)}; "
                          "give another folder")

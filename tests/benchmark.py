@@ -1,19 +1,24 @@
 """How fast a step and a dream are: python tests/benchmark.py [--model M] [--megapixels 0.15 0.6 ...] [--json FILE]
 
-One make_step of `end` (L2), at the 16:9 pictures of so many megapixels: seconds, peak memory of the process so far, and
-beside it in the same run, turn by turn (A B A B):
+One make_step of `end` (L2), at the 16:9 pictures of so many megapixels: seconds, bytes a pixel (of the host; on CUDA of
+the device too), and beside it in the same run, turn by turn (A B A B):
 - the floor: matrix products of as many floating point operations as the step's convolutions have, forward and back;
-- PyTorch, if it is installed: the same forward pass with the same weights and threads, differentiated by autograd.
-Then a table of where onnxruntime's time goes, operator by operator. Absolute times are worth little on a shared
-machine; the ratios are what to look at. No test runs this, and no test asserts a time.
+- PyTorch, if it is installed: the same forward pass with the same weights and threads, differentiated by autograd; on
+  CUDA eager, eager with channels_last and compiled, all with cudnn.benchmark, and without TF32 as ours.
+From TILED_FROM megapixels on, the step runs in tiles of --tile pixels, and PyTorch, which would need the memory of the
+whole picture, is left out. Then how long a start takes, and a table of where onnxruntime's time goes, operator by
+operator. Absolute times are worth little on a shared machine; the ratios are what to look at. No test runs this, and no
+test asserts a time.
 """
 import argparse
 import collections
 import json
+import multiprocessing
 import os
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -28,9 +33,19 @@ from onnx import numpy_helper                       # noqa: E402
 from onnx.utils import Extractor                    # noqa: E402
 
 from convert.graph import attributes                # noqa: E402
-from deepdream import Net, deepdream, objective_L2  # noqa: E402
+from deepdream import Net, deepdream, memory        # noqa: E402
+from deepdream.objectives import objective_L2       # noqa: E402
 from deepdream.sky import formula_sky               # noqa: E402
-from deepdream.stepper import Stepper               # noqa: E402
+from deepdream.stepper import HostStepper, Stepper  # noqa: E402
+from deepdream.tiles import TiledGradient           # noqa: E402
+
+TILED_FROM = 4.0      # megapixels
+FIRST_STEP = """
+import os, sys
+from deepdream import cli, progress
+progress.Progress.step = lambda *_: os._exit(0)
+cli.main(sys.argv[1:])
+"""
 
 
 def main():
@@ -39,23 +54,32 @@ def main():
     parser.add_argument("--end", default="inception_4c/output")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--megapixels", type=float, nargs="+", default=[0.15, 0.6])
+    parser.add_argument("--megapixels", type=float, nargs="+", default=[0.15, 0.6, 2.4, 8.0])
+    parser.add_argument("--tile", type=int, default=1024, help=f"from {TILED_FROM:g} megapixels on (1024)")
     parser.add_argument("--rounds", type=int, default=5, help="turns of A and B (5)")
     parser.add_argument("--dream", action="store_true", help="also time a whole default dream of 1024x575")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
     started = time.perf_counter()
     net = Net(args.model, device=args.device, threads=args.threads)
-    session = net.session(args.end, objective_L2, True)
+    net.session(args.end, objective_L2, True)
     report = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "model": net.name, "end": args.end,
               "device": net.device.name, "threads": args.threads, "ready": time.perf_counter() - started, "sizes": []}
     print(f"{report['machine']}, {args.threads} threads, {net.name} at {args.end} on {net.device.name}; "
           f"net and step graph ready in {report['ready']:.2f} s")
     forward = Extractor(net.model).extract_model(net.inputs, [args.end])
-    rivals = {"floor": floor(args.threads), "torch": torch_step(forward, args.end, args.threads)}
+    rivals = {"floor": floor(net.device), **torch_steps(forward, args.end, net.device, args.threads)}
+    report["copy_gb_s"] = copy_rate(net.device)
+    print(f"a copy in memory: {report['copy_gb_s']:.1f} GB/s")
+    print(f"{'size':>11}  {'s a step':>8}  {'B/pixel':>7}  {'GFLOP':>7}  " + "  ".join(f"{n:>10}" for n in rivals)
+          + "   (ours is so many times as fast)")
     for megapixels in args.megapixels:
-        report["sizes"].append(measure(net, session, forward, rivals, megapixels, args.rounds))
-    report["operators"] = operators(net, args.end, args.megapixels[-1])
+        report["sizes"].append(measure(net, forward, rivals, megapixels, args))
+    report["start"] = starts(args)
+    for name, seconds in report["start"].items():
+        print(f"{name}: {seconds:.2f} s")
+    small = min(args.megapixels, key=lambda m: abs(m - 0.6))
+    report["operators"] = operators(net, args.end, small)
     for name, share in report["operators"][:12]:
         print(f"    {name:20} {share:6.1%}")
     if args.dream:
@@ -76,30 +100,78 @@ def machine():
     return name
 
 
-def measure(net, session, forward, rivals, megapixels, rounds):
+def size_of(megapixels):
     w = int(round((megapixels * 1e6 * 16 / 9) ** 0.5))
-    h = int(round(megapixels * 1e6 / w))
+    return int(round(megapixels * 1e6 / w)), w
+
+
+def stepper_of(net, end, h, w, tile):
     data = np.random.default_rng(0).normal(0, 40, (1, 3, h, w)).astype(np.float32)
-    stepper = Stepper(session, net.device, objective_L2, data)
-    flops = convolution_flops(forward, h, w)
-    contenders = {"ours": lambda: stepper.step(3, 5, 1.5), "floor": lambda: rivals["floor"](flops)}
-    if rivals["torch"]:
-        contenders["torch"] = lambda: rivals["torch"](data)
+    if tile:
+        return HostStepper(TiledGradient(net, objective_L2, end, tile), data, net.transformer.mean["data"])
+    return Stepper(net.session(end, objective_L2, True), net.device, objective_L2, data)
+
+
+def measure(net, forward, rivals, megapixels, args):
+    h, w = size_of(megapixels)
+    tile = args.tile if megapixels >= TILED_FROM else None
+    stepper, flops = stepper_of(net, args.end, h, w, tile), convolution_flops(forward, h, w)
+    contenders = {"ours": lambda: stepper.step(3, 5, 1.5)}
+    wanted = memory.estimate(net, (args.end, objective_L2, True, (), True, False), (h, w), None, [args.end])
+    room = memory.available(net.device)
+    for name, make in rivals.items():
+        if name == "floor" or not (tile or room and 2 * wanted > room):
+            contenders[name] = make(flops, (1, 3, h, w))
     times = {name: [] for name in contenders}
-    for turn in range(rounds + 1):
+    for turn in range(args.rounds + 1):
         for name, run in contenders.items():
             t = time.perf_counter()
             run()
             if turn:                                     # the first turn warms up
                 times[name].append(time.perf_counter() - t)
-    row = {"width": w, "height": h, "gflop": flops / 1e9, "times": times,
-           "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    with multiprocessing.get_context("spawn").Pool(1) as alone:
+        host, device = alone.apply(peak, (args.model, args.end, args.device, args.threads, h, w, tile))
     ratio = {n: statistics.median(b / a for a, b in zip(times["ours"], t)) for n, t in times.items()}
-    print(f"{w}x{h}: {statistics.median(times['ours']):.3f} s a step, {flops / 1e9:.1f} GFLOP, "
-          f"{ratio['floor']:.0%} of the floor's speed"
-          + (f", {ratio['torch']:.2f} times as fast as PyTorch" if "torch" in ratio else "")
-          + f"; peak memory so far {row['peak_mb']:.0f} MB")
-    return row
+    told = [f"{ratio[n]:10.2f}" if n in ratio else f"{'left out':>10}" for n in rivals]
+    print(f"{w}x{h:<5}  {statistics.median(times['ours']):8.3f}  {host / (h * w):7.0f}  {flops / 1e9:7.1f}  "
+          + "  ".join(told) + (f"   in tiles of {tile}" if tile else "")
+          + (f"   {device / (h * w):.0f} B/pixel on the device" if device else ""), flush=True)
+    return {"width": w, "height": h, "tile": tile, "gflop": flops / 1e9, "times": times, "ratio": ratio,
+            "host_bytes": host, "device_bytes": device}
+
+
+def peak(model, end, device, threads, h, w, tile):
+    """(bytes of the host, bytes of the device or None) that steps take, in a process of their own."""
+    net = Net(model, device=device, threads=threads)
+    stepper = stepper_of(net, end, h, w, tile)
+    before = memory._own()
+    free = net.device.is_cuda and memory._of_gpu.__wrapped__(net.device.index)
+    for _ in range(1 if tile else 2):
+        stepper.step(3, 5, 1.5)
+    taken = free and free - memory._of_gpu.__wrapped__(net.device.index)
+    try:      # what getrusage tells, a process takes over from the one that started it
+        most = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    except OSError:
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most * 1024 - before, taken or None
+
+
+def starts(args):
+    """{what: seconds}, the median of three: with a cache that is warm, from the command on."""
+    with tempfile.TemporaryDirectory() as folder:
+        commands = {"python -c pass": ["-c", "pass"], "deepdream --help": ["-m", "deepdream", "--help"],
+                    "from command to first step": ["-c", FIRST_STEP, "dream", "--model", args.model, "--device",
+                                                   args.device, "-o", os.path.join(folder, "x.jpg")]}
+        env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+        found = {}
+        for name, command in commands.items():
+            times = []
+            for _ in range(4):                           # the first one warms up
+                t = time.perf_counter()
+                subprocess.run([sys.executable, *command], env=env, check=True, capture_output=True)
+                times.append(time.perf_counter() - t)
+            found[name] = statistics.median(times[1:])
+    return found
 
 
 def convolution_flops(forward, h, w):
@@ -117,26 +189,62 @@ def convolution_flops(forward, h, w):
                if n.op_type == "Conv")
 
 
-def floor(threads):
-    """A function that multiplies matrices for a number of floating point operations."""
+def floor(device):
+    """make(flops, shape) -> a function that multiplies matrices for so many floating point operations."""
     n = 1536
     a = np.random.default_rng(0).random((n, n), np.float32)
+    done = lambda product: product                                          # noqa: E731
+    if device.is_cuda:
+        torch = _torch(device)
+        if torch is None:
+            return lambda flops, shape: lambda: None
+        a, done = torch.from_numpy(a).to(device.name), lambda product: product[0, 0].item()
 
-    def run(flops):
-        for _ in range(max(1, round(flops / (2 * n ** 3)))):
-            a @ a
-    return run
+    def make(flops, shape):
+        def run():
+            for _ in range(max(1, round(flops / (2 * n ** 3)))):
+                product = a @ a
+            done(product)
+        return run
+    return make
 
 
-def torch_step(forward, end, threads):
-    """The same step in PyTorch: a function of the data, or None where PyTorch is not installed."""
+def copy_rate(device):
+    """Gigabytes a second that a copy of a quarter of a gigabyte reads and writes."""
+    torch = _torch(device) if device.is_cuda else None
+    x = torch.ones(1 << 26, device=device.name) if torch else np.ones(1 << 26, np.float32)
+    y, times = x + 1, []
+    for _ in range(5):
+        t = time.perf_counter()
+        y[...] = x
+        if torch:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - t)
+    return 2 * 4 * (1 << 26) / min(times) / 1e9
+
+
+def _torch(device):
+    """PyTorch, if it is installed and, on a GPU, has CUDA."""
     try:
         import torch
-        import torch.nn.functional as F
     except ImportError:
         return None
+    if device.is_cuda and not torch.cuda.is_available():
+        return None
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return torch
+
+
+def torch_steps(forward, end, device, threads):
+    """{name: make(flops, shape) -> the same step in PyTorch}."""
+    torch = _torch(device)
+    if torch is None:
+        return {}
+    F = torch.nn.functional
     torch.set_num_threads(threads)
-    constants = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in forward.graph.initializer}
+    constants = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()).to(device.name)
+                 for t in forward.graph.initializer}
 
     def padded(x, pads, value):
         top, left, bottom, right = pads
@@ -160,15 +268,32 @@ def torch_step(forward, end, threads):
     }
     nodes = [(table[n.op_type], attributes(n), list(n.input), n.output[0]) for n in forward.graph.node]
 
-    def run(data):
-        x = torch.from_numpy(data).requires_grad_()
+    def value(x):
         values = {**constants, forward.graph.input[0].name: x}
         for function, attr, inputs, output in nodes:
             values[output] = function(values[inputs[0]], attr, *(values[i] for i in inputs[1:]))
-        y = values[end]
-        g, = torch.autograd.grad(y, x, y.detach())
-        return (x.detach() + 1.5 / g.abs().mean() * g).numpy()
-    return run
+        return values[end]
+
+    def step(function, layout):
+        def make(flops, shape):
+            picture = torch.from_numpy(np.random.default_rng(0).normal(0, 40, shape).astype(np.float32))
+            picture = picture.to(device.name, memory_format=layout)
+
+            def run():
+                x = picture.detach().requires_grad_()
+                y = function(x)
+                g, = torch.autograd.grad(y, x, y.detach())
+                mean = g.abs().mean()
+                picture.add_(1.5 / mean * g)
+                return mean.item()                       # waits for the GPU
+            return run
+        return make
+
+    found = {"torch": step(value, torch.contiguous_format)}
+    if device.is_cuda:
+        found["torch nhwc"] = step(value, torch.channels_last)
+        found["torch comp"] = step(torch.compile(value), torch.contiguous_format)
+    return found
 
 
 def operators(net, end, megapixels):
@@ -181,9 +306,7 @@ def operators(net, end, megapixels):
         options.intra_op_num_threads = net.threads
         graph = net.graph(end, objective_L2, True)
         session = ort.InferenceSession(graph, options, providers=net.device.session(graph).get_providers())
-        w = int(round((megapixels * 1e6 * 16 / 9) ** 0.5))
-        data = np.zeros((1, 3, int(round(megapixels * 1e6 / w)), w), np.float32)
-        data += np.random.default_rng(0).normal(0, 40, data.shape).astype(np.float32)
+        data = np.random.default_rng(0).normal(0, 40, (1, 3, *size_of(megapixels))).astype(np.float32)
         stepper = Stepper(session, net.device, objective_L2, data)
         for _ in range(3):
             stepper.step(3, 5, 1.5)

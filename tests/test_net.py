@@ -346,3 +346,19 @@ def test_two_processes_race_for_one_cache(tmp_path, toy):
     assert [r.returncode for r in racers] == [0, 0], told
     assert told[0][0] == told[1][0] != "0.0\n" and not told[0][1] and not told[1][1]
     assert not [p for p in (tmp_path / "graphs").iterdir() if p.suffix == ".part"]
+
+
+WARM = """
+import sys
+import numpy as np
+from deepdream import Net, deepdream
+deepdream(Net(sys.argv[1], device="cpu"), np.full((40, 50, 3), 100.0) + np.arange(50)[:, None], 1, 1, end="both")
+print(sorted({"onnx", "google.protobuf"} & set(sys.modules)))
+"""
+
+
+def test_what_is_kept_needs_no_onnx(toy):
+    """A start with a warm cache: importing onnx takes longer than the first step."""
+    told = [subprocess.run([sys.executable, "-c", WARM, str(toy)], cwd=ROOT, text=True, capture_output=True, check=True)
+            for _ in range(2)]
+    assert told[1].stdout == "[]\n"

@@ -116,13 +116,13 @@ def run(args):
     record = record_of(net, args, seed, settings, priors)
     pictures.save(visible(dream, settings["clip"]), output, record, args.quality)
     h, w = image.shape[:2]
-    print(f"{output}: {w}x{h}, {net.name} at {' + '.join(ends_of(net, args))}, seed {seed}")
+    print(f"{output}: {w}x{h}, {net.name} at {' + '.join(end_texts(net, args))}, seed {seed}")
     if not args.picture and not args.start and args.output is None and args.model == MODEL:
         print("next: python -m deepdream dream YOUR_PICTURE.jpg -o out.jpg --end inception_4d/output, "
               "or --model mini_places")
 
 
-def ends_of(net, args):
+def end_texts(net, args):
     """The texts of --end."""
     return args.end or [net.default_end]
 
@@ -136,8 +136,7 @@ def starting_from(image, args, seed):
     if args.start == "grey":
         return starts.grey(h, w)
     if image is None:
-        from ..sky import formula_sky
-        return formula_sky(h, w)
+        return default_picture(h, w)
     return starts.resized(image, h, w) if args.size else image
 
 
@@ -153,7 +152,7 @@ def remembered(path, asked=()):
     end = record["end"]
     args = {"end": [end] if isinstance(end, str) else end, "no_clip": not record.get("clip", True)}
     args |= {k: record[k] for k in ("iter_n", "octave_n", "octave_scale", "step_size", "jitter", "seed", "start", "size",
-                                    "noise", "fast") if k in record}
+                                    "noise", "fast", "tile") if k in record}
     args |= remembered_priors(record.get("priors", {})) | remembered_pixels(record.get("pixels", {}))
     if record.get("model") in models.names():
         args["model"] = record["model"]
@@ -200,12 +199,13 @@ def dream_folder(args):
     import numpy as np
     from tqdm import tqdm
 
-    from .. import jobs
+    from .. import jobs, tiles
     net = net_of(args, args.end)
-    ends, settings, priors = ends_of(net, args), settings_of(args), priors_of(args)
+    ends, settings, priors = end_texts(net, args), settings_of(args), priors_of(args)
     guide = Path(args.guide).read_bytes() if args.guide else None
     plan = recipe(net, ends, pictures.load(args.guide) if args.guide else None, priors)
     check_end(net, plan)
+    tiles.check(net, plan["objective"], plan["end"], args.tile)
     new = kept = failed = 0
     with jobs.Here(), tqdm(sources, file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
         for path in bar:
@@ -290,13 +290,15 @@ def _made_so(path, record, any_seed):
         there = settings(path)
     except OSError:
         return False
+    record = {"tile": None, **record}
+    there = {"tile": None, **there}
     return all(there.get(k, "?") == v for k, v in record.items() if k not in free)
 
 
 def record_of(net, args, seed, settings, priors):
     """What a picture's metadata tells of how it was made."""
     from .. import __version__
-    ends = ends_of(net, args)
+    ends = end_texts(net, args)
     record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum,
               "end": ends[0] if len(ends) == 1 else ends, **settings, "seed": seed,
               "picture": args.picture and Path(args.picture).name, "guide": args.guide and Path(args.guide).name,
@@ -304,6 +306,21 @@ def record_of(net, args, seed, settings, priors):
     more = {"priors": priors, "start": args.start, "size": args.size, "noise": args.noise, "fast": args.fast,
             "pixels": pixels_of(net)}
     return record | {k: v for k, v in more.items() if v}
+
+
+def default_picture(height, width):
+    """The sky by formula, (height, width, 3): a second and more to make, so it is kept under a checksum of the formula."""
+    import numpy as np
+
+    from ..cache import cached, key
+
+    def make():
+        from ..sky import formula_sky
+        return np.uint8(formula_sky(height, width)).tobytes()
+
+    formula = Path(__file__).resolve().parent.parent / "sky.py"
+    data = cached(f"{key(formula.read_bytes(), height, width)}.sky", make)
+    return np.frombuffer(data, np.uint8).reshape(height, width, 3).astype(np.float32)
 
 
 def free_name(path):

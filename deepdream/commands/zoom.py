@@ -12,7 +12,7 @@ from pathlib import Path
 from ..cli import device_options, fast_option, number, options, settings_of
 from ..nets import model_option, net_of
 from ..recipe import prior_options, priors_of, recipe
-from .dream import checked_sizes, end_option, ends_of, make_folder
+from .dream import checked_sizes, end_option, end_texts, make_folder
 
 
 def arguments(parser):
@@ -54,7 +54,7 @@ def run(args):
         zoom.check_movie(args.movie)
         pictures.refuse_inputs(args.movie, args.picture, args.guide, option="--movie")
     net = net_of(args, args.end)
-    settings, priors, ends = settings_of(args), priors_of(args), ends_of(net, args)
+    settings, priors, ends = settings_of(args), priors_of(args), end_texts(net, args)
     plan = recipe(net, ends, guide, priors)
     sizes = checked_sizes(net, plan, image, settings)
     record = {"model": net.name, "checksum": net.checksum, "end": ends[0] if len(ends) == 1 else ends,
