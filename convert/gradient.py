@@ -300,6 +300,7 @@ class _Build:
         keep |= {"end": end if isinstance(end, str) else json.dumps(list(self.ends)),
                  "min_size": json.dumps([max(s[0] for s in smallest), max(s[1] for s in smallest),
                                          any(s[2] for s in smallest)])}
+        self.graph.drop_unused([DATA_DIFF, *(value for value, _ in self.ends.values())])
         weights = {**self.graph.constants, **{k: t.dims for k, t in renamed.items()}}
         info = symbolic_shapes(self.graph.nodes, data, {k: list(getattr(v, "shape", v)) for k, v in weights.items()},
                                self.like)

@@ -120,21 +120,26 @@ class Graph:
             total = total + t
         return total
 
-    def model(self, name, inputs, outputs, value_info=(), metadata=None, constants=None):
-        """The finished ModelProto, in topological order as built, without unused nodes and constants.
-
-        inputs, outputs: ValueInfoProtos. constants: further initializers by name, kept where they are used.
-        """
-        available = {**(constants or {}), **self.constants}
-        used, nodes = {o.name for o in outputs}, []
+    def drop_unused(self, outputs):
+        """Forget the nodes that none of the outputs, a list of names, is computed from."""
+        used, nodes = set(outputs), []
         for node in reversed(self.nodes):
             if used & set(node.output):
                 nodes.append(node)
                 used.update(node.input)
+        self.nodes = nodes[::-1]
+
+    def model(self, name, inputs, outputs, value_info=(), metadata=None, constants=None):
+        """The finished ModelProto, in topological order as built, without unused constants.
+
+        inputs, outputs: ValueInfoProtos. constants: further initializers by name, kept where they are used.
+        """
+        available = {**(constants or {}), **self.constants}
+        used = {i for n in self.nodes for i in n.input}
         initializers = [v if isinstance(v, TensorProto) else numpy_helper.from_array(np.asarray(v, order="C"), k)
                         for k, v in available.items() if k in used]
-        graph = helper.make_graph(nodes[::-1], name, list(inputs), list(outputs), initializers,
-                                  value_info=[v for v in value_info if v.name in used])
+        graph = helper.make_graph(self.nodes, name, list(inputs), list(outputs), initializers,
+                                  value_info=list(value_info))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=IR_VERSION,
                                   producer_name="deepdream-convert")
         helper.set_model_props(model, {k: str(v) for k, v in (metadata or {}).items()})
