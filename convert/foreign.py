@@ -222,12 +222,16 @@ class _Build:
         """Input i of a node as an array; None if it is absent or no constant."""
         return self.values.get(node.input[i]) if i < len(node.input) else None
 
-    def side(self, name, axis):
-        """The declared size of a tensor's spatial axis (0, 1); None if it is not known."""
+    def declared(self, name):
+        """A tensor's shape at the declared size of the input; None if it is not known."""
         if self.sizes is None:
             model = helper.make_model(self.old, opset_imports=[helper.make_opsetid("", self.opset)])
             self.sizes = {name: shape for name, (shape, _) in _shapes(without_weights(model)).items()}
-        shape = self.sizes.get(next((old for old, new in self.names.items() if new == name), name))
+        return self.sizes.get(next((old for old, new in self.names.items() if new == name), name))
+
+    def side(self, name, axis):
+        """The declared size of a tensor's spatial axis (0, 1); None if it is not known."""
+        shape = self.declared(name)
         return shape[2 + axis] if shape and len(shape) == 4 else None
 
     def model(self):
@@ -283,6 +287,13 @@ def _reduce(build, node, attr):
 
 
 def _split(build, node, attr):
+    """Equal parts, the last one smaller: opset 17 wants the sizes."""
+    parts, shape = attr.get("num_outputs"), build.declared(node.input[0])
+    length = shape[attr.get("axis", 0)] if parts and shape else None
+    if length:
+        each = -(-length // parts)
+        sizes = [min(each, length - i * each) for i in range(parts)]
+        node.input[:] = [node.input[0], build.graph.constant(sizes).name]
     _drop(node, "num_outputs")
 
 

@@ -230,8 +230,9 @@ def max_pool(c, dy, y, x, *_):
 def _max_pool_in_place(c, dy, rows, kernel, before, behind):
     """Stride 1."""
     for i, k in enumerate(kernel):
-        rests = _rests(c, dy, rows[i], [_taps(c, rows[i + 1], {_on(i, t): -1}, _on(i, k, 1), (1, 1), _on(i, before[i]),
-                                              _on(i, behind[i])) for t in range(k - 1)])
+        y = _taps(c, rows[i], {(0, 0): 1})       # by a convolution too: TF32 rounds what goes through one
+        rests = _rests(c, dy, y, [_taps(c, rows[i + 1], {_on(i, t): -1}, _on(i, k, 1), (1, 1), _on(i, before[i]),
+                                        _on(i, behind[i])) for t in range(k - 1)])
         # dx[p] = sum over t of (rests[t] - rests[t + 1])[p + before - t]
         dy = c.g.sum([_taps(c, rest, {_on(i, k - 1 - t): 1} | ({_on(i, k - t): -1} if t else {}), _on(i, k, 1), (1, 1),
                             _on(i, k - 1 - before[i]), _on(i, k - 1 - behind[i])) for t, rest in enumerate(rests)])

@@ -50,16 +50,24 @@ def main(argv=None):
             sub.description = modules[command].__doc__
             modules[command].arguments(sub)
     args = parser.parse_args(argv)
-    module = modules[args.command]
+    module, sub = modules[args.command], commands.choices[args.command]
 
     def run():
+        _refuse_empty(args)
         if not getattr(args, "settings", None):
             return module.run(args)
-        # what a picture remembers takes the place of the defaults
-        kept = argparse.Namespace(**module.remembered(args.settings, argv))
-        return module.run(commands.choices[args.command].parse_args(argv[1:], kept))
+        # what a picture remembers stands before what is given, and so gives way to it
+        return module.run(sub.parse_args(module.remembered(args) + argv[1:]))
 
     return guarded(run, "deepdream")
+
+
+def _refuse_empty(args):
+    """Raise DreamError for an argument that is there and empty: mostly a variable of the shell that is not set."""
+    from .errors import DreamError
+    for name, value in vars(args).items():
+        if value == "" or isinstance(value, list) and "" in value:
+            raise DreamError(f"{name.upper() if name in ('picture', 'label') else '--' + name.replace('_', '-')}: is empty")
 
 
 def guarded(run, prog):
@@ -109,9 +117,10 @@ def number(kind, allowed, test):
 NOTEBOOK = {"iter_n": 10, "octave_n": 4, "octave_scale": 1.4, "step_size": 1.5, "jitter": 32}
 SETTINGS = {   # option -> (type, what is allowed, test, help)
     "iter_n": (int, "a whole number from 1", lambda v: v >= 1, "steps in each octave"),
-    "octave_n": (int, "a whole number from 1", lambda v: v >= 1, "octaves: sizes of the picture that are dreamt at"),
+    "octave_n": (int, "a whole number from 1 to 100", lambda v: 1 <= v <= 100,
+                 "octaves: sizes of the picture that are dreamt at"),
     "octave_scale": (float, "a number greater than 1", lambda v: 1 < v < inf, "from one octave to the next"),
-    "step_size": (float, "a number other than 0", lambda v: v != 0 and abs(v) < inf,
+    "step_size": (float, "a number other than 0, to 1e6", lambda v: 0 < abs(v) <= 1e6,
                   "mean change of a pixel in a step, of 255"),
     "jitter": (int, "a whole number from 0", lambda v: v >= 0, "the picture is shifted by up to N pixels in each step"),
 }
@@ -126,11 +135,12 @@ def options(parser, several=False, defaults=NOTEBOOK):
         parser.add_argument(f"--{name.replace('_', '-')}", type=number(kind, allowed, test), metavar="NX"[kind is float],
                             help=f"{line} ({default})", nargs="+" if many else None,
                             default=None if isinstance(default, str) else [default] if many else default)
-    parser.add_argument("--tile", type=number(int, "a whole number from 1", lambda v: v >= 1), metavar="N",
+    parser.add_argument("--tile", type=number(int, "a whole number from 0", lambda v: v >= 0), metavar="N",
                         help="dream what is larger than N pixels in overlapping tiles of at most NxN, in the memory of "
                         "one of them (1024: about 2 GB, for 8 megapixels). Without it, what needs more memory than is "
                         "free (or than $DEEPDREAM_MEMORY_GB says) is refused")
-    parser.add_argument("--no-clip", action="store_true", help="let pixels leave 0 to 255, and scale them at the end")
+    parser.add_argument("--clip", action=argparse.BooleanOptionalAction, default=True, help="keep pixels within 0 to 255 "
+                        "(yes); otherwise they are scaled at the end")
     seed = number(int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2 ** 32)
     if several:
         parser.add_argument("--seeds", type=seed, metavar="N", nargs="+", default=[0], help="of the jitter (0)")
@@ -141,16 +151,16 @@ def options(parser, several=False, defaults=NOTEBOOK):
 
 def device_options(parser):
     parser.add_argument("--device", default="auto", help="auto (CUDA if it works, else the CPU), cpu, cuda or cuda:N")
-    parser.add_argument("--threads", type=number(int, "a whole number from 1", lambda v: v >= 1), metavar="N",
-                        help="of the CPU (as many as it has cores)")
+    parser.add_argument("--threads", type=number(int, "a whole number from 1 to 1024", lambda v: 1 <= v <= 1024),
+                        metavar="N", help="of the CPU (as many as it has cores)")
 
 
 def fast_option(parser):
-    parser.add_argument("--fast", action="store_true", help="on CUDA: convolutions with TF32's 10 bits of mantissa, a "
+    parser.add_argument("--fast", action=argparse.BooleanOptionalAction, default=False, help="on CUDA: convolutions with TF32's 10 bits of mantissa, a "
                         "thousandth off in each; the dream is one of the same kind, not Caffe's step for step")
 
 
 def settings_of(args):
     """The notebook's settings among the arguments, as keywords of `deepdream`."""
-    return {name: getattr(args, name) for name in SETTINGS} | {"clip": not args.no_clip} \
-        | ({} if args.tile is None else {"tile": args.tile})
+    return {name: getattr(args, name) for name in SETTINGS} | {"clip": args.clip} \
+        | ({"tile": args.tile} if args.tile else {})

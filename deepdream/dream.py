@@ -147,6 +147,8 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
             if on_step and on_step(octave, i, lambda: _visible(net, stepper.picture()[0], clip), told) is SETTLED:
                 break
         src.data[...] = stepper.picture()
+        if not np.isfinite(src.data).all():
+            raise DreamError("the picture's numbers overflow: take a smaller step_size, or weaker priors")
         detail = src.data[0] - octave_base
     return deprocess(net, src.data[0])
 
@@ -191,7 +193,8 @@ def check_terms(net, objective, end):
     """Raise DreamError unless the net has what an objective looks at."""
     if not isinstance(objective, Objective):
         return
-    if net.leftover and any(term.end not in (None, end) for _, term in objective.terms):
+    if net.leftover and any(term.end is not None for _, term in objective.terms) \
+            and (len(objective.terms) > 1 or objective.terms[0][0] != 1 or objective.terms[0][1].end != end):
         raise DreamError("leftover_diffs: one layer at a time; the objective looks at several")
     for _, term in objective.terms:
         name = net.checked(term.end or end)

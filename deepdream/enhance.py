@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
+from . import memory
 from .device import readable
 from .dream import deprocess, preprocess
 from .errors import DreamError
@@ -106,6 +107,7 @@ class _Energy:
             raise DreamError(f"'{end}' sees nothing in this picture: all of its values are "
                              + ("zero" if self.scale == 0 else "not numbers"))
         objective = objective_match(np.float32(k) * features)
+        memory.check(net, objective, end, False, (), np.shape(img)[:2], step=False)
         self.net, self.clip, self.unit, self.last = net, clip, 1.0, None
         self.session, self.feeds = net.session(end, objective, step=False), feeds(objective)
         self.mean = np.float64(net.transformer.mean[net.inputs[0]])
@@ -118,7 +120,7 @@ class _Energy:
         data = (x.reshape(self.shape) - self.mean)[None]
         with readable(*self.shape[1:]):
             value, diff = self.session.run(["objective", "data_diff"],
-                                           {self.net.inputs[0]: np.float32(data), **self.feeds})
+                                           {"data": np.float32(data), **self.feeds})
         off, gradient = -float(value) / self.scale, np.float64(diff) / -self.scale
         natural = 0.0
         if self.prior:

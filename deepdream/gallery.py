@@ -230,7 +230,8 @@ class Gallery:
             path = self.folder / dream.file
             try:
                 facts = pictures.settings(path)
-                same = all(facts.get(k, "?") == v for k, v in dream.wanted.items() if k not in NAMES_ONLY)
+                same = all(facts.get(k, "?") == v for k, v in {"tile": None, **dream.wanted}.items()
+                           if k not in NAMES_ONLY and not (k == "tile" and v is None and k not in facts))
                 if same and not (self.folder / dream.thumb).exists():
                     self._thumb(pictures.load(path), self.folder / dream.thumb)
             except (OSError, DreamError):      # not there, or damaged
@@ -241,8 +242,9 @@ class Gallery:
 
     def job(self, dream, model, device, threads):
         """The job (see `jobs`) of a dream. model: as `Net` takes it."""
-        keys = ("iter_n", "octave_n", "octave_scale", "step_size", "jitter", "clip")
-        return {"model": model, "end": dream.end, "seed": dream.seed, "settings": {k: dream.wanted[k] for k in keys},
+        keys = ("iter_n", "octave_n", "octave_scale", "step_size", "jitter", "clip", "tile")
+        return {"model": model, "end": dream.end, "seed": dream.seed,
+                "settings": {k: dream.wanted[k] for k in keys if k in dream.wanted},
                 "picture": self.source.data, "guide": dream.guide and dream.guide.data, "device": device,
                 "threads": threads}
 

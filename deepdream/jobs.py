@@ -65,6 +65,8 @@ def _net(job):
     from .net import Net
     from .recipe import needs_surgery
     what = tuple(str(job.get(k)) for k in ("model", "end", "device", "fast", "threads"))
+    if what in _held and not _held[what].source.is_current():      # a worker lives long, and files change
+        _held.clear()
     if what not in _held:
         _held.clear()
         gc.collect()      # a session frees its memory, the GPU's too, when it is collected

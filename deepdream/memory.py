@@ -29,13 +29,14 @@ IN_PLACE = {"Relu", "Add", "Mul", "Sub", "Div", "Sum", "HardSigmoid", "Sqrt", "R
             "BatchNormalization", "Reshape", "Unsqueeze", "Squeeze", "Clip", "Abs"}
 
 
-def check(net, objective, end, clip, priors, size, tile=None):
-    """Raise DreamError if a dream of a picture of `size` (h, w), the largest octave, needs more than there is."""
+def check(net, objective, end, clip, priors, size, tile=None, step=True):
+    """Raise DreamError if a dream of a picture of `size` (h, w), the largest octave, needs more than there is. step:
+    it runs as step graphs; else only the objective and its gradient do."""
     free = available(net.device)
     if free is None or net.leftover:
         return
     tiled = tiles.needed(*size, tile)
-    graph = (end, objective, clip, () if tiled else priors, not tiled, tiled) if isinstance(objective, Objective) else \
+    graph = (end, objective, clip, () if tiled else priors, step and not tiled, tiled) if isinstance(objective, Objective) else \
         (end, None, False, (), False, False)
     ends = tiles.ends(objective, end)
     wanted = estimate(net, graph, size, tile, ends)
@@ -55,7 +56,9 @@ def estimate(net, graph, size, tile, ends):
     def find():
         return json.dumps(_alive(net.graph(*graph))).encode()
 
-    a_pixel, weights = json.loads(cached(f"{key(net.checksum, *net._key(*graph), 'memory')}.json", find))
+    from .net import shared
+    name = f"{key(net.checksum, *net._key(*graph), 'memory')}.json"
+    a_pixel, weights = json.loads(cached(name, find) if shared(graph[1], graph[3]) else find())
     h, w = size
     in_tiles = tiles.needed(h, w, tile)
     rows, columns = tiles.tile_size(h, w, tile, net, ends) if in_tiles else size

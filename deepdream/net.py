@@ -15,7 +15,7 @@ from .errors import DreamError
 from .objectives import ends_of, structure
 from .sources import source
 
-STEP_GRAPH = 5    # version of the step graph: a new number makes the kept ones new
+STEP_GRAPH = 7    # version of the step graph: a new number makes the kept ones new
 FACTS = 2         # version of what is kept of a net beside its graphs
 SESSIONS = 4      # graphs kept ready at a time; each holds its own copy of the weights
 BLOCK_ENDS = ("Concat", "Add")    # how a block of a GoogLeNet, a DenseNet, a ResNet ends
@@ -112,9 +112,7 @@ class Net:
         self.prototxt, self.caffemodel = self.source.prototxt, self.source.caffemodel
         self.record, self.name, self.checksum = self.source.record, self.source.name, self.source.checksum
         self.device = device if isinstance(device, Device) else Device(device, fast)
-        if device == "auto" and self.device.note not in _said:
-            _said.add(self.device.note)
-            print(self.device.note, file=sys.stderr)
+        self._note = self.device.note if device == "auto" else None
         self.threads = threads
         self._model, self._sessions, self._sizes = None, OrderedDict(), {}
         self._facts = json.loads(cached(f"{self.checksum}-{FACTS}.json", self._describe))
@@ -217,10 +215,8 @@ class Net:
             self._model = None        # read again when it is needed again: not to hold the weights twice over a dream
             return graph.SerializeToString()
 
-        # those of one class share a graph; what is the user's own may have written anything into its nodes
-        own = objective is not None and not all(map(_built_in, [t for _, t in objective.terms] + list(priors)))
         name = key(self.checksum, *self._key(end, objective, clip, priors, step, tile))
-        return build() if own else cached(f"{name}.onnx", build)
+        return cached(f"{name}.onnx", build) if shared(objective, priors) else build()
 
     def _key(self, end, objective, clip, priors, step, tile):
         """What a graph depends on beside the net's files."""
@@ -243,6 +239,11 @@ class Net:
             self._sizes[end] = json.loads(cached(f"{key(self.checksum, end, 'size')}.json", find))
         return self._sizes[end]
 
+    def shape(self, end, shape):
+        """The shape of `end`'s blob for data of a shape (N, C, H, W)."""
+        from convert.sizes import end_shape, without_weights
+        return end_shape(without_weights(self.model), self.inputs[0], self._tensor(end, end), shape)
+
     def check_size(self, end, h, w, what="the picture"):
         """Raise DreamError if a picture of h x w pixels is too small for `end`."""
         low_h, low_w, exact = self.smallest(end)
@@ -258,6 +259,9 @@ class Net:
         if name in self._sessions:
             self._sessions.move_to_end(name)
         else:
+            if self._note and self._note not in _said:       # now that something runs
+                _said.add(self._note)
+                print(self._note, file=sys.stderr)
             while len(self._sessions) >= SESSIONS:
                 self._sessions.popitem(last=False)
             self._sessions[name] = self.device.session(build(), self.threads)
@@ -288,8 +292,10 @@ class Net:
 
     def _per_channel(self, mean, channels):
         mean = np.asarray(mean, np.float32).ravel()
-        if mean.size not in (1, channels):
+        if channels == 1:
             mean = mean.mean(keepdims=True)      # a grey net takes the mean of the colours
+        if mean.size not in (1, channels):
+            raise DreamError(f"mean: {mean.size} numbers for a net of {channels} channels; give one, or one a channel")
         return np.broadcast_to(mean, (channels,)).copy()
 
     def checked(self, end):
@@ -335,6 +341,11 @@ class Net:
         end, data = blob._stale
         blob._stale = None
         blob._set(self._run_forward(end, [self._tensor(name, end)], data)[0])
+
+
+def shared(objective, priors=()):
+    """Whether all of one class have the same graph: not what is the user's own, which may write anything into it."""
+    return objective is None or all(map(_built_in, [t for _, t in objective.terms] + list(priors)))
 
 
 def _built_in(objective):

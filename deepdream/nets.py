@@ -39,7 +39,7 @@ def net_of(args, ends=(), **options):
     from .net import Net
     name = str(args.model)
     told = {k: v for k, dest in PIXELS.items() if (v := getattr(args, dest, None)) is not None}
-    if told and not name.endswith(".onnx"):
+    if told and not name.lower().endswith(".onnx"):
         raise DreamError(f"--{next(iter(told))}: only for a net in an .onnx file; {name} knows its own")
     if "channels" in told:
         told["channel_swap"] = CHANNELS[told.pop("channels")]

@@ -18,7 +18,7 @@ PRODUCTS = 1 << 24      # of the matrix of dot products with a guide, so many (6
 
 
 class Objective:
-    """A built-in objective.
+    """An objective that knows itself as ONNX nodes; they are written once, so what may change belongs into the inputs.
 
     formula: what is maximized, in a line. inputs: arrays that its nodes read, by name. end: the layer that it looks at;
     None: the `end` of the dream.
@@ -62,6 +62,8 @@ class Objective:
     def __mul__(self, weight):
         if not isinstance(weight, numbers.Real):
             return NotImplemented
+        if not np.isfinite(weight):
+            raise DreamError(f"an objective's weight is {weight}; allowed are finite numbers")
         return Sum([(float(weight) * w, term) for w, term in self.terms])
 
     __rmul__ = __mul__
@@ -128,7 +130,7 @@ class objective_channel(Objective):
         return 0.5 * float(np.sum(np.square(dst.data[:, chosen], dtype=np.float64)))
 
     def nodes(self, g, x, inputs):
-        diff = _as(g, _flat(g, x) * _marked(g, inputs["channels"], g.shape(x, start=1, end=2), [1, -1, 1]), x)
+        diff = x * _channels_of(g, inputs["channels"], x)
         return g.op("ReduceSumSquare", diff, keepdims=0) * 0.5, diff
 
 
@@ -184,10 +186,9 @@ class objective_class(Objective):
         return float(np.mean(dst.data[:, chosen], dtype=np.float64))
 
     def nodes(self, g, x, inputs):
-        flat = _flat(g, x)
-        share = g.op("Reciprocal", g.op("Cast", g.shape(flat, start=2), to=1))
-        marked = _marked(g, inputs["channel"], g.shape(x, start=1, end=2), [1, -1, 1])
-        diff = _as(g, g.op("Expand", marked * share, g.shape(flat)), x)
+        positions = g.op("Div", g.op("Size", x), g.op("Gather", g.shape(x), np.array(1)))
+        share = g.op("Reciprocal", g.op("Cast", positions, to=1))
+        diff = g.op("Expand", _channels_of(g, inputs["channel"], x) * share, g.shape(x))
         return g.op("ReduceSum", x * diff, keepdims=0), diff
 
 
@@ -198,7 +199,7 @@ class objective_match(Objective):
 
     def __init__(self, features):
         features = np.asarray(features, np.float32)
-        super().__init__(features=np.ascontiguousarray(features[None] if features.ndim in (1, 3) else features))
+        super().__init__(features=np.array(features[None] if features.ndim in (1, 3) else features))
 
     def __call__(self, dst):
         away = self.inputs["features"] - dst.data
@@ -222,7 +223,7 @@ class objective_guide(Objective):
         y = y[0] if y.ndim == 4 else y
         if y.ndim != 3:
             raise ValueError(f"guide_features must be (C, h, w), not {y.shape}")
-        super().__init__(guide=np.ascontiguousarray(y.reshape(y.shape[0], -1)))
+        super().__init__(guide=np.array(y.reshape(y.shape[0], -1)))
 
     def check(self, name, channels):
         there = len(self.inputs["guide"])
@@ -289,6 +290,11 @@ def structure(objective, end, priors=()):
         [p.structure for p in priors]
 
 
+def averaged(objective, end):
+    """The layers at which an objective is a mean over positions."""
+    return {term.end or end for _, term in objective.terms if term.average}
+
+
 def _check_channels(chosen, name, channels):
     wrong = [int(c) for c in chosen if c < 0 or channels is not None and c >= channels]
     if wrong or not len(chosen):
@@ -296,9 +302,12 @@ def _check_channels(chosen, name, channels):
         raise DreamError(f"'{name}' has no channel {wrong[0] if wrong else 'of no number'}; allowed are {few}")
 
 
-def _flat(g, x):
-    """(1, C, h, w) or (1, C) as (1, C, positions)."""
-    return g.op("Reshape", x, g.op("Concat", g.shape(x, start=0, end=2), [-1], axis=0))
+def _channels_of(g, indices, x):
+    """1 for the channels with these numbers and else 0, to be multiplied with x, (1, C, h, w) or (1, C)."""
+    from onnx import numpy_helper
+    one = numpy_helper.from_array(np.ones(1, np.int64))
+    ones = g.op("ConstantOfShape", g.op("Sub", g.shape(g.shape(x)), [2]), value=one)
+    return _marked(g, indices, g.shape(x, start=1, end=2), g.op("Concat", [1, -1], ones, axis=0))
 
 
 def _as(g, flat, x):

@@ -70,12 +70,12 @@ def encode(array, fmt="jpeg", **options):
     return file.getvalue()
 
 
-def check_target(path):
+def check_target(path, option="-o"):
     """Raise DreamError unless a picture can be written to `path`; tried out with a file beside it."""
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise DreamError(f"-o {path}: '{path.suffix}' is not a picture format; allowed are {', '.join(FORMATS)}")
-    check_file(path, "-o")
+        raise DreamError(f"{option} {path}: '{path.suffix}' is not a picture format; allowed are {', '.join(FORMATS)}")
+    check_file(path, option)
 
 
 def check_file(path, option):

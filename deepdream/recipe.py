@@ -16,6 +16,7 @@ from .priors import Blur, Grey, Laplacian, Luminance, TotalVariation
 
 CLASS = "class:"
 NEAREST = 5
+MOST = 1 << 16      # channels of a range
 
 
 def recipe(net, ends=None, guide=None, priors=None):
@@ -39,11 +40,9 @@ def needs_surgery(ends):
 
 
 def remembered_priors(priors):
-    """What `priors_of` was given, {argument: value}, from what it gave."""
-    args = {k: v for k, v in priors.items() if k != "blur"}
-    if "blur" in priors:
-        args |= zip(("blur", "blur_every", "blur_until"), priors["blur"])
-    return args
+    """The arguments that `priors_of` was given, {name: value}, from what it gave."""
+    return {k: v for k, v in priors.items() if k != "blur"} | dict(
+        zip(("blur", "blur_every", "blur_until"), priors.get("blur", ())))
 
 
 def _term(net, text, guide):
@@ -74,8 +73,8 @@ def _weighted(text, names):
         weight = float(behind)
     except ValueError:
         return text, 1.0
-    if not abs(weight) < float("inf"):
-        raise DreamError(f"--end {text}: the weight is {behind}; allowed are numbers")
+    if not abs(weight) <= 1e9:
+        raise DreamError(f"--end: the weight of {before} is {behind}; allowed are numbers to 1e9")
     return before, weight
 
 
@@ -87,7 +86,10 @@ def _selected(inside, text):
             channel = int(channel)
         else:
             ranges = [part.strip().partition("-") for part in inside.split(",")]
-            channels = [c for first, _, last in ranges for c in range(int(first), int(last or first) + 1)]
+            ranges = [(int(first), int(last or first)) for first, _, last in ranges]
+            if any(not 0 <= last - first < MOST for first, last in ranges):
+                raise ValueError
+            channels = [c for first, last in ranges for c in range(first, last + 1)]
     except ValueError:
         raise DreamError(f"--end {text}: [{inside}] is no choice of channels; allowed are [13,17], [20-25] and, for a "
                          "neuron, [13@0.5,0.5]") from None
@@ -98,6 +100,8 @@ def class_index(net, label):
     """The number of a class, from a label (or one of its synonyms, in any case) or from a number."""
     label = label.strip().strip("\"'")
     count, labels = net.ends[net.classifier]["channels"], net.labels
+    if not label:
+        raise DreamError("class: needs a label or a number")
     if re.fullmatch(r"\d+", label):
         if int(label) >= (count or int(label) + 1):
             raise DreamError(f"class {label}: {net.name} has classes 0 to {count - 1}")
@@ -137,8 +141,10 @@ PRIORS = {   # option -> the prior, from the net and the option's value
 
 def prior_options(parser):
     """The options of PRIORS; `priors_of` reads them."""
+    from argparse import BooleanOptionalAction
+
     from .cli import number
-    positive = number(float, "a number from 0", lambda v: 0 <= v < float("inf"))
+    positive = number(float, "a number from 0 to 1000", lambda v: 0 <= v <= 1000)
     group = parser.add_argument_group("priors, beside the notebook (0: none)")
     group.add_argument("--tv", type=positive, metavar="X", help="total variation: smooth areas; 1 is as strong as the "
                        "dream")
@@ -151,13 +157,13 @@ def prior_options(parser):
     group.add_argument("--laplacian", type=number(int, "a whole number from 0 to 12", lambda v: 0 <= v <= 12),
                        nargs="?", const=4, metavar="LEVELS", help="details of all sizes alike: normalize the gradient's "
                        "Laplacian pyramid (4 levels)")
-    group.add_argument("--keep-colours", action="store_true", help="only the luminance dreams")
+    group.add_argument("--keep-colours", action=BooleanOptionalAction, default=False, help="only the luminance dreams")
 
 
 def priors_of(args):
     """The priors among the arguments: {option: value}."""
-    if not args.blur and (args.blur_until or args.blur_every != 1):
+    if args.blur is None and (args.blur_until or args.blur_every != 1):
         raise DreamError("--blur-until, --blur-every: there is no blur; give --blur SIGMA too")
-    values = {"tv": args.tv, "grey": args.grey, "blur": args.blur and [args.blur, args.blur_every, args.blur_until],
+    values = {"tv": args.tv, "grey": args.grey, "blur": [args.blur, args.blur_every, args.blur_until] if args.blur else None,
               "laplacian": args.laplacian, "keep_colours": args.keep_colours}
     return {k: v for k, v in values.items() if v}

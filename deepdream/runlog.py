@@ -37,7 +37,7 @@ class RunLog:
         """(H, W, 3) uint8: a panel each for objective, mean |gradient| and milliseconds, an octave a stripe."""
         from PIL import Image, ImageDraw, ImageFont
         left, gap = 80, 26
-        sheet = Image.new("RGB", (width, gap + len(PANELS) * (height + gap)), "white")
+        sheet = Image.new("RGB", (width, gap + len(PANELS) * (height + gap) + gap), "white")
         draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
         octaves, n = self.column("octave"), len(self.rows)
 
@@ -67,6 +67,10 @@ class RunLog:
                     draw.line(line, colour, 2, "curve")
                 for x, y in line:
                     draw.ellipse([x - 2, y - 2, x + 2, y + 2], fill=colour)
+        for octave in sorted(set(octaves)):
+            steps, row = [i for i, o in enumerate(octaves) if o == octave], self.rows[octaves.index(octave)]
+            text = f"octave {octave}: {len(steps)} steps at {row[2]}x{row[3]}"
+            draw.text((across((steps[0] + steps[-1]) / 2), sheet.height - gap), text, (40, 40, 40), font, anchor="ma")
         return np.asarray(sheet)
 
     def save(self, log=None, plot=None):

@@ -26,7 +26,7 @@ _said = set()
 def source(prototxt, caffemodel=None, mean=None, channel_swap=None, surgery=False, **onnx_only):
     """The source that `Net` was asked for. surgery: of Caffe's nets; an .onnx file stays as it is. onnx_only: scale,
     layout, input."""
-    if caffemodel is None and str(prototxt).endswith(".onnx"):
+    if caffemodel is None and str(prototxt).lower().endswith(".onnx"):
         return OnnxFile(prototxt, mean, channel_swap, **onnx_only)
     for name, value in onnx_only.items():
         if value is not None:
@@ -49,8 +49,14 @@ class CaffeFiles:
         self.name = self.record.name if self.record else self.caffemodel.stem
         self.mean = MEAN if mean is None else mean
         self.channel_swap = SWAP if channel_swap is None else channel_swap
-        self.checksum = key(_read(self.prototxt), _read(self.caffemodel), convert.VERSION,
-                            *["surgery"] * self.given["surgery"])
+        self.checksum = self._sum()
+
+    def is_current(self):
+        """Whether the files are still those that were read."""
+        return self.checksum == self._sum()
+
+    def _sum(self):
+        return key(_read(self.prototxt), _read(self.caffemodel), convert.VERSION, *["surgery"] * self.given["surgery"])
 
     def model(self):
         return convert.to_onnx(self.prototxt, self.caffemodel, surgery=self.given["surgery"])
@@ -93,10 +99,17 @@ class OnnxFile:
         self.channel_swap = tuple(channel_swap or models.own.CHANNELS.get(own.channels, swap))
         self.given = {"prototxt": str(path.resolve()), "mean": self.mean, "channel_swap": self.channel_swap,
                       "scale": self.scale, "layout": self.layout, "input": self.input}
-        files = [path, *foreign.external_files(model, path)]
-        self.checksum = key(*map(_read, files), *list(self.given.values())[1:], convert.VERSION)
+        self._files = [path, *foreign.external_files(model, path)]
+        self.checksum = self._sum()
         if assumed:
             self._say()
+
+    def is_current(self):
+        """Whether the files are still those that were read."""
+        return self.checksum == self._sum()
+
+    def _sum(self):
+        return key(*map(_read, self._files), *list(self.given.values())[1:], convert.VERSION)
 
     def _say(self):
         order = "".join("rgb"[i] for i in self.channel_swap)

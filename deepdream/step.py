@@ -5,7 +5,7 @@ import onnx
 from convert.gradient import end_tensors
 from convert.graph import Graph, Tensor, float_info, metadata
 
-from .objectives import ends_of, feeds
+from .objectives import averaged, ends_of, feeds
 from .priors import at_place
 
 INDEX = {"rows": "H", "columns": "W", "rows_back": "H", "columns_back": "W"}
@@ -20,13 +20,14 @@ def objective_graph(gradient, objective, end, tile=False):
 
     tile: the picture is a tile of a larger one, of which only some positions count. More inputs then: for each end
     `own:<end>` (int64: first row, first column, last row, last column, the last excluded), and, for what is a mean over
-    positions, `share`, a scalar: the tile's of the whole picture.
+    its positions, `share:<end>`, a scalar: how many of all positions are the tile's own.
     """
-    g = _graph(gradient, [f"own:{e}" for e in ends_of(objective, end)] + ["share"] if tile else [])
+    ends = ends_of(objective, end) if tile else []
+    gradient, g = _graph(gradient, [f"{what}:{e}" for e in ends for what in ("own", "share")])
     _append(g, gradient.graph, objective, end, tile)
     body = gradient.graph
-    own = {f"own:{e}": np.zeros(4, np.int64) for e in ends_of(objective, end)} if tile else {}
-    share = {"share": np.float32(1)} if tile and any(t.average for _, t in objective.terms) else {}
+    own = {f"own:{e}": np.zeros(4, np.int64) for e in ends}
+    share = {f"share:{e}": np.ones((), np.float32) for e in ends if e in averaged(objective, end)}
     return _model(g, gradient, "objective", [body.input[0], *_infos({**feeds(objective), **own, **share})],
                   [float_info("objective", []), body.output[-1]])
 
@@ -41,8 +42,8 @@ def step_graph(gradient, objective, end, bias=None, priors=()):
     picture comes from) and `rows_back`, `columns_back` (the way back); `step_size`; `feeds`. Its outputs:
     `next_picture`, `objective` (a scalar) and `mean_abs`, the mean of |gradient|.
     """
+    gradient, g = _graph(gradient, ["picture", "next_picture", "mean_abs", "step_size", *INDEX])
     body = gradient.graph
-    g = _graph(gradient, ["picture", "next_picture", "mean_abs", "step_size", *INDEX])
     picture, step_size = g.tensor("picture"), g.tensor("step_size")
     rows, columns, rows_back, columns_back = map(g.tensor, INDEX)
 
@@ -78,8 +79,20 @@ def step_graph(gradient, objective, end, bias=None, priors=()):
 
 
 def _graph(gradient, more):
-    return Graph(reserved={n for node in gradient.graph.node for n in (*node.input, *node.output)}
-                 | {"data", "data_diff", "objective", *more})
+    """(gradient, a Graph to put it into): the names of the latter's inputs and outputs are free in the former."""
+    body, fixed = gradient.graph, {"objective", *more}
+    taken = {n for node in body.node for n in (*node.input, *node.output)}
+    if taken & fixed:
+        other = {n: next(m for i in range(len(taken)) if (m := f"{n}_{i}") not in taken) for n in taken & fixed}
+        gradient = onnx.ModelProto.FromString(gradient.SerializeToString())
+        body = gradient.graph
+        for node in body.node:
+            for names in (node.input, node.output):
+                names[:] = [other.get(n, n) for n in names]
+        for named in (*body.initializer, *body.value_info):
+            named.name = other.get(named.name, named.name)
+        taken = (taken - fixed) | set(other.values())
+    return gradient, Graph(reserved=taken | {"data", "data_diff"} | fixed)
 
 
 def _append(g, body, objective, end, tile=False):
@@ -95,7 +108,7 @@ def _append(g, body, objective, end, tile=False):
     for t, (weight, term) in enumerate(objective.terms):
         name = term.end or end
         value, diff = term.nodes(g, looked_at[name], {k: g.tensor(f"term{t}:{k}") for k in term.inputs})
-        scales = [f"term{t}:weight"] * (weight != 1) + ["share"] * (tile and term.average)
+        scales = [f"term{t}:weight"] * (weight != 1) + [f"share:{name}"] * (tile and term.average)
         for scale in map(g.tensor, scales):
             value, diff = value * scale, diff * scale
         total.append(value)

@@ -13,7 +13,7 @@ import numpy as np
 
 from .device import readable
 from .errors import DreamError
-from .objectives import Objective, ends_of, feeds
+from .objectives import Objective, averaged, ends_of, feeds
 
 MARGIN = 32       # pixels at least
 STRIDES = 4       # strides at least: at inception_4c 64 pixels, where cosine is .999 with the whole gradient
@@ -86,6 +86,7 @@ def spans(length, tile, margin, stride, offset=0):
     """
     if length <= tile:
         return [(0, length, 0, length)]
+    tile -= tile % stride
 
     def up(n):
         return -(-n // stride) * stride
@@ -109,17 +110,18 @@ class TiledGradient:
 
     Calling it with the shifted picture (1, C, H, W) draws the offset of the cuts from NumPy's global generator, two
     whole numbers a step, and returns (objective, gradient): the sum of the tiles' objectives, of which each counts its
-    own positions only (of a mean over positions: weighed by the tile's share of the pixels); None for a function.
+    own positions only (a mean over positions is weighed by their share of all); None for a function.
     """
 
     def __init__(self, net, objective, end, tile):
         graph = isinstance(objective, Objective)
         self.ends = ends(objective, end)
         self.net, self.objective, self.tile = net, objective, tile
+        self._positions = {}
         self.margin, self.stride = margin(net, self.ends), stride(net, self.ends)
         if graph:
             self._session = net.session(end, objective, step=False, tile=True)
-            self._fixed = feeds(objective)
+            self._fixed, self._averaged = feeds(objective), averaged(objective, end)
         self._one = self._of_graph if graph else self._of_function
 
     def __call__(self, x):
@@ -130,8 +132,8 @@ class TiledGradient:
         for top, bottom, *own_rows in rows:
             for left, right, *own_columns in columns:
                 own = {e: self._own(e, (top, left), (bottom, right), own_rows, own_columns) for e in self.ends}
-                share = (own_rows[1] - own_rows[0]) * (own_columns[1] - own_columns[0]) / (x.shape[2] * x.shape[3])
-                value, diff = self._one(np.ascontiguousarray(x[..., top:bottom, left:right]), own, share, x)
+                value, diff = self._one(np.ascontiguousarray(x[..., top:bottom, left:right]), own,
+                                        (own_rows, own_columns), x)
                 gradient[..., top:bottom, left:right] += diff
                 total = None if value is None else total + value
         return total, gradient
@@ -144,15 +146,24 @@ class TiledGradient:
             own[i], own[2 + i] = round((first - start) / s), END if last == stop else round((last - start) / s)
         return own
 
-    def _of_graph(self, data, own, share, _):
+    def _share(self, end, parts, size):
+        """How many of an end's positions, in a picture of `size`, are in a tile's own part: [first, last] pixels."""
+        if (end, size) not in self._positions:
+            shape = (1, self.net.blobs[self.net.inputs[0]].channels, *size)
+            self._positions[end, size] = self.net.shape(end, shape)[2:]
+        share = 1.0
+        for all_, (first, last), length, s in zip(self._positions[end, size], parts, size, self.net.ends[end]["stride"]):
+            share *= ((all_ if last == length else round(last / s)) - round(first / s)) / all_
+        return np.array(share, np.float32)
+
+    def _of_graph(self, data, own, parts, whole):
         given = {"data": data, **{f"own:{end}": o for end, o in own.items()}, **self._fixed}
-        if any(term.average for _, term in self.objective.terms):
-            given["share"] = np.array(share, np.float32)
+        given |= {f"share:{end}": self._share(end, parts, whole.shape[2:]) for end in self._averaged}
         with readable(*data.shape[-2:]):
             value, diff = self._session.run(["objective", "data_diff"], given)
         return float(value), diff
 
-    def _of_function(self, data, own, share, whole):
+    def _of_function(self, data, own, parts, whole):
         """As in the notebook, with the net's blobs at the size of the tile for the while."""
         net, (end, (top, left, bottom, right)) = self.net, *own.items()
         src, dst = net.blobs[net.inputs[0]], net.blobs[end]

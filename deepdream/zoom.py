@@ -70,7 +70,9 @@ def resume(folder, record):
                              "an empty folder")
         return 0, None
     i, frame, before = there
-    other = [k for k, v in json.loads(json.dumps({"tile": None, **record})).items() if before.get(k) != v]
+    usual = {"tile": None, "priors": {}, "fast": False}       # of what an older version did not write down
+    record, before = json.loads(json.dumps({**usual, **record})), {**usual, **before}
+    other = [k for k, v in record.items() if before.get(k) != v]
     if other:
         raise DreamError(f"-o {folder}: holds a zoom with another {', '.join(k.replace('_', ' ') for k in other)}; "
                          "give another folder")

@@ -199,6 +199,15 @@ def test_a_net_of_fixed_size():
     check(model, "p")
 
 
+def test_a_split_into_uneven_parts():
+    """Opset 18 gives their number, opset 17 wants their sizes: 16 channels in 3 parts are 6, 6 and 4."""
+    model = net("c = Conv(x, w); a, b, d = Split<axis=1, num_outputs=3>(c); y = Relu(d)", {"w": filters(16, 3)}, opset=18, outputs=("y", "c"))
+    made = onnx_net(model)
+    x = toys.noise(1, 3, 9, 11)
+    want, value = toys.run(model, x, ["y"])[0], toys.run(made, {"data": x}, ["y"])[0]
+    assert value.shape[1] == 4 and toys.off(value, want) < 1e-6
+
+
 def test_an_operator_without_derivative():
     model = onnx_net(net("c = Conv(x, w); r = Relu(c); i = InstanceNormalization(r, s, b); q = Relu(i);"
                          "a = ArgMax<axis=1>(q); k = Cast<to=1>(a); y = Add(r, r)",

@@ -11,6 +11,7 @@ import toys
 from conftest import ROOT
 from deepdream import (DreamError, Net, deepdream, make_step, memory, objective_channel, objective_class,
                        objective_guide, objective_L2, objective_match, objective_neuron, preprocess, settings, tiles)
+from deepdream.objectives import feeds
 from deepdream.stepper import HostStepper
 from deepdream.tiles import TiledGradient, spans
 
@@ -320,3 +321,25 @@ def test_the_command_line(toy, tmp_path):
     frames = ["zoom", folder / "cat.png", "-o", tmp_path / "frames", "--frames", 1, *options]
     assert command(*frames, "--tile", 128).returncode == 0
     assert "another tile" in command(*frames).stderr
+
+
+@pytest.mark.parametrize("size", [(135, 263), (256, 256), (129, 135)])
+def test_a_mean_over_positions_counts_each_once(tmp_path, size):
+    """Where no position sees beyond its own pixels, tiles change nothing, whatever is left over at the borders."""
+    text = toys.net(toys.conv("a", "data", 6, 2, stride=2), toys.relu("a"), toys.conv("b", "a", 5, 4, stride=4),
+                    shape=(1, 3, 32, 32))
+    net = Net(toys.write_net(tmp_path / "net", text), device="cpu", threads=1)
+    objective, x = objective_class(2), toys.noise(1, 3, *size) * 50
+    whole, expected = net.session("b", objective, step=False).run(["objective", "data_diff"],
+                                                                  {"data": x, **feeds(objective)})
+    value, gradient = TiledGradient(net, objective, "b", 128)(x)
+    assert toys.off(gradient, expected) < 1e-5
+    np.testing.assert_allclose(value, whole, rtol=1e-4)
+
+
+def test_a_class_of_a_real_classifier_in_tiles():
+    """One class alone, behind net surgery."""
+    net = Net("mini_imagenet", device="cpu", surgery=True)
+    x = toys.noise(1, 3, 300, 700) * 50
+    value, gradient = TiledGradient(net, objective_class(84), net.classifier, 512)(x)
+    assert np.isfinite(value) and np.abs(gradient).mean() > 0

@@ -6,11 +6,11 @@
 """
 from pathlib import Path
 
-from ..cli import SETTINGS, device_options, fast_option, options, settings_of
+from ..cli import SETTINGS, device_options, fast_option, interrupted, options, settings_of
 from ..errors import DreamError
-from ..nets import model_option, net_of, pixel_options
+from ..nets import model_option, net_of, pixel_options, pixels_of
 from ..recipe import CLASS, class_index, class_name, prior_options, priors_of, recipe
-from .dream import free_name, size, starting_from
+from .dream import check_start, free_name, start_options, starting_from
 
 OWN = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, "jitter": 16, "laplacian": 4, "blur": 1.0,
        "blur_until": 0.4}     # and a picture of twice the size that the net was trained on
@@ -26,12 +26,9 @@ def arguments(parser):
                         "(class.png, or the next free number)")
     model_option(parser)
     pixel_options(parser)
-    parser.add_argument("--start", choices=("grey", "noise"), default="noise", help="grey, or noise by the seed (noise)")
-    parser.add_argument("--size", type=size, metavar="WxH", help="(twice what the net was trained on)")
-    parser.add_argument("--noise", type=float, nargs=2, metavar=("MEAN", "SPREAD"),
-                        help="mean and standard deviation of the noise (128 20)")
-    parser.add_argument("--strip", nargs="?", type=int, const=HALFWAY, choices=range(2, 33), metavar="N",
-                        help=f"show N pictures from the start to the dream ({HALFWAY}) and, of a net of one layer, its "
+    start_options(parser, "noise", "twice what the net was trained on")
+    parser.add_argument("--strip", nargs="?", type=int, const=HALFWAY, choices=range(3, 33), metavar="N",
+                        help=f"show 3 to 32 pictures from the start to the dream ({HALFWAY}) and, of a net of one layer, its "
                         "weights")
     parser.add_argument("--columns", type=int, choices=range(1, 33), metavar="N", help="of a grid (as square as it gets)")
     options(parser, defaults={k: f"the model's own, or {OWN[k]}" for k in SETTINGS})
@@ -46,6 +43,7 @@ def run(args):
     from .. import pictures
     output = Path(args.output) if args.output else free_name(Path("class.png"))
     pictures.check_target(output)
+    check_start(args)
     if args.strip and len(args.label) > 1:
         raise DreamError(f"--strip: shows one class, and there are {len(args.label)}")
 
@@ -67,24 +65,30 @@ def run(args):
     plans = [recipe(net, [end], None, priors) for end in ends]
     sizes = octave_sizes(*start.shape[:2], args.octave_n, args.octave_scale)
     check_sizes(net, ends_of(plans[0]["objective"], plans[0]["end"]), sizes)
-    dreams = [_dream(net, plan, start, sizes, settings, seed, args.strip) for plan in plans]
-
-    names = [class_name(net, i) for i in indices]
+    dreams, names = [], [class_name(net, i) for i in indices]
+    try:
+        for plan in plans:
+            dreams.append(_dream(net, plan, start, sizes, settings, seed, args.strip))
+    except KeyboardInterrupt:
+        if not dreams:
+            raise
+        names = names[:len(dreams)]      # what is finished is shown
     note = f"{net.name}, from {args.start}, seed {seed}"
     if args.strip:
-        shown, captions = _strip(net, start, *dreams[0], indices[0])
+        shown, captions = _strip(net, start, *dreams[0], indices[0], args.strip)
         picture = grid([enlarged(pictures.to_uint8(p), SIDE) for p in shown], captions, f"{names[0]}: {note}",
                        args.columns or len(shown))
-    elif len(dreams) > 1:
+    elif len(plans) > 1:
         columns = args.columns or int(np.ceil(np.sqrt(len(dreams))))
         picture = grid([enlarged(pictures.to_uint8(d), SIDE) for d, _ in dreams], names, note, columns)
     else:
         picture = dreams[0][0]
     record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum,
-              "classes": indices, **settings, "priors": priors, "start": args.start, "size": args.size,
-              "noise": args.noise, "seed": seed, "device": net.device.name}
+              "classes": indices[:len(dreams)], **settings, "priors": priors, "start": args.start, "size": args.size,
+              "noise": args.noise, "seed": seed, "device": net.device.name, "fast": args.fast, "pixels": pixels_of(net)}
     pictures.save(picture, output, record, args.quality)
     print(f"{output}: {', '.join(names)}; {note}")
+    return interrupted("deepdream") if len(dreams) < len(plans) else 0
 
 
 def _fill_in(args, net):
@@ -103,7 +107,7 @@ def _fill_in(args, net):
 
 
 def _dream(net, plan, start, sizes, settings, seed, stages):
-    """(dream, [(steps made, picture)]): `stages` pictures on the way, evenly spread over what the start loses."""
+    """(dream, [the picture after each step], for `stages` of a strip; else an empty list)."""
     import numpy as np
 
     from ..dream import SETTLED, deepdream, visible
@@ -124,13 +128,14 @@ def _dream(net, plan, start, sizes, settings, seed, stages):
     return dream, way
 
 
-def _strip(net, start, dream, way, index):
-    """([pictures], [captions]) from the start to the dream; of a net of one layer, its weights too."""
+def _strip(net, start, dream, way, index, n):
+    """([pictures], [captions]): n, or as many as there are, from the start to the dream, the early ones closer together;
+    of a net of one layer, its weights too."""
     import numpy as np
 
     from ..starts import resized
     h, w = dream.shape[:2]
-    steps = np.unique(np.geomspace(1, len(way), HALFWAY - 1).astype(int))
+    steps = np.unique(np.geomspace(1, len(way), n - 1).round().astype(int))
     shown = [start] + [p if p.shape == dream.shape else resized(p, h, w) for p in (way[n - 1] for n in steps[:-1])]
     captions = ["start"] + [f"step {n}" for n in steps[:-1]]
     weights = _weights(net, index, h, w)

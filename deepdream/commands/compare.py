@@ -8,13 +8,14 @@ from pathlib import Path
 
 from ..cli import device_options, options, settings_of
 from ..errors import DreamError
+from .dream import free_name
 from .gallery import MODELS, load_nets
 
 
 def arguments(parser):
     parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
-    parser.add_argument("-o", "--output", default="compare.jpg", metavar="OUT", help="where it goes: .jpg, .png, .webp "
-                        "or .tif; the settings are written into it (compare.jpg)")
+    parser.add_argument("-o", "--output", metavar="OUT", help="where it goes: .jpg, .png, .webp or .tif; the settings are "
+                        "written into it (compare.jpg, or the next free number)")
     parser.add_argument("--models", nargs=2, default=MODELS, metavar="MODEL",
                         help=f"names from `deepdream models`, folders, .onnx files ({' '.join(MODELS)})")
     parser.add_argument("--end", nargs="+", metavar="LAYER", help="the layer whose activations grow; where the nets "
@@ -27,7 +28,7 @@ def arguments(parser):
 
 def run(args):
     from .. import pictures
-    output = Path(args.output)
+    output = Path(args.output) if args.output else free_name(Path("compare.jpg"))
     pictures.check_target(output)
     image = pictures.load(args.picture)
     pictures.refuse_inputs(output, args.picture)

@@ -12,14 +12,16 @@
     deepdream dream --start noise --size 640x480 --tv 0.3      from noise, kept smooth
     deepdream dream cat.jpg --settings out.jpg                 as out.jpg was dreamt; other options win
 """
+import json
 import sys
 from pathlib import Path
 
-from ..cli import device_options, fast_option, number, options, settings_of
+from ..cli import SETTINGS, device_options, fast_option, number, options, settings_of
 from ..errors import DreamError
-from ..nets import MODEL, model_option, net_of, pixel_options, pixels_of, remembered_pixels
+from ..nets import MODEL, PIXELS, model_option, net_of, pixel_options, pixels_of, remembered_pixels
 from ..recipe import prior_options, priors_of, recipe, remembered_priors
 
+OPTIONAL = ("tile", "priors", "start", "size", "noise", "fast", "pixels")      # in a record only if they were asked for
 SIZE = (1024, 575)      # of a dream that starts from grey or noise
 
 
@@ -52,11 +54,11 @@ def end_option(parser):
                         "times, and each with a weight, NAME:0.3 (the model's own choice, mostly inception_4c/output)")
 
 
-def start_options(parser):
+def start_options(parser, start=None, usual=f"the picture's own, or {SIZE[0]}x{SIZE[1]}"):
     group = parser.add_argument_group("starts")
-    group.add_argument("--start", choices=("grey", "noise"), help="instead of a picture: grey, or noise by the seed")
-    group.add_argument("--size", type=size, metavar="WxH", help="of the dream; a picture is scaled to it "
-                       f"(the picture's own, or {SIZE[0]}x{SIZE[1]})")
+    group.add_argument("--start", choices=("grey", "noise"), default=start, help="grey, or noise by the seed "
+                       f"({start or 'a picture'})")
+    group.add_argument("--size", type=size, metavar="WxH", help=f"of the dream; a picture is scaled to it ({usual})")
     group.add_argument("--noise", type=number(float, "a number from 0 to 255", lambda v: 0 <= v <= 255), nargs=2,
                        metavar=("MEAN", "SPREAD"), help="mean and standard deviation of the noise (128 20)")
 
@@ -70,11 +72,16 @@ def size(text):
     return [int(w), int(h)]
 
 
-def run(args):
-    if args.picture and args.start:
+def check_start(args):
+    """Raise DreamError for starts that contradict each other."""
+    if getattr(args, "picture", None) and args.start:
         raise DreamError(f"--start {args.start}: there is a picture to start from, {args.picture}; leave out one of them")
     if args.noise and args.start != "noise":
         raise DreamError("--noise: only a dream that starts from noise has it; give --start noise")
+
+
+def run(args):
+    check_start(args)
     if args.picture and Path(args.picture).is_dir():
         return dream_folder(args)
     from .. import pictures
@@ -82,10 +89,13 @@ def run(args):
     pictures.check_target(output)
     read = [args.picture, args.guide, args.settings]
     pictures.refuse_inputs(output, *read)
-    for path, option in ((args.log, "--log"), (args.plot, "--plot")):
+    for path, option, check, others in ((args.log, "--log", pictures.check_file, [output]),
+                                        (args.plot, "--plot", pictures.check_target, [output, args.log])):
         if path:
-            pictures.check_file(path, option)
-            pictures.refuse_inputs(path, *read, output, option=option)
+            check(path, option)
+            pictures.refuse_inputs(path, *read, option=option)
+            if any(o and Path(path).resolve() == Path(o).resolve() for o in others):
+                raise DreamError(f"{option} {path}: another file of this run has that name")
     image = pictures.load(args.picture) if args.picture else None
     guide = pictures.load(args.guide) if args.guide else None
 
@@ -140,28 +150,55 @@ def starting_from(image, args, seed):
     return starts.resized(image, h, w) if args.size else image
 
 
-def remembered(path, asked=()):
-    """The arguments that a picture was dreamt with, {name: value}, from its metadata. Raises DreamError."""
+GIVES_WAY = {   # what is remembered -> the arguments before which it gives way
+    "end": ("end",), "blur": ("blur",), "blur_every": ("blur",), "blur_until": ("blur",), "start": ("start", "picture"),
+    "noise": ("start", "picture", "noise"), **{dest: ("model",) for dest in PIXELS.values()},
+}
+
+
+def remembered(args):
+    """The words of a command line with which the picture of --settings was dreamt, but for those that give way to what
+    is in `args`. Raises DreamError."""
     import models
 
     from .. import pictures
+    path, given = args.settings, {k for k, v in vars(args).items() if v not in (None, MODEL)}
     pictures.load(path)      # says what is wrong with it
     record = pictures.settings(path)
-    if "seed" not in record or "end" not in record:
-        raise DreamError(f"--settings {path}: holds no settings of a dream")
-    end = record["end"]
-    args = {"end": [end] if isinstance(end, str) else end, "no_clip": not record.get("clip", True)}
-    args |= {k: record[k] for k in ("iter_n", "octave_n", "octave_scale", "step_size", "jitter", "seed", "start", "size",
-                                    "noise", "fast", "tile") if k in record}
-    args |= remembered_priors(record.get("priors", {})) | remembered_pixels(record.get("pixels", {}))
-    if record.get("model") in models.names():
-        args["model"] = record["model"]
-    elif not _given("--model", asked):
+    if "seed" not in record or "end" not in record or "frame" in record:
+        raise DreamError(f"--settings {path}: holds no settings of a dream"
+                         + " alone: it is a frame of a zoom" * ("frame" in record))
+    if record.get("guide") and not args.guide:
+        raise DreamError(f"--settings {path}: was dreamt with the guide {record['guide']}; give --guide too")
+    if record.get("model") not in models.names() and "model" not in given:
         raise DreamError(f"--settings {path}: was dreamt with '{record.get('model')}', a model of one's own; "
                          "give --model too")
-    if record.get("guide") and not _given("--guide", asked):
-        raise DreamError(f"--settings {path}: was dreamt with the guide {record['guide']}; give --guide too")
-    return args
+    end = record["end"]
+    try:
+        values = {k: record[k] for k in (*SETTINGS, "clip", "seed", "start", "size", "noise", "fast", "tile") if k in record}
+        values |= {"end": [end] if isinstance(end, str) else end} | remembered_priors(record.get("priors", {}))
+        values |= remembered_pixels(record.get("pixels", {}))
+        words = [f"--model={record['model']}"] if record["model"] in models.names() else []
+        for name, value in values.items():
+            if value is not None and not given & set(GIVES_WAY.get(name, ())):
+                words += _words(name, value)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise DreamError(f"--settings {path}: its settings are damaged") from None
+    return words
+
+
+def _words(name, value):
+    """An argument as words of a command line."""
+    option = "--" + {dest: k for k, dest in PIXELS.items()}.get(name, name).replace("_", "-")
+    if isinstance(value, bool):
+        return [option if value else option.replace("--", "--no-", 1)]
+    if name == "end":
+        return [f"{option}={text}" for text in value]
+    if name == "size":
+        return [f"{option}={value[0]}x{value[1]}"]
+    if name == "noise":
+        return [option, *map(str, value)]
+    return [f"{option}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"]
 
 
 def say_other_net(path, net):
@@ -169,10 +206,6 @@ def say_other_net(path, net):
     from .. import pictures
     if pictures.settings(path).get("checksum") != net.checksum:
         print(f"--settings {path}: was dreamt with other files of {net.name}, or by another version", file=sys.stderr)
-
-
-def _given(option, argv):
-    return any(word == option or word.startswith(f"{option}=") for word in argv)
 
 
 def dream_folder(args):
@@ -193,6 +226,8 @@ def dream_folder(args):
     targets = targets_of(sources, output)
     for path, target in targets.items():
         pictures.refuse_inputs(target, path, args.guide)
+        if target.exists() and not is_dream(target):
+            raise DreamError(f"-o {output}: would overwrite {target}, which is no dream; give another folder")
 
     import hashlib
 
@@ -239,6 +274,15 @@ def dream_folder(args):
     print(f"{output}: {new} dreams made, {kept} kept, {failed} failed, {net.name} at "
           + " + ".join(ends))
     return 2 if failed else 0
+
+
+def is_dream(path):
+    """Whether a file is a picture that was dreamt here."""
+    from ..pictures import settings
+    try:
+        return str(settings(path).get("software", "")).startswith("deepdream")
+    except OSError:
+        return False
 
 
 def targets_of(sources, output):
@@ -290,9 +334,8 @@ def _made_so(path, record, any_seed):
         there = settings(path)
     except OSError:
         return False
-    record = {"tile": None, **record}
-    there = {"tile": None, **there}
-    return all(there.get(k, "?") == v for k, v in record.items() if k not in free)
+    record = json.loads(json.dumps(record))      # as it comes back from a picture
+    return all(there.get(k) == record.get(k) for k in {*record, *OPTIONAL} - free)
 
 
 def record_of(net, args, seed, settings, priors):

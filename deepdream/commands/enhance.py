@@ -16,14 +16,13 @@ from pathlib import Path
 
 from ..cli import device_options, fast_option, interrupted, number
 from ..errors import DreamError
-from ..nets import model_option, net_of, pixel_options
+from ..nets import model_option, net_of, pixel_options, pixels_of
 
 PRIORS = ("tv", "l2", "none")      # those of `deepdream.enhance`, which takes scipy to import
 
 
 def arguments(parser):
-    from math import inf
-    positive = number(float, "a number from 0", lambda v: 0 <= v < inf)
+    positive = number(float, "a number from 0 to 1e6", lambda v: 0 <= v <= 1e6)
     parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="where it goes: .jpg, .png, .webp or "
                         ".tif; the settings are written into it")
@@ -70,7 +69,7 @@ def run(args):
     seconds, iterations = time.monotonic() - start, len(found.history) - 1
     record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum, **settings,
               "iterations": iterations, "stopped": found.stopped, "picture": Path(args.picture).name,
-              "device": net.device.name}
+              "device": net.device.name, "fast": args.fast, "pixels": pixels_of(net)}
     # rounded, not cut off: a value that nothing moved stays what it was
     pictures.save(np.rint(visible(found.picture, settings["clip"])), output, record, args.quality)
     h, w = image.shape[:2]

@@ -48,8 +48,8 @@ def run(args):
     from .. import zoom
     from ..progress import Progress
     folder = Path(args.output)
-    for i in range(args.frames):
-        pictures.refuse_inputs(zoom.frame_path(folder, i), args.picture, args.guide)
+    for path in folder.glob("[0-9]*.jpg"):
+        pictures.refuse_inputs(path, args.picture, args.guide)
     if args.movie:
         zoom.check_movie(args.movie)
         pictures.refuse_inputs(args.movie, args.picture, args.guide, option="--movie")
@@ -59,7 +59,7 @@ def run(args):
     sizes = checked_sizes(net, plan, image, settings)
     record = {"model": net.name, "checksum": net.checksum, "end": ends[0] if len(ends) == 1 else ends,
               "picture": checksum(args.picture), "guide": args.guide and checksum(args.guide),
-              **({"priors": priors} if priors else {})}
+              "priors": priors, "fast": args.fast}
     seed = args.seed if args.seed is not None else kept_seed(folder)
     if seed is None:
         seed = int(np.random.SeedSequence().generate_state(1)[0])
