@@ -42,10 +42,10 @@ def run(args):
     from .listing import ends_table
     if args.output:
         target = Path(args.output)
-        if target.suffix.lower() != ".onnx":
-            raise ConvertError(f"-o {target}: '{target.suffix}' is not an ONNX file's name; give one that ends in .onnx")
         check_target(target)
         refuse_inputs(target, args.prototxt, args.caffemodel)
+        if target.suffix.lower() != ".onnx":
+            raise ConvertError(f"-o {target}: '{target.suffix}' is not an ONNX file's name; give one that ends in .onnx")
     model = to_onnx(args.prototxt, args.caffemodel, mean=args.mean, channel_swap=(2, 1, 0) if args.mean else None,
                     surgery=args.surgery)
     if args.list:

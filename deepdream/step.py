@@ -87,6 +87,7 @@ def _graph(gradient, more):
         gradient = onnx.ModelProto.FromString(gradient.SerializeToString())
         body = gradient.graph
         for node in body.node:
+            node.name = other.get(node.name, node.name)
             for names in (node.input, node.output):
                 names[:] = [other.get(n, n) for n in names]
         for named in (*body.initializer, *body.value_info):

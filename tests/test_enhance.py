@@ -318,3 +318,16 @@ def test_ctrl_c_writes_what_is_there(toy, cat, tmp_path):
     assert process.returncode == 130 and error == "deepdream: interrupted\n"
     assert said.startswith(f"{out}: 41x36, ") and "interrupted after 2 iterations" in said
     assert settings(out)["iterations"] == 2 and not np.array_equal(load(out), load(cat))
+
+
+def test_a_net_whose_input_has_another_name(tmp_path):
+    text = toys.TOY.replace('"data"', '"image"')
+    net = Net(toys.write_net(tmp_path / "net", text), device="cpu")
+    image = np.abs(toys.noise(40, 44, 3)) * 60
+    assert enhance(net, image, end="both", iter_n=2).picture.shape == image.shape
+
+
+def test_what_needs_more_memory_than_there_is_is_refused(toy, monkeypatch):
+    monkeypatch.setenv("DEEPDREAM_MEMORY_GB", "0.01")
+    with pytest.raises(DreamError, match="needs about"):
+        enhance(Net(toy, device="cpu"), np.full((40, 44, 3), 99.0), end="both")

@@ -162,3 +162,31 @@ def test_a_sum_in_python_and_in_the_graph_agree(net):
         np.random.seed(0)
         dreams.append(deepdream(net, image, 2, 2, end="both", objective=what))
     assert toys.off(dreams[0] - image, dreams[1] - image) < 1e-4
+
+
+def test_a_net_that_uses_the_names_of_the_step_graph(tmp_path):
+    """Blobs may be called what they like."""
+    text = toys.net(toys.conv("picture", "data", 4, 3, pad=1), toys.relu("picture"), toys.conv("rows", "picture", 4, 3),
+                    toys.relu("rows"), toys.conv("objective", "rows", 4, 1), toys.conv("step_size", "objective", 3, 1))
+    other = text
+    for name in ("picture", "rows", "objective", "step_size"):
+        other = other.replace(f'"{name}"', f'"my_{name}"')
+    image, dreams = np.abs(toys.noise(20, 24, 3)) * 60, []
+    weights = toys.weights(text, toys.formula)
+    for folder, words, end in (("a", text, "step_size"), ("b", other, "my_step_size")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "deploy.prototxt").write_text(words)
+        blobs = weights if folder == "a" else {f"my_{k}": v for k, v in weights.items()}
+        (tmp_path / folder / "net.caffemodel").write_bytes(toys.caffemodel(blobs))
+        np.random.seed(0)
+        dreams.append(deepdream(Net(tmp_path / folder, device="cpu"), image, 2, 1, end=end))
+    np.testing.assert_array_equal(*dreams)
+
+
+def test_what_an_objective_was_made_from_may_change_afterwards():
+    features = np.ones((5, 2, 3), np.float32)
+    for kind in (objective_guide, objective_match):
+        objective = kind(features)
+        features[...] = 7
+        assert (list(objective.inputs.values())[0] == 1).all()
+        features[...] = 1

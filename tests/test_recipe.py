@@ -60,7 +60,7 @@ def test_a_guide_follows_whole_layers(net):
     (["both[]"], "no choice of channels"),
     (["both[1@2]"], "no choice of channels"),
     (["both[1@0.5,7]"], "a neuron's place is 0.5,7"),
-    (["both:inf"], "the weight is inf"),
+    (["both:inf"], "the weight of both is inf"),
     (["both:0", "left:0"], "every weight is 0"),
     (["class:samoyed"], "has no labels; give the number of the class"),
     (["class:99"], "has classes 0 to 9"),
@@ -165,7 +165,15 @@ def test_an_interrupted_run_keeps_its_record(toy, tmp_path, monkeypatch):
     (["--tv", "-1"], "'-1' is not a number from 0"),
     (["--laplacian", "13"], "'13' is not a whole number from 0 to 12"),
     (["--log", "nowhere/run.csv"], "--log nowhere/run.csv: there is no folder nowhere"),
-    (["--log", "a.png"], "would overwrite"),
+    (["--log", "a.png"], "--log a.png: another file of this run has that name"),
+    (["--log", "run.png", "--plot", "run.png"], "--plot run.png: another file of this run has that name"),
+    (["--plot", "plot.txt"], "--plot plot.txt: '.txt' is not a picture format"),
+    (["--octave-n", "101"], "'101' is not a whole number from 1 to 100"),
+    (["--tv", "nan"], "'nan' is not a number from 0 to 1000"),
+    (["--iter", "3"], "unrecognized arguments: --iter"),
+    (["--end", "conv1[0-99999999999]"], "is no choice of channels"),
+    (["--end", "conv1[5-3]"], "is no choice of channels"),
+    (["--step-size", "1e6", "--grey", "1000", "--no-clip", "--iter-n", "40"], "numbers overflow"),
 ])
 def test_bad_options_are_one_line(toy, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -251,3 +259,108 @@ def test_where_a_class_settles_an_octave_ends(net):
     deepdream(net, np.abs(toys.noise(40, 44, 3)) * 60, 5, 2, end="both", objective=objective_L2,
               on_step=lambda octave, i, vis, told: seen.append((octave, i)) or (SETTLED if i == 1 else None))
     assert seen == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+# ---- what is there already
+
+def picture(path, size=(40, 44), seed=0):
+    Image.fromarray(np.uint8(np.abs(toys.noise(*size, 3, seed=seed)) * 60)).save(path)
+    return str(path)
+
+
+OPTIONS = [["--tv", "0.5"], ["--size", "36x40"], ["--laplacian", "2"], ["--blur", "1"], ["--keep-colours"],
+           ["--end", "conv1:0.5"], ["--step-size", "3"]]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: o[0])
+def test_a_folder_keeps_what_was_made_with_the_same_settings_only(toy, tmp_path, capsys, options):
+    (tmp_path / "in").mkdir()
+    picture(tmp_path / "in" / "a.png")
+    base = ["dream", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", str(toy), "--end", "both", *TINY,
+            "--seed", "1"]
+    for arguments, kept in ((options, 0), (options, 1), ([], 0), ([], 1), (options, 0)):
+        assert main(base + arguments) == 0
+        assert f"{1 - kept} dreams made, {kept} kept" in capsys.readouterr().out
+
+
+def test_a_folder_leaves_alone_what_is_no_dream(toy, tmp_path, capsys):
+    for name in ("in", "mine"):
+        (tmp_path / name).mkdir()
+        picture(tmp_path / name / "a.png")
+    before = (tmp_path / "mine" / "a.png").read_bytes()
+    assert main(["dream", str(tmp_path / "in"), "-o", str(tmp_path / "mine"), "--model", str(toy), *TINY]) == 2
+    assert "which is no dream" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "a.png").read_bytes() == before
+
+
+def test_a_zoom_goes_on_with_the_same_priors_only(toy, tmp_path, capsys):
+    base = ["zoom", picture(tmp_path / "a.png"), "-o", str(tmp_path / "z"), "--model", str(toy), "--end", "both", *TINY,
+            "--seed", "1", "--frames"]
+    assert main([*base, "1", "--tv", "0.5"]) == 0
+    assert main([*base, "2"]) == 2 and "another priors" in capsys.readouterr().err
+    assert main([*base, "2", "--tv", "0.5"]) == 0
+
+
+@pytest.mark.parametrize("more, wanted", [
+    (["--end", "conv1"], {"end": "conv1"}), (["--clip"], {"clip": True}), (["--blur", "0"], {"priors": {"tv": 0.5}}),
+    (["--no-keep-colours", "--tv", "0"], {"priors": {"blur": [1.0, 2, 0.5]}}), (["--start", "grey"], {"start": "grey"}),
+    (["a.png"], {"picture": "a.png"}),
+])
+def test_options_that_are_given_win_over_settings(toy, tmp_path, monkeypatch, more, wanted):
+    monkeypatch.chdir(tmp_path)
+    picture(tmp_path / "a.png")
+    assert main(["dream", "-o", "1.png", "--model", str(toy), "--end", "both", *TINY, "--start", "noise", "--noise", "99",
+                 "9", "--size", "40x36", "--no-clip", "--tv", "0.5", "--blur", "1", "--blur-until", "0.5", "--blur-every",
+                 "2", "--keep-colours"]) == 0
+    assert main(["dream", *more, "-o", "2.png", "--settings", "1.png", "--model", str(toy), "--threads", "1"]) == 0
+    there = settings("2.png")
+    for name, value in wanted.items():
+        got = there[name]
+        assert all(got[k] == v for k, v in value.items()) if isinstance(value, dict) else got == value
+    assert there["seed"] == settings("1.png")["seed"]
+
+
+@pytest.mark.parametrize("settings_", ['{"seed": 1, "end": "both", "priors": 5, "model": "digits"}',
+                                       '{"seed": 1, "end": "both", "size": [0, 0], "model": "digits"}',
+                                       '{"seed": 1, "end": "both", "size": 3, "model": "digits"}',
+                                       '{"seed": 1, "end": "ip", "frame": 3, "model": "digits"}',
+                                       '{"seed": 1, "end": "ip"}'])
+def test_settings_that_make_no_sense_are_one_line(tmp_path, capsys, settings_):
+    Image.new("RGB", (9, 9)).save(tmp_path / "bad.jpg", comment=settings_.encode())
+    try:
+        code = main(["dream", "-o", str(tmp_path / "out.png"), "--settings", str(tmp_path / "bad.jpg")])
+    except SystemExit as stop:
+        code = stop.code
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert code == 2 and len(lines) == 1 and not (tmp_path / "out.png").exists()
+
+
+def test_a_strip_has_as_many_pictures_as_asked_for(tmp_path):
+    widths = []
+    for n in (3, 6):
+        assert main(["class", "four", "--model", "digits", "-o", str(tmp_path / "s.png"), "--seed", "1", "--device", "cpu",
+                     "--strip", str(n)]) == 0
+        widths.append(Image.open(tmp_path / "s.png").size[0])
+    assert 1.5 < widths[1] / widths[0] < 2       # with the weights: 7 pictures to 4
+
+
+def test_classes_that_are_finished_survive_ctrl_c(tmp_path, monkeypatch):
+    import deepdream.commands.class_ as command
+    made, dream_one = [], command._dream
+
+    def one(*arguments):
+        made.append(1)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return dream_one(*arguments)
+    monkeypatch.setattr(command, "_dream", one)
+    out = tmp_path / "c.png"
+    assert main(["class", "0", "1", "2", "3", "--model", "digits", "-o", str(out), "--device", "cpu", "--iter-n", "3"]) == 130
+    assert settings(out)["classes"] == [0, 1]
+
+
+def test_a_gallery_dreams_in_tiles(tmp_path, capsys):
+    arguments = ["gallery", picture(tmp_path / "a.png", (200, 300)), "-o", str(tmp_path / "g"), "--models", "mini_imagenet",
+                 "--ends", "inception_3a/output", "--iter-n", "1", "--octave-n", "1", "--device", "cpu"]
+    assert main([*arguments, "--tile", "17"]) == 2 and "needs tiles of at least 128" in \
+        (tmp_path / "g" / "gallery.json").read_text() + capsys.readouterr().err
