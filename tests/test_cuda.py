@@ -8,8 +8,10 @@ import pytest
 
 import convert
 import toys
-from deepdream import Net, deepdream, objective_guide, objective_L2
+from deepdream import (Net, deepdream, objective_channel, objective_class, objective_guide, objective_L2,
+                       objective_neuron)
 from deepdream.device import Device, _cuda, cuda_problem
+from deepdream.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
 from deepdream.stepper import Stepper
 from test_dream import REAL, SYNTHETIC, golden, lockstep
 from test_gradient import golden_ends
@@ -56,18 +58,29 @@ def test_the_real_net_in_lockstep_with_caffe(shared, name):
     lockstep(net, golden(shared / "oracle" / f"{name}.npz"), "graph", median=1e-5)
 
 
-@pytest.mark.parametrize("guided", [False, True])
+ALL_PRIORS = (TotalVariation(0.1), Grey(0.1), Laplacian(2), Luminance(), Blur(0.5))
+KINDS = {   # what a step graph may hold
+    "L2": (lambda features: objective_L2, ()),
+    "guide": (objective_guide, ()),
+    "several": (lambda features: objective_L2 + 0.5 * objective_channel([1, 3]).at("inception_3a/output")
+                + objective_neuron(2) + objective_class(4) + objective_L2.at("data"), ()),
+    "priors": (lambda features: objective_L2, ALL_PRIORS),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", ["inception_3b/5x5_reduce", "inception_4c/output"])
-def test_a_step_stays_on_the_gpu(dreamer, end, guided, tmp_path):
+def test_a_step_stays_on_the_gpu(dreamer, end, kind, tmp_path):
     """From the runtime's own profile: no copy to or from the host, and nothing but sizes computed there."""
     picture = toys.noise(1, 3, 91, 120) * 50
-    objective = objective_guide(dreamer.features(np.full((60, 70, 3), 99.0), end)) if guided else objective_L2
+    make, priors = KINDS[kind]
+    objective = make(dreamer.features(np.full((60, 70, 3), 99.0), end))
     options = ort.SessionOptions()
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
     options.log_severity_level = 3
-    run = ort.InferenceSession(dreamer.graph(end, objective, True), options,
+    run = ort.InferenceSession(dreamer.graph(end, objective, True, priors), options,
                                providers=[*_cuda(0), "CPUExecutionProvider"])
-    stepper = Stepper(run, dreamer.device, objective, picture)
+    stepper = Stepper(run, dreamer.device, objective, picture, priors)
     stepper.step(3, -2, 1.5)
     events = [e["args"] for e in json.loads(Path(run.end_profiling()).read_text())
               if e.get("cat") == "Node" and "provider" in e.get("args", {})]
@@ -75,6 +88,17 @@ def test_a_step_stays_on_the_gpu(dreamer, end, guided, tmp_path):
     assert not [e["op_name"] for e in events if e["op_name"].startswith("Memcpy")]
     on_host = [e for e in events if e["provider"] == "CPUExecutionProvider"]
     assert not [e["op_name"] for e in on_host if any("float" in t for t in e.get("output_type_shape", []))]
+
+
+@pytest.mark.parametrize("end", ["inception_3a/output", "inception_4c/output"])
+def test_fast_is_near(googlenet, end):
+    """TF32 rounds, but the gradient takes the same way through the poolings."""
+    data, gradients = toys.noise(1, 3, 120, 160) * 50, []
+    for fast in (False, True):
+        net = Net(googlenet, device="cuda", fast=fast)
+        gradients.append(net.session(end, objective_L2, step=False).run(["data_diff"], {"data": data})[0].ravel())
+    cosine = np.dot(*gradients) / np.linalg.norm(gradients[0]) / np.linalg.norm(gradients[1])
+    assert cosine > 0.99
 
 
 def test_the_dream_of_the_cpu(toy):
