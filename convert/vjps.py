@@ -366,7 +366,7 @@ def _pad(g, x, axis, rank, before, behind, value=0.0):
 def average_pool(c, dy, y, x, *_):
     """dy over the number of pixels counted, spread over the window."""
     kernel, stride, dilation, before, behind = _pool_windows(c)
-    g, n, channels = c.g, len(kernel), c.shape(0)[1]
+    g, channels = c.g, c.shape(0)[1]
     if channels is None:
         raise c.error("the number of channels must be known")
     ones = g.op("Expand", 1.0, g.op("Concat", [1, 1], g.shape(x, start=2), axis=0))

@@ -56,8 +56,9 @@ def main(argv=None):
         _refuse_empty(args)
         if not getattr(args, "settings", None):
             return module.run(args)
+        from .record import remembered
         # what a picture remembers stands before what is given, and so gives way to it
-        return module.run(sub.parse_args(module.remembered(args) + argv[1:]))
+        return module.run(sub.parse_args(remembered(args) + argv[1:]))
 
     return guarded(run, "deepdream")
 

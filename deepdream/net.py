@@ -321,7 +321,6 @@ class Net:
 
     def _run_forward(self, end, tensors, data):
         def build():
-            import onnx
             from onnx.utils import Extractor
             extracted = Extractor(self.model).extract_model(self.inputs, tensors)
             del extracted.graph.value_info[:]

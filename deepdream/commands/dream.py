@@ -12,16 +12,15 @@
     deepdream dream --start noise --size 640x480 --tv 0.3      from noise, kept smooth
     deepdream dream cat.jpg --settings out.jpg                 as out.jpg was dreamt; other options win
 """
-import json
 import sys
 from pathlib import Path
 
-from ..cli import SETTINGS, device_options, fast_option, number, options, settings_of
+from ..cli import device_options, fast_option, number, options, settings_of
 from ..errors import DreamError
-from ..nets import MODEL, PIXELS, model_option, net_of, pixel_options, pixels_of, remembered_pixels
-from ..recipe import prior_options, priors_of, recipe, remembered_priors
+from ..nets import MODEL, model_option, net_of, pixel_options
+from ..record import end_texts, is_dream, made_so, record_of, say_other_net
+from ..recipe import prior_options, priors_of, recipe
 
-OPTIONAL = ("tile", "priors", "start", "size", "noise", "fast", "pixels")      # in a record only if they were asked for
 SIZE = (1024, 575)      # of a dream that starts from grey or noise
 
 
@@ -132,11 +131,6 @@ def run(args):
               "or --model mini_places")
 
 
-def end_texts(net, args):
-    """The texts of --end."""
-    return args.end or [net.default_end]
-
-
 def starting_from(image, args, seed):
     """The picture that a dream starts from, (H, W, 3). image: the user's, or None."""
     from .. import starts
@@ -148,64 +142,6 @@ def starting_from(image, args, seed):
     if image is None:
         return default_picture(h, w)
     return starts.resized(image, h, w) if args.size else image
-
-
-GIVES_WAY = {   # what is remembered -> the arguments before which it gives way
-    "end": ("end",), "blur": ("blur",), "blur_every": ("blur",), "blur_until": ("blur",), "start": ("start", "picture"),
-    "noise": ("start", "picture", "noise"), **{dest: ("model",) for dest in PIXELS.values()},
-}
-
-
-def remembered(args):
-    """The words of a command line with which the picture of --settings was dreamt, but for those that give way to what
-    is in `args`. Raises DreamError."""
-    import models
-
-    from .. import pictures
-    path, given = args.settings, {k for k, v in vars(args).items() if v not in (None, MODEL)}
-    pictures.load(path)      # says what is wrong with it
-    record = pictures.settings(path)
-    if "seed" not in record or "end" not in record or "frame" in record:
-        raise DreamError(f"--settings {path}: holds no settings of a dream"
-                         + " alone: it is a frame of a zoom" * ("frame" in record))
-    if record.get("guide") and not args.guide:
-        raise DreamError(f"--settings {path}: was dreamt with the guide {record['guide']}; give --guide too")
-    if record.get("model") not in models.names() and "model" not in given:
-        raise DreamError(f"--settings {path}: was dreamt with '{record.get('model')}', a model of one's own; "
-                         "give --model too")
-    end = record["end"]
-    try:
-        values = {k: record[k] for k in (*SETTINGS, "clip", "seed", "start", "size", "noise", "fast", "tile") if k in record}
-        values |= {"end": [end] if isinstance(end, str) else end} | remembered_priors(record.get("priors", {}))
-        values |= remembered_pixels(record.get("pixels", {}))
-        words = [f"--model={record['model']}"] if record["model"] in models.names() else []
-        for name, value in values.items():
-            if value is not None and not given & set(GIVES_WAY.get(name, ())):
-                words += _words(name, value)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise DreamError(f"--settings {path}: its settings are damaged") from None
-    return words
-
-
-def _words(name, value):
-    """An argument as words of a command line."""
-    option = "--" + {dest: k for k, dest in PIXELS.items()}.get(name, name).replace("_", "-")
-    if isinstance(value, bool):
-        return [option if value else option.replace("--", "--no-", 1)]
-    if name == "end":
-        return [f"{option}={text}" for text in value]
-    if name == "size":
-        return [f"{option}={value[0]}x{value[1]}"]
-    if name == "noise":
-        return [option, *map(str, value)]
-    return [f"{option}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"]
-
-
-def say_other_net(path, net):
-    """Say so, where the net's files are not those that a picture was dreamt with."""
-    from .. import pictures
-    if pictures.settings(path).get("checksum") != net.checksum:
-        print(f"--settings {path}: was dreamt with other files of {net.name}, or by another version", file=sys.stderr)
 
 
 def dream_folder(args):
@@ -257,7 +193,7 @@ def dream_folder(args):
             sums = {"picture_sha256": hashlib.sha256(data).hexdigest(),
                     "guide_sha256": guide and hashlib.sha256(guide).hexdigest(), "quality": args.quality}
             record = record_of(net, args, seed, settings, priors) | sums | {"picture": path.name}
-            if _made_so(target, record, args.seed is None):
+            if made_so(target, record, args.seed is None):
                 kept += 1
                 continue
             make_folder(output)
@@ -274,15 +210,6 @@ def dream_folder(args):
     print(f"{output}: {new} dreams made, {kept} kept, {failed} failed, {net.name} at "
           + " + ".join(ends))
     return 2 if failed else 0
-
-
-def is_dream(path):
-    """Whether a file is a picture that was dreamt here."""
-    from ..pictures import settings
-    try:
-        return str(settings(path).get("software", "")).startswith("deepdream")
-    except OSError:
-        return False
 
 
 def targets_of(sources, output):
@@ -324,31 +251,6 @@ def make_folder(path):
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DreamError(f"-o {path}: cannot be made: {error.strerror}") from None
-
-
-def _made_so(path, record, any_seed):
-    """Whether a dream is there that was made with these settings, on whatever device, of whatever version."""
-    from ..pictures import settings
-    free = {"software", "device"} | ({"seed"} if any_seed else set())
-    try:
-        there = settings(path)
-    except OSError:
-        return False
-    record = json.loads(json.dumps(record))      # as it comes back from a picture
-    return all(there.get(k) == record.get(k) for k in {*record, *OPTIONAL} - free)
-
-
-def record_of(net, args, seed, settings, priors):
-    """What a picture's metadata tells of how it was made."""
-    from .. import __version__
-    ends = end_texts(net, args)
-    record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum,
-              "end": ends[0] if len(ends) == 1 else ends, **settings, "seed": seed,
-              "picture": args.picture and Path(args.picture).name, "guide": args.guide and Path(args.guide).name,
-              "device": net.device.name}
-    more = {"priors": priors, "start": args.start, "size": args.size, "noise": args.noise, "fast": args.fast,
-            "pixels": pixels_of(net)}
-    return record | {k: v for k, v in more.items() if v}
 
 
 def default_picture(height, width):

@@ -12,7 +12,8 @@ from pathlib import Path
 from ..cli import device_options, fast_option, number, options, settings_of
 from ..nets import model_option, net_of
 from ..recipe import prior_options, priors_of, recipe
-from .dream import checked_sizes, end_option, end_texts, make_folder
+from ..record import end_texts
+from .dream import checked_sizes, end_option, make_folder
 
 
 def arguments(parser):
