@@ -156,6 +156,15 @@ def device_options(parser):
                         metavar="N", help="of the CPU (as many as it has cores)")
 
 
+def whole(low, high):
+    """An argparse type: a whole number from `low` to `high`."""
+    return number(int, f"a whole number from {low} to {high}", lambda v: low <= v <= high)
+
+
+def quality_option(parser):
+    parser.add_argument("--quality", type=whole(1, 100), default=95, metavar="N", help="of JPEG and WebP, 1 to 100 (95)")
+
+
 def fast_option(parser):
     parser.add_argument("--fast", action=argparse.BooleanOptionalAction, default=False, help="on CUDA: convolutions with TF32's 10 bits of mantissa, a "
                         "thousandth off in each; the dream is one of the same kind, not Caffe's step for step")

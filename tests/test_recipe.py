@@ -157,7 +157,7 @@ def test_an_interrupted_run_keeps_its_record(toy, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["--start", "noise", "in.png"], "leave out one of them"),
+    (["--start", "noise", "in.png"], "leave out one"),
     (["--noise", "1", "2"], "give --start noise"),
     (["--size", "40"], "'40' is not a size like 640x480"),
     (["--size", "0x9"], "'0x9' is not a size"),

@@ -6,7 +6,7 @@
 """
 from pathlib import Path
 
-from ..cli import SETTINGS, device_options, fast_option, interrupted, options, settings_of
+from ..cli import SETTINGS, device_options, fast_option, interrupted, options, quality_option, settings_of, whole
 from ..errors import DreamError
 from ..nets import model_option, net_of, pixel_options, pixels_of
 from ..recipe import CLASS, class_index, class_name, prior_options, priors_of, recipe
@@ -27,16 +27,15 @@ def arguments(parser):
     model_option(parser)
     pixel_options(parser)
     start_options(parser, "noise", "twice what the net was trained on")
-    parser.add_argument("--strip", nargs="?", type=int, const=HALFWAY, choices=range(3, 33), metavar="N",
-                        help=f"show 3 to 32 pictures from the start to the dream ({HALFWAY}) and, of a net of one layer, its "
-                        "weights")
-    parser.add_argument("--columns", type=int, choices=range(1, 33), metavar="N", help="of a grid (as square as it gets)")
+    parser.add_argument("--strip", nargs="?", type=whole(3, 32), const=HALFWAY, metavar="N",
+                        help=f"show 3 to 32 pictures from the start to the dream ({HALFWAY}) and, of a net of one "
+                        "layer, its weights")
+    parser.add_argument("--columns", type=whole(1, 32), metavar="N", help="of a grid (as square as it gets)")
     options(parser, defaults={k: f"the model's own, or {OWN[k]}" for k in SETTINGS})
     prior_options(parser)
     device_options(parser)
     fast_option(parser)
-    parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
-                        help="of JPEG and WebP, 1 to 100 (95)")
+    quality_option(parser)
 
 
 def run(args):
@@ -129,8 +128,8 @@ def _dream(net, plan, start, sizes, settings, seed, stages):
 
 
 def _strip(net, start, dream, way, index, n):
-    """([pictures], [captions]): n, or as many as there are, from the start to the dream, the early ones closer together;
-    of a net of one layer, its weights too."""
+    """([pictures], [captions]): n, or as many as there are, from the start to the dream, the early ones closer to each
+    other; of a net of one layer, its weights too."""
     import numpy as np
 
     from ..starts import resized

@@ -6,7 +6,7 @@
 """
 from pathlib import Path
 
-from ..cli import device_options, options, settings_of
+from ..cli import device_options, options, quality_option, settings_of
 from ..errors import DreamError
 from .dream import free_name
 from .gallery import MODELS, load_nets
@@ -14,16 +14,15 @@ from .gallery import MODELS, load_nets
 
 def arguments(parser):
     parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
-    parser.add_argument("-o", "--output", metavar="OUT", help="where it goes: .jpg, .png, .webp or .tif; the settings are "
-                        "written into it (compare.jpg, or the next free number)")
+    parser.add_argument("-o", "--output", metavar="OUT", help="where it goes: .jpg, .png, .webp or .tif; the "
+                        "settings are written into it (compare.jpg, or the next free number)")
     parser.add_argument("--models", nargs=2, default=MODELS, metavar="MODEL",
                         help=f"names from `deepdream models`, folders, .onnx files ({' '.join(MODELS)})")
     parser.add_argument("--end", nargs="+", metavar="LAYER", help="the layer whose activations grow; where the nets "
                         "name their layers differently, one for each (the first model's own choice)")
     options(parser)
     device_options(parser)
-    parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
-                        help="of JPEG and WebP, 1 to 100 (95)")
+    quality_option(parser)
 
 
 def run(args):

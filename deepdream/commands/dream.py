@@ -15,7 +15,7 @@
 import sys
 from pathlib import Path
 
-from ..cli import device_options, fast_option, number, options, settings_of
+from ..cli import device_options, fast_option, number, options, quality_option, settings_of
 from ..errors import DreamError
 from ..nets import MODEL, model_option, net_of, pixel_options
 from ..record import end_texts, is_dream, made_so, record_of, say_other_net
@@ -38,8 +38,7 @@ def arguments(parser):
     prior_options(parser)
     device_options(parser)
     fast_option(parser)
-    parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
-                        help="of JPEG and WebP, 1 to 100 (95)")
+    quality_option(parser)
     parser.add_argument("--log", metavar="CSV", help="write octave, step, objective, mean |gradient|, jitter and "
                         "milliseconds of each step")
     parser.add_argument("--plot", metavar="PICTURE", help="draw them")
@@ -74,7 +73,7 @@ def size(text):
 def check_start(args):
     """Raise DreamError for starts that contradict each other."""
     if getattr(args, "picture", None) and args.start:
-        raise DreamError(f"--start {args.start}: there is a picture to start from, {args.picture}; leave out one of them")
+        raise DreamError(f"--start {args.start}: there is a picture to start from, {args.picture}; leave out one")
     if args.noise and args.start != "noise":
         raise DreamError("--noise: only a dream that starts from noise has it; give --start noise")
 
@@ -254,7 +253,7 @@ def make_folder(path):
 
 
 def default_picture(height, width):
-    """The sky by formula, (height, width, 3): a second and more to make, so it is kept under a checksum of the formula."""
+    """The sky by formula, (height, width, 3). It takes a second to make, so it is kept under a checksum of the formula."""
     import numpy as np
 
     from ..cache import cached, key

@@ -14,7 +14,7 @@ distance to the net's mean. Ctrl-C writes the picture of the last iteration.
 import time
 from pathlib import Path
 
-from ..cli import device_options, fast_option, interrupted, number
+from ..cli import device_options, fast_option, interrupted, number, quality_option
 from ..errors import DreamError
 from ..nets import model_option, net_of, pixel_options, pixels_of
 
@@ -40,8 +40,7 @@ def arguments(parser):
     parser.add_argument("--no-clip", action="store_true", help="let pixels leave 0 to 255, and scale them at the end")
     device_options(parser)
     fast_option(parser)
-    parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
-                        help="of JPEG and WebP, 1 to 100 (95)")
+    quality_option(parser)
 
 
 def run(args):
@@ -67,6 +66,8 @@ def run(args):
     with Iterations(args.iter_n, args.prior) as progress:
         found = enhance(net, image, on_step=progress.step, **settings)
     seconds, iterations = time.monotonic() - start, len(found.history) - 1
+    if found.stopped == INTERRUPTED and not iterations:
+        return interrupted("deepdream")      # there is nothing to keep
     record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum, **settings,
               "iterations": iterations, "stopped": found.stopped, "picture": Path(args.picture).name,
               "device": net.device.name, "fast": args.fast, "pixels": pixels_of(net)}

@@ -12,7 +12,7 @@ The same command again makes only what is missing or was made with other setting
 import sys
 from pathlib import Path
 
-from ..cli import device_options, number, options, settings_of
+from ..cli import device_options, number, options, quality_option, settings_of
 from ..errors import DreamError
 
 MODELS = ["mini_imagenet", "mini_places"]
@@ -32,8 +32,7 @@ def arguments(parser):
     parser.add_argument("--jobs", type=number(int, "a whole number from 1", lambda v: v >= 1), default=1, metavar="N",
                         help="dreams made at a time, each in a process of its own, --threads divided among them (1)")
     parser.add_argument("--dask", metavar="ADDRESS", help="of a running Dask scheduler, as tcp://host:8786")
-    parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
-                        help="of the pictures, 1 to 100 (95)")
+    quality_option(parser)
 
 
 def run(args):

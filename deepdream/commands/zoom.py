@@ -9,7 +9,7 @@ as one long run. The notebook did not seed its jitter; here the seed is drawn, k
 import math
 from pathlib import Path
 
-from ..cli import device_options, fast_option, number, options, settings_of
+from ..cli import device_options, fast_option, number, options, quality_option, settings_of
 from ..nets import model_option, net_of
 from ..recipe import prior_options, priors_of, recipe
 from ..record import end_texts
@@ -35,8 +35,7 @@ def arguments(parser):
     prior_options(parser)
     device_options(parser)
     fast_option(parser)
-    parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="N",
-                        help="of the frames, 1 to 100 (95)")
+    quality_option(parser)
 
 
 def run(args):
