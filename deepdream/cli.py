@@ -156,6 +156,12 @@ def device_options(parser):
                         metavar="N", help="of the CPU (as many as it has cores)")
 
 
+def seed_of(args):
+    """The seed that is given, or one that is drawn."""
+    import numpy as np
+    return int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
+
+
 def whole(low, high):
     """An argparse type: a whole number from `low` to `high`."""
     return number(int, f"a whole number from {low} to {high}", lambda v: low <= v <= high)

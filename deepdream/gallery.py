@@ -229,9 +229,9 @@ class Gallery:
         for dream in self.dreams:
             path = self.folder / dream.file
             try:
-                facts = pictures.settings(path)
+                facts = {"tile": None, **pictures.settings(path)}
                 same = all(facts.get(k, "?") == v for k, v in {"tile": None, **dream.wanted}.items()
-                           if k not in NAMES_ONLY and not (k == "tile" and v is None and k not in facts))
+                           if k not in NAMES_ONLY)
                 if same and not (self.folder / dream.thumb).exists():
                     self._thumb(pictures.load(path), self.folder / dream.thumb)
             except (OSError, DreamError):      # not there, or damaged

@@ -98,10 +98,10 @@ def _graph(gradient, more):
 
 def _append(g, body, objective, end, tile=False):
     """The gradient graph's nodes, with the objective's in between: behind the forward pass, before the way back."""
-    names, nodes, g_nodes = end_tensors(ends_of(objective, end)), list(body.node), g.nodes
+    names, nodes = end_tensors(ends_of(objective, end)), list(body.node)
     values = {value for value, _ in names.values()}
     done = max(i for i, n in enumerate(nodes) if values & set(n.output)) + 1
-    g_nodes += nodes[:done]
+    g.nodes += nodes[:done]
     total, diffs = [], {name: [] for name in names}
     looked_at = {name: g.tensor(value) for name, (value, _) in names.items()}
     if tile:
@@ -122,7 +122,7 @@ def _append(g, body, objective, end, tile=False):
             after = g.op("Sub", g.shape(g.tensor(value), start=2), g.op("Add", before, g.shape(whole, start=2)))
             whole = g.op("Pad", whole, g.op("Concat", [0, 0], before, [0, 0], after, axis=0))
         g.rename(g.op("Identity", whole), diff)
-    g_nodes += nodes[done:]
+    g.nodes += nodes[done:]
 
 
 def _corners(g, name):

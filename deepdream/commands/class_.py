@@ -6,11 +6,12 @@
 """
 from pathlib import Path
 
-from ..cli import SETTINGS, device_options, fast_option, interrupted, options, quality_option, settings_of, whole
+from ..cli import (SETTINGS, device_options, fast_option, interrupted, options, quality_option, seed_of, settings_of,
+                   whole)
 from ..errors import DreamError
 from ..nets import model_option, net_of, pixel_options, pixels_of
 from ..recipe import CLASS, class_index, class_name, prior_options, priors_of, recipe
-from .dream import check_start, free_name, start_options, starting_from
+from .dream import check_start, checked_sizes, free_name, start_options, starting_from
 
 OWN = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, "jitter": 16, "laplacian": 4, "blur": 1.0,
        "blur_until": 0.4}     # and a picture of twice the size that the net was trained on
@@ -49,21 +50,19 @@ def run(args):
     import numpy as np
 
     from .. import __version__
-    from ..dream import check_sizes, deprocess, octave_sizes, preprocess
-    from ..objectives import ends_of
+    from ..dream import deprocess, preprocess
     from ..sheet import enlarged, grid
     ends = [f"{CLASS}{label}" for label in args.label]
     net = net_of(args, ends)
     indices = [class_index(net, label) for label in args.label]
     _fill_in(args, net)
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
+    seed = seed_of(args)
     settings, priors = settings_of(args), priors_of(args)
     start = starting_from(None, args, seed)
     if net.blobs[net.inputs[0]].channels == 1:
         start = deprocess(net, preprocess(net, start))      # as the net sees it
     plans = [recipe(net, [end], None, priors) for end in ends]
-    sizes = octave_sizes(*start.shape[:2], args.octave_n, args.octave_scale)
-    check_sizes(net, ends_of(plans[0]["objective"], plans[0]["end"]), sizes)
+    sizes = checked_sizes(net, plans[0], start, settings)
     dreams, names = [], [class_name(net, i) for i in indices]
     try:
         for plan in plans:

@@ -6,7 +6,7 @@
 """
 from pathlib import Path
 
-from ..cli import device_options, options, quality_option, settings_of
+from ..cli import device_options, options, quality_option, seed_of, settings_of
 from ..errors import DreamError
 from .dream import free_name
 from .gallery import MODELS, load_nets
@@ -32,8 +32,6 @@ def run(args):
     image = pictures.load(args.picture)
     pictures.refuse_inputs(output, args.picture)
 
-    import numpy as np
-
     from .. import __version__, jobs
     from ..device import Device
     from ..dream import octave_sizes
@@ -44,7 +42,7 @@ def run(args):
     if len(nets) < 2:
         raise DreamError(f"--models {' '.join(args.models)}: compare needs two different models")
     ends, settings = _ends(args.end, nets), settings_of(args)
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
+    seed = seed_of(args)
     sizes = octave_sizes(*image.shape[:2], settings["octave_n"], settings["octave_scale"])
     dreams = []
     with jobs.Here():

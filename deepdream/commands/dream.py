@@ -15,7 +15,7 @@
 import sys
 from pathlib import Path
 
-from ..cli import device_options, fast_option, number, options, quality_option, settings_of
+from ..cli import device_options, fast_option, number, options, quality_option, seed_of, settings_of
 from ..errors import DreamError
 from ..nets import MODEL, model_option, net_of, pixel_options
 from ..record import end_texts, is_dream, made_so, record_of, say_other_net
@@ -106,7 +106,7 @@ def run(args):
     if args.settings:
         say_other_net(args.settings, net)
     settings, priors = settings_of(args), priors_of(args)
-    seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
+    seed = seed_of(args)
     image = starting_from(image, args, seed)
     plan = recipe(net, args.end, guide, priors)
     sizes = checked_sizes(net, plan, image, settings)
@@ -166,7 +166,6 @@ def dream_folder(args):
 
     import hashlib
 
-    import numpy as np
     from tqdm import tqdm
 
     from .. import jobs, tiles
@@ -187,7 +186,7 @@ def dream_folder(args):
                 said = str(error)
                 bar.write(f"deepdream: {said if str(path) in said else f'{path}: {said}'}", file=sys.stderr)
                 continue
-            seed = int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
+            seed = seed_of(args)
             target, data = targets[path], path.read_bytes()
             sums = {"picture_sha256": hashlib.sha256(data).hexdigest(),
                     "guide_sha256": guide and hashlib.sha256(guide).hexdigest(), "quality": args.quality}
@@ -253,7 +252,7 @@ def make_folder(path):
 
 
 def default_picture(height, width):
-    """The sky by formula, (height, width, 3). It takes a second to make, so it is kept under a checksum of the formula."""
+    """The sky by formula, (height, width, 3). It takes a second, so it is kept under a checksum of the formula."""
     import numpy as np
 
     from ..cache import cached, key

@@ -9,7 +9,7 @@ as one long run. The notebook did not seed its jitter; here the seed is drawn, k
 import math
 from pathlib import Path
 
-from ..cli import device_options, fast_option, number, options, quality_option, settings_of
+from ..cli import device_options, fast_option, number, options, quality_option, seed_of, settings_of
 from ..nets import model_option, net_of
 from ..recipe import prior_options, priors_of, recipe
 from ..record import end_texts
@@ -43,8 +43,6 @@ def run(args):
     image = pictures.load(args.picture)
     guide = pictures.load(args.guide) if args.guide else None
 
-    import numpy as np
-
     from .. import zoom
     from ..progress import Progress
     folder = Path(args.output)
@@ -60,9 +58,8 @@ def run(args):
     record = {"model": net.name, "checksum": net.checksum, "end": ends[0] if len(ends) == 1 else ends,
               "picture": checksum(args.picture), "guide": args.guide and checksum(args.guide),
               "priors": priors, "fast": args.fast}
-    seed = args.seed if args.seed is not None else kept_seed(folder)
-    if seed is None:
-        seed = int(np.random.SeedSequence().generate_state(1)[0])
+    seed = kept_seed(folder) if args.seed is None else args.seed
+    seed = seed_of(args) if seed is None else seed
 
     first, _ = zoom.resume(folder, {**record, **settings, "scale": args.scale, "legacy_affine": args.legacy_affine,
                                     "seed": seed})
