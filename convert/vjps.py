@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from .errors import ConvertError
-from .graph import attributes
+from .graph import Tensor, attributes
 
 HUGE = 3e38     # HardSigmoid, max(0, min(1, HUGE x)), is a comparison that stays in float32 and in blocked layouts
 
@@ -132,18 +132,38 @@ def _convolve_phases(c, dy, weights, group, stride, dilation, more):
     w = _swapped(weights, group)
     # where one block holds all phases (those of a picture's colours) the double stride, for a better use of registers
     m = 2 if w.shape[0] * w.shape[1] * math.prod(stride) <= 16 else 1
-    steps, reach = [m * s for s in stride], [d * (k - 1) // s for k, s, d in zip(kernel, stride, dilation)]
-    phases = np.zeros((*w.shape[:2], *steps, w.shape[2], *(r + m for r in reach)), weights.dtype)
+    steps, reach = [m * s for s in stride], [d * (k - 1) // s + m for k, s, d in zip(kernel, stride, dilation)]
+    phases = np.zeros((*w.shape[:2], *steps, w.shape[2], *reach), weights.dtype)
     for tap in np.ndindex(*kernel):
         at = [t * d for t, d in zip(tap, dilation)]
         for half in np.ndindex(*[m] * n):
             phase = tuple(a % s + h * s for a, s, h in zip(at, stride, half))
-            place = tuple(r + h - a // s for a, s, h, r in zip(at, stride, half, reach))
+            place = tuple(r - m + h - a // s for a, s, h, r in zip(at, stride, half, reach))
             phases[(slice(None), slice(None), *phase, slice(None), *place)] = w[(..., *tap)]
-    phases = phases.reshape(-1, w.shape[2], *(r + m for r in reach))
-    dx = c.g.op("Conv", dy, c.constant(phases, "weights back"), group=group, strides=[m] * n,
-                pads=reach + [b + m - 1 for b in more], kernel_shape=phases.shape[2:])
+    phases = phases.reshape(-1, w.shape[2], *reach)
+    if isinstance(dy, Phases) and dy.stride == [m] * n and all(k - b >= m for k, b in zip(reach, dy.before)):
+        dx = _convolve_parts(c, dy, phases, group, m, more)
+    else:
+        dx = c.g.op("Conv", dy, c.constant(phases, "weights back"), group=group, strides=[m] * n,
+                    pads=[r - m for r in reach] + [b + m - 1 for b in more], kernel_shape=reach)
     return _interleave(c.g, dx, len(phases) // math.prod(steps), steps)
+
+
+def _convolve_parts(c, dy, weights, group, m, more):
+    """A convolution of stride m of a picture that is there in parts, m x m of them: each meets its share of the kernel.
+
+    Window q begins at pixel q m - (reach - m): tap t sees pixel q m + t - reach + m, which is part r's pixel q + a
+    where t - reach + m + before = a m + r.
+    """
+    total = []
+    for phase in np.ndindex(m, m):
+        taps = [(r + k - b) % m for r, k, b in zip(phase, weights.shape[2:], dy.before)]
+        a = [(t - k + m + b - r) // m for t, k, b, r in zip(taps, weights.shape[2:], dy.before, phase)]
+        share = weights[:, :, taps[0]::m, taps[1]::m]
+        behind = [max(0, -((b - e) // m)) + p + k - 1 for b, e, p, k in zip(dy.before, more, a, share.shape[2:])]
+        total.append(c.g.op("Conv", dy.parts[phase[0]][phase[1]], c.constant(share, "weights back"), group=group,
+                            pads=[-p for p in a] + behind, kernel_shape=share.shape[2:]))
+    return c.g.sum(total)
 
 
 def _spread(c, dy, w, group, stride, more):
@@ -230,26 +250,25 @@ def max_pool(c, dy, y, x, *_):
 def _max_pool_in_place(c, dy, rows, kernel, before, behind):
     """Stride 1."""
     for i, k in enumerate(kernel):
-        y = _taps(c, rows[i], {(0, 0): 1})       # by a convolution too: TF32 rounds what goes through one
-        rests = _rests(c, dy, y, [_taps(c, rows[i + 1], {_on(i, t): -1}, _on(i, k, 1), (1, 1), _on(i, before[i]),
-                                        _on(i, behind[i])) for t in range(k - 1)])
-        # dx[p] = sum over t of (rests[t] - rests[t + 1])[p + before - t]
-        dy = c.g.sum([_taps(c, rest, {_on(i, k - 1 - t): 1} | ({_on(i, k - t): -1} if t else {}), _on(i, k, 1), (1, 1),
-                            _on(i, k - 1 - before[i]), _on(i, k - 1 - behind[i])) for t, rest in enumerate(rests)])
+        def tap(t):
+            return _taps(c, rows[i + 1], {_on(i, t): -1}, _on(i, k, 1), (1, 1), _on(i, before[i]), _on(i, behind[i]))
+
+        rests = _rests(c, dy, lambda: _taps(c, rows[i], {(0, 0): 1}), map(tap, range(k - 1)))
+        dy, = _scatter(c, rests, 1, i, k - 1 - before[i], k - 1 - behind[i])
     return dy
 
 
 def _max_pool_in_phases(c, dy, rows, kernel, stride, before, behind):
     """Larger strides: the pixels that have the same place among the strides make a picture for themselves, of the size
     of y; these are interleaved in the end. The gradient at x = 0 is 0."""
-    g, (y, x_rows, x) = c.g, rows
+    y, x_rows, x = rows
     (kh, kw), (sh, sw) = kernel, stride
     # so many windows more that they cover all of x, and the padding behind x that makes them
     more = [max(0, -((b + 1 - k) // s)) for b, k, s in zip(behind, kernel, stride)]
     behind = [b + m * s for b, m, s in zip(behind, more, stride)]
-    dy, y = (_taps(c, a, {(0, 0): 1}, behind=more) for a in (dy, y))
-    if not c.masked:
-        dy = dy * _positive(g, y)
+
+    def pooled():
+        return _taps(c, y, {(0, 0): 1}, behind=more)
 
     def row(t, value):
         return _taps(c, x_rows, {(t, 0): value}, (kh, 1), (sh, 1), (before[0], 0), (behind[0], more[1]))
@@ -257,37 +276,54 @@ def _max_pool_in_phases(c, dy, rows, kernel, stride, before, behind):
     def column(p, t):
         return _taps(c, x, {(p, t): -1}, kernel, stride, before, behind)
 
-    lines = []
-    for p, line in enumerate(_phases(c, _rests(c, dy, y, [row(t, -1) for t in range(kh - 1)]), sh, 0)):
-        pixels = _phases(c, _rests(c, line, row(p, 1), [column(p, t) for t in range(kw - 1)]), sw, 1)
-        line = g.op("Transpose", g.op("Concat", *pixels, axis=1), perm=[0, 2, 3, 1])
-        lines.append(g.op("Reshape", line, [0, 0, -1]))
-    height = g.op("Mul", g.shape(lines[0], start=1, end=2), [sh])
-    dx = g.op("Reshape", g.op("Concat", *lines, axis=2), g.op("Concat", [0], height, [-1, c.shape(0)[1]], axis=0))
-    dx = g.slice(dx, [1, 2], before, g.op("Add", c.size(0), before) if any(before) else c.size(0))
+    dy = _taps(c, dy, {(0, 0): 1}, behind=more)
+    if not c.masked:
+        dy = dy * _positive(c.g, pooled())
+    lines = _scatter(c, _rests(c, dy, pooled, (row(t, -1) for t in range(kh - 1))), sh, 0, (kh - 1) // sh)
     c.masks = True
-    return _channels_first(g, dx)
+    return Phases(c, [_scatter(c, _rests(c, line, lambda: row(p, 1), (column(p, t) for t in range(kw - 1))), sw, 1,
+                               (kw - 1) // sw) for p, line in enumerate(lines)], before)
 
 
 def _rests(c, dy, y, taps):
-    """What is left of dy behind each tap of the windows: it goes to the first that is y. taps: -x."""
+    """What is left of dy behind each tap of the windows: it goes to the first that is y. taps: -x. y: called for each
+    tap, since onnxruntime adds two convolutions in place if nothing else reads them."""
     rests = [dy]
     for tap in taps:
-        rests.append(rests[-1] * _positive(c.g, tap + y))
+        rests.append(rests[-1] * _positive(c.g, tap + y()))
     return rests
 
 
-def _phases(c, rests, stride, axis):
-    """What tap t takes of window o, rests[t] - rests[t + 1], belongs to pixel o * stride + t: for each phase of the
-    pixels the sum of its taps."""
-    phases = [None] * stride
-    for t, rest in enumerate(rests):
-        taken = rest if t == len(rests) - 1 else _taps(c, rests[t + 1], {(0, 0): -1}) + rest
-        offset, phase = divmod(t, stride)
-        if offset:
-            taken = _taps(c, taken, {(0, 0): 1}, _on(axis, offset + 1, 1), before=_on(axis, offset))
-        phases[phase] = taken if phases[phase] is None else taken + phases[phase]
+def _scatter(c, rests, stride, axis, before, behind=0):
+    """What tap t takes of window o, rests[t] - rests[t + 1], goes to pixel o * stride + t: the pixels of each phase,
+    from so many windows `before` the last tap's first on."""
+    last = (len(rests) - 1) // stride
+    phases = []
+    for phase in range(stride):
+        taken = []
+        for t, rest in enumerate(rests):
+            at = {_on(axis, last - tap // stride): value for tap, value in ((t, 1), (t - 1, -1))
+                  if tap >= 0 and tap % stride == phase}
+            if at:
+                taken.append(_taps(c, rest, at, _on(axis, last + 1, 1), (1, 1), _on(axis, before), _on(axis, behind)))
+        phases.append(c.g.sum(taken))
     return phases
+
+
+class Phases(Tensor):
+    """A picture (N, C, H, W) that is also there in parts: parts[i][j] holds every pixel that has the place (i, j) among
+    the strides, counted from `before` the first pixel on. What asks for the parts spares the putting together."""
+
+    def __init__(self, c, parts, before):
+        self.parts, self.stride, self.before = parts, [len(parts), len(parts[0])], before
+        g, lines = c.g, []
+        for parts in parts:
+            line = g.op("Transpose", g.op("Concat", *parts, axis=1), perm=[0, 2, 3, 1])
+            lines.append(g.op("Reshape", line, [0, 0, -1]))
+        height = g.op("Mul", g.shape(lines[0], start=1, end=2), [len(lines)])
+        dx = g.op("Reshape", g.op("Concat", *lines, axis=2), g.op("Concat", [0], height, [-1, c.shape(0)[1]], axis=0))
+        dx = g.slice(dx, [1, 2], before, g.op("Add", c.size(0), before) if any(before) else c.size(0))
+        super().__init__(g, _channels_first(g, dx).name)
 
 
 def _positive(g, x):
@@ -444,10 +480,10 @@ def lrn_forward(c, x):
     window = band[:, :, None, None] * np.float32(c.attr.get("alpha", 1e-4) / size)
     k = np.full(channels, c.attr.get("bias", 1.0), np.float32)
     s = c.g.op("Conv", x * x, c.constant(window, "window"), c.constant(k, "k"))
-    x, s = _channels_last(c, x), _channels_last(c, s)
+    x, s = _pixels(c, x), _pixels(c, s)
     power = _inverse_power(c.g, s, c.attr.get("beta", 0.75))
     c.saved = x, s, power
-    y = _channels_first(c.g, x * power)
+    y = _channels_first(c.g, _rows(c, x * power))
     # onnxruntime takes it into its blocked layout at once only for a convolution
     return _taps(c, y, {(0, 0): 1}) if "MaxPool" in c.readers else y
 
@@ -457,11 +493,14 @@ def lrn(c, dy, y, x):
     is a pooling."""
     x, s, power = c.saved
     size = c.attr["size"]
-    scaled = _channels_last(c, dy) * power
-    mean = c.g.op("AveragePool", scaled * x / s, kernel_shape=[1, size], pads=[0, size // 2, 0, (size - 1) // 2],
-                  count_include_pad=1)
+    scaled = _pixels(c, dy) * power
+    # a picture a row: with one channel it stays out of blocked layouts
+    rows = c.g.op("Concat", [-1, 1], c.g.slice(c.size(0), [0], [1], [2]), [c.shape(0)[1]], axis=0)
+    mean = c.g.op("AveragePool", c.g.op("Reshape", scaled * x / s, rows), kernel_shape=[1, size],
+                  pads=[0, size // 2, 0, (size - 1) // 2], count_include_pad=1)
+    mean = c.g.op("Reshape", mean, [-1, c.shape(0)[1]])
     factor = -2 * c.attr.get("alpha", 1e-4) * c.attr.get("beta", 0.75)
-    return _channels_first(c.g, scaled + x * (mean * factor))
+    return _channels_first(c.g, _rows(c, scaled + x * (mean * factor)))
 
 
 def _inverse_power(g, s, beta):
@@ -472,9 +511,15 @@ def _inverse_power(g, s, beta):
     return g.op("Reciprocal", root * g.op("Sqrt", root))
 
 
-def _channels_last(c, x):
-    """(N, C, H, W) -> (N, H, W, C), with a Reshape to what it is, over which onnxruntime moves no transposition."""
-    return _had_last(c.g, x) or c.g.op("Reshape", c.g.op("Transpose", x, perm=[0, 2, 3, 1]), [0, 0, -1, c.shape(0)[1]])
+def _pixels(c, x):
+    """(N, C, H, W) -> (N H W, C)."""
+    last = _had_last(c.g, x) or c.g.op("Transpose", x, perm=[0, 2, 3, 1])
+    return c.g.op("Reshape", last, [-1, c.shape(0)[1]])
+
+
+def _rows(c, x):
+    """(N H W, C) -> (N, H, W, C)."""
+    return c.g.op("Reshape", x, c.g.op("Concat", [-1], c.size(0), [c.shape(0)[1]], axis=0))
 
 
 def _had_last(g, x):
