@@ -470,18 +470,13 @@ def matmul(c, dy, y, a, b):
 
 def lrn_forward(c, x):
     """y = x s^-b with s = k + a/n sum x^2 over the window of channels, in parts that the gradient uses again: there is
-    no output of LRN's for its scale. The sum is a convolution, in the layout of those around it; the rest has the
-    channels last."""
-    channels, size = c.shape(0)[1], c.attr["size"]
-    if channels is None:
+    no output of LRN's for its scale. With the channels last the sum is a pooling."""
+    if c.shape(0)[1] is None:
         raise c.error("the number of channels must be known")
-    i, j = np.indices((channels, channels))
-    band = (j >= i - (size - 1) // 2) & (j <= i + size // 2)
-    window = band[:, :, None, None] * np.float32(c.attr.get("alpha", 1e-4) / size)
-    k = np.full(channels, c.attr.get("bias", 1.0), np.float32)
-    s = c.g.op("Conv", x * x, c.constant(window, "window"), c.constant(k, "k"))
-    x, s = _pixels(c, x), _pixels(c, s)
-    power = _inverse_power(c.g, s, c.attr.get("beta", 0.75))
+    size, alpha, beta, k = c.attr["size"], c.attr.get("alpha", 1e-4), c.attr.get("beta", 0.75), c.attr.get("bias", 1.0)
+    x = _pixels(c, x)
+    s = _mean_over_channels(c, x * x, (size - 1) // 2, size // 2) + k / alpha       # s / a
+    power = _inverse_power(c.g, s, beta, alpha ** -beta)
     c.saved = x, s, power
     y = _channels_first(c.g, _rows(c, x * power))
     # onnxruntime takes it into its blocked layout at once only for a convolution
@@ -489,26 +484,27 @@ def lrn_forward(c, x):
 
 
 def lrn(c, dy, y, x):
-    """dx = dy s^-b - 2ab/n x sum(dy y / s), summed over the windows that hold the channel: with the channels last that
-    is a pooling."""
+    """dx = dy s^-b - 2ab/n x sum(dy y / s), summed over the windows that hold the channel."""
     x, s, power = c.saved
     size = c.attr["size"]
     scaled = _pixels(c, dy) * power
-    # a picture a row: with one channel it stays out of blocked layouts
-    rows = c.g.op("Concat", [-1, 1], c.g.slice(c.size(0), [0], [1], [2]), [c.shape(0)[1]], axis=0)
-    mean = c.g.op("AveragePool", c.g.op("Reshape", scaled * x / s, rows), kernel_shape=[1, size],
-                  pads=[0, size // 2, 0, (size - 1) // 2], count_include_pad=1)
-    mean = c.g.op("Reshape", mean, [-1, c.shape(0)[1]])
-    factor = -2 * c.attr.get("alpha", 1e-4) * c.attr.get("beta", 0.75)
-    return _channels_first(c.g, _rows(c, scaled + x * (mean * factor)))
+    mean = _mean_over_channels(c, scaled * x / s, size // 2, (size - 1) // 2)
+    return _channels_first(c.g, _rows(c, scaled + x * (mean * (-2 * c.attr.get("beta", 0.75)))))
 
 
-def _inverse_power(g, s, beta):
-    """s^-beta. For 3/4, everyone's beta, by roots: as exact as Pow and four times as fast."""
-    if beta != 0.75:
-        return s ** -beta
-    root = g.op("Sqrt", s)
-    return g.op("Reciprocal", root * g.op("Sqrt", root))
+def _mean_over_channels(c, x, before, behind):
+    """The mean of so many channels before each, itself and so many behind it, zeros beyond the ends. x: (N H W, C)."""
+    channels = c.shape(0)[1]
+    # a picture a row: with one channel it stays out of onnxruntime's blocked layout
+    rows = c.g.op("Concat", [-1, 1], c.g.slice(c.size(0), [0], [1], [2]), [channels], axis=0)
+    mean = c.g.op("AveragePool", c.g.op("Reshape", x, rows), kernel_shape=[1, before + 1 + behind],
+                  pads=[0, before, 0, behind], count_include_pad=1)
+    return c.g.op("Reshape", mean, [-1, channels])
+
+
+def _inverse_power(g, s, beta, factor):
+    """factor s^-beta. For 3/4, everyone's beta, by roots: as exact as Pow and four times as fast."""
+    return factor / g.op("Sqrt", s * g.op("Sqrt", s)) if beta == 0.75 else s ** -beta * factor
 
 
 def _pixels(c, x):

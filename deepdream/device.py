@@ -2,12 +2,14 @@
 import contextlib
 import ctypes
 import functools
+import math
 import re
 import sys
 
 from .errors import DreamError
 
 CHOICES = "auto, cpu, cuda or cuda:N"
+FREEZES = 2.5e6     # pixels times steps from which on a session of its own for one size pays for its making
 
 
 def driver():
@@ -93,18 +95,21 @@ class Device:
             raise DreamError("--fast: is TF32 on CUDA; on the CPU there is nothing to gain by it")
         self.index, self.fast = index if self.is_cuda else 0, bool(fast)
         self.name = f"cuda:{index}" if self.is_cuda else "cpu"
+        self.freezes = math.inf if self.is_cuda else FREEZES      # the CPU adds in place where it knows the sizes
         self.note = f"dreaming on {self.name}" + (f" ({problem})" if kind == "auto" and problem else "") \
             + (", where --fast changes nothing" if fast and not self.is_cuda else "")
 
-    def session(self, graph, threads=None):
+    def session(self, graph, threads=None, size=None):
         """An onnxruntime session. graph: a serialized model. threads: of the CPU; None leaves it to onnxruntime,
-        which takes one for each core."""
+        which takes one for each core. size: (h, w) of the only pictures that it will see, if that is known."""
         import onnxruntime as ort
         options = ort.SessionOptions()
         options.log_severity_level = 4          # what goes wrong is raised, and told in one line
         options.enable_mem_pattern = False      # it plans memory for each octave's size anew and keeps the old: twice
         if threads:
             options.intra_op_num_threads = threads
+        for name, n in zip("NHW", (1, *size) if size else ()):
+            options.add_free_dimension_override_by_name(name, n)
         providers = [*_cuda(self.index, self.fast), "CPUExecutionProvider"] if self.is_cuda else ["CPUExecutionProvider"]
         return ort.InferenceSession(graph, options, providers=providers)
 

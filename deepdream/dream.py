@@ -72,15 +72,16 @@ def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=Tru
     return told
 
 
-def _stepper(net, objective, end, clip, priors, tile=None):
-    """What steps net.blobs['data']: the step graph, or, for a function of one's own and where diffs are kept layer by
-    layer, NumPy around forward and backward, as in the notebook."""
+def _stepper(net, objective, end, clip, priors, tile=None, steps=1):
+    """What steps net.blobs['data'], so many times: the step graph, or, for a function of one's own and where diffs are
+    kept layer by layer, NumPy around forward and backward, as in the notebook."""
     src = net.blobs[net.inputs[0]]
     bias = net.transformer.mean[net.inputs[0]] if clip else None
     if tiles.needed(*src.data.shape[-2:], tile):
         return HostStepper(tiles.TiledGradient(net, objective, end, tile), src.data, bias, priors)
     if isinstance(objective, Objective) and not net.leftover:
-        return Stepper(net.session(end, objective, clip, priors), net.device, objective, src.data, priors)
+        session = net.session(end, objective, clip, priors, size=src.data.shape[-2:], steps=steps)
+        return Stepper(session, net.device, objective, src.data, priors)
     dst = net.blobs[end]
 
     def gradient(_):
@@ -137,7 +138,8 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
             detail = nd.zoom(detail, (1, 1.0 * h / h1, 1.0 * w / w1), order=1)
         src.reshape(1, len(octave_base), h, w)
         src.data[0] = octave_base + detail
-        stepper = _stepper(net, objective, end, clip, priors, tile)
+        stepper = None              # with what it holds of the last octave
+        stepper = _stepper(net, objective, end, clip, priors, tile, iter_n)
         for i in range(iter_n):
             ox, oy = np.random.randint(-jitter, jitter + 1, 2)
             begun = time.perf_counter()

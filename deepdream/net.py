@@ -15,7 +15,7 @@ from .errors import DreamError
 from .objectives import ends_of, structure
 from .sources import source
 
-STEP_GRAPH = 7    # version of the step graph: a new number makes the kept ones new
+STEP_GRAPH = 8    # version of the step graph: a new number makes the kept ones new
 FACTS = 2         # version of what is kept of a net beside its graphs
 SESSIONS = 4      # graphs kept ready at a time; each holds its own copy of the weights
 BLOCK_ENDS = ("Concat", "Add")    # how a block of a GoogLeNet, a DenseNet, a ResNet ends
@@ -195,13 +195,18 @@ class Net:
 
     # ---- graphs
 
-    def session(self, end, objective=None, clip=False, priors=(), step=True, tile=False):
+    def session(self, end, objective=None, clip=False, priors=(), step=True, tile=False, size=None, steps=1):
         """The onnxruntime session of an end's gradient graph; with an Objective, of its step graph or, without `step`,
-        of the objective and its gradient by the picture (tile: of a part of it, see `objective_graph`)."""
+        of the objective and its gradient by the picture (tile: of a part of it, see `objective_graph`).
+
+        size: (h, w) of the only pictures that it is asked for now, and for how many steps: where that is much work the
+        session is made for this size alone, in which the same sums are computed faster."""
         for name in [end] if objective is None else ends_of(objective, end):
             self.checked(name)
+        if size is not None and size[0] * size[1] * steps < self.device.freezes:
+            size = None
         return self._session(self._key(end, objective, clip, priors, step, tile),
-                             lambda: self.graph(end, objective, clip, priors, step, tile))
+                             lambda: self.graph(end, objective, clip, priors, step, tile), size)
 
     def graph(self, end, objective=None, clip=False, priors=(), step=True, tile=False):
         """The graph of `session`, serialized."""
@@ -255,17 +260,18 @@ class Net:
             raise DreamError(f"{what} has {w}x{h} pixels, too small for '{end}', "
                              f"which needs at least {low_w}x{low_h}")
 
-    def _session(self, name, build):
-        if name in self._sessions:
-            self._sessions.move_to_end(name)
-        else:
+    def _session(self, name, build, size=None):
+        session, made_for = self._sessions.pop(name, (None, None))
+        if session is None or made_for != size:
+            session = None                                   # one size at a time: each has memory of its own
             if self._note and self._note not in _said:       # now that something runs
                 _said.add(self._note)
                 print(self._note, file=sys.stderr)
             while len(self._sessions) >= SESSIONS:
                 self._sessions.popitem(last=False)
-            self._sessions[name] = self.device.session(build(), self.threads)
-        return self._sessions[name]
+            session = self.device.session(build(), self.threads, size)
+        self._sessions[name] = session, size
+        return session
 
     @property
     def model(self):

@@ -233,6 +233,11 @@ def at_place(priors, place):
     return [(i, p) for i, p in enumerate(priors) if p.place == place]
 
 
+def upright(priors):
+    """Whether one of the priors needs the picture where it belongs, not shifted."""
+    return bool(at_place(priors, "penalty") or at_place(priors, "picture"))
+
+
 def check(priors):
     """Raise DreamError for what is no prior."""
     for prior in priors:

@@ -6,9 +6,9 @@ from convert.gradient import end_tensors
 from convert.graph import Graph, Tensor, float_info, metadata
 
 from .objectives import averaged, ends_of, feeds
-from .priors import at_place
+from .priors import at_place, upright
 
-INDEX = {"rows": "H", "columns": "W", "rows_back": "H", "columns_back": "W"}
+SHIFT, BACK = {"rows": "H", "columns": "W"}, {"rows_back": "H", "columns_back": "W"}
 
 
 def objective_graph(gradient, objective, end, tile=False):
@@ -39,19 +39,23 @@ def step_graph(gradient, objective, end, bias=None, priors=()):
     [-bias, 255 - bias] after the step; None does not clip. priors: Priors, in their order.
 
     The graph's inputs: `picture` (1, C, H, W); `rows`, `columns` (int64: where each row and column of the shifted
-    picture comes from) and `rows_back`, `columns_back` (the way back); `step_size`; `feeds`. Its outputs:
-    `next_picture`, `objective` (a scalar) and `mean_abs`, the mean of |gradient|.
+    picture comes from); `step_size`; `feeds`. Its outputs: `next_picture`, `objective` (a scalar) and `mean_abs`, the
+    mean of |gradient|. The next picture is left shifted, so that one move takes it to the next step's place; where a
+    prior looks at the picture as it is (see `priors.upright`), it is put back, by `rows_back` and `columns_back`.
     """
-    gradient, g = _graph(gradient, ["picture", "next_picture", "mean_abs", "step_size", *INDEX])
-    body = gradient.graph
+    gradient, g = _graph(gradient, ["picture", "next_picture", "mean_abs", "step_size", *SHIFT, *BACK])
+    body, index = gradient.graph, {**SHIFT, **BACK} if upright(priors) else SHIFT
     picture, step_size = g.tensor("picture"), g.tensor("step_size")
-    rows, columns, rows_back, columns_back = map(g.tensor, INDEX)
 
     def prior(i, p, x):
         return p.nodes(g, x, {k: g.tensor(f"prior{i}:{k}") for k in p.feeds(0, 1)})
 
-    shifted = g.op("Gather", g.op("Gather", picture, rows, axis=2), columns, axis=3)
-    data = g.rename(g.op("Identity", shifted), "data")
+    def moved(x, places):
+        for axis, place in enumerate(places, 2):
+            x = g.op("Gather", x, g.tensor(place), axis=axis)
+        return x
+
+    data = g.rename(g.op("Identity", moved(picture, SHIFT)), "data")
     _append(g, body, objective, end)
     gradient_ = Tensor(g, "data_diff")
     for i, p in at_place(priors, "gradient"):
@@ -60,20 +64,21 @@ def step_graph(gradient, objective, end, bias=None, priors=()):
     for axis in (3, 2, 1):      # axis by axis: float32 sums of a million terms lose digits
         mean = g.op("ReduceMean", mean, axes=[axis], keepdims=1)
     mean = g.rename(g.op("Reshape", mean, np.array([], np.int64)), "mean_abs")
-    moved = data + step_size / mean * gradient_
-    back = g.op("Gather", g.op("Gather", moved, rows_back, axis=2), columns_back, axis=3)
+    stepped = data + step_size / mean * gradient_
+    if upright(priors):
+        stepped = moved(stepped, BACK)
     for i, p in at_place(priors, "penalty"):
-        back = back - step_size * prior(i, p, picture)
+        stepped = stepped - step_size * prior(i, p, picture)
     for i, p in at_place(priors, "picture"):
-        back = prior(i, p, back)
+        stepped = prior(i, p, stepped)
     if bias is not None:
         bias = np.asarray(bias, np.float32)
-        back = g.op("Min", g.op("Max", back, -bias), np.float32(255) - bias)
-    g.rename(g.op("Identity", back), "next_picture")
+        stepped = g.op("Min", g.op("Max", stepped, -bias), np.float32(255) - bias)
+    g.rename(g.op("Identity", stepped), "next_picture")
 
     shape = [1, body.input[0].type.tensor_type.shape.dim[1].dim_value or "C", "H", "W"]
     inputs = [float_info("picture", shape), float_info("step_size", []), *_infos(feeds(objective, priors)),
-              *(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, [d]) for n, d in INDEX.items())]
+              *(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, [d]) for n, d in index.items())]
     outputs = [float_info("next_picture", shape), float_info("objective", []), float_info("mean_abs", [])]
     return _model(g, gradient, "step", inputs, outputs)
 

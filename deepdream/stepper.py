@@ -4,7 +4,7 @@ import numpy as np
 from .device import readable
 from .errors import DreamError
 from .objectives import feeds
-from .priors import at_place
+from .priors import at_place, upright
 
 
 class Stepper:
@@ -16,16 +16,17 @@ class Stepper:
     def __init__(self, session, device, objective, picture, priors=()):
         _check_one(picture)
         self.session, self.device, self.priors = session, device, priors
-        self.h, self.w = picture.shape[-2:]
-        self._picture = device.place(np.ascontiguousarray(picture, np.float32))
+        self.h, self.w, self._upright = *picture.shape[-2:], upright(priors)
+        self._picture, self._shift = device.place(np.ascontiguousarray(picture, np.float32)), (0, 0)
         self._fixed = {k: device.place(v) for k, v in feeds(objective).items()}
 
     def step(self, ox, oy, step_size, i=0, n=1):
         """One make_step with jitter (ox, oy), the step i of n. Returns (objective, mean |gradient|), both before it."""
         binding, place = self.session.io_binding(), self.device.place
-        rows, columns = np.arange(self.h), np.arange(self.w)
-        index = {"rows": (rows - oy) % self.h, "columns": (columns - ox) % self.w,
-                 "rows_back": (rows + oy) % self.h, "columns_back": (columns + ox) % self.w}
+        rows, columns, (y, x) = np.arange(self.h), np.arange(self.w), self._shift
+        index = {"rows": (rows + y - oy) % self.h, "columns": (columns + x - ox) % self.w}
+        if self._upright:
+            index |= {"rows_back": (rows + oy) % self.h, "columns_back": (columns + ox) % self.w}
         # on the CPU an OrtValue only points at its array: all are held until the run is over
         held = {name: place(value.astype(np.int64)) for name, value in index.items()}
         held |= {f"prior{p}:{k}": place(np.asarray(v)) for p, prior in enumerate(self.priors)
@@ -40,11 +41,13 @@ class Stepper:
         with readable(self.h, self.w):
             self.session.run_with_iobinding(binding)
         self._picture, objective, mean = binding.get_outputs()
+        self._shift = (0, 0) if self._upright else (oy, ox)
         return float(objective.numpy()), float(mean.numpy())
 
     def picture(self):
         """The picture as it is now, (1, C, H, W)."""
-        return self._picture.numpy()
+        y, x = self._shift
+        return np.roll(self._picture.numpy(), (-y, -x), (2, 3))
 
 
 class HostStepper:

@@ -1,6 +1,6 @@
 """How fast a step and a dream are: python tests/benchmark.py [--model M] [--megapixels 0.15 0.6 ...] [--json FILE]
 
-One make_step of `end` (L2), at the 16:9 pictures of so many megapixels: seconds, bytes a pixel (of the host; on CUDA of
+One step of an octave of ten at `end` (L2), at the 16:9 pictures of so many megapixels: seconds, bytes a pixel (of the host; on CUDA of
 the device too), and beside it in the same run, turn by turn (A B A B):
 - the floor: matrix products of as many floating point operations as the step's convolutions have, forward and back;
 - PyTorch, if it is installed: the same forward pass with the same weights and threads, differentiated by autograd; on
@@ -40,6 +40,7 @@ from deepdream.stepper import HostStepper, Stepper  # noqa: E402
 from deepdream.tiles import TiledGradient           # noqa: E402
 
 TILED_FROM = 4.0      # megapixels
+STEPS = 10            # of an octave
 FIRST_STEP = """
 import os, sys
 from deepdream import cli, progress
@@ -109,7 +110,7 @@ def stepper_of(net, end, h, w, tile):
     data = np.random.default_rng(0).normal(0, 40, (1, 3, h, w)).astype(np.float32)
     if tile:
         return HostStepper(TiledGradient(net, objective_L2, end, tile), data, net.transformer.mean["data"])
-    return Stepper(net.session(end, objective_L2, True), net.device, objective_L2, data)
+    return Stepper(net.session(end, objective_L2, True, size=(h, w), steps=STEPS), net.device, objective_L2, data)
 
 
 def measure(net, forward, rivals, megapixels, args):
