@@ -304,7 +304,9 @@ def _scatter(c, rests, stride, axis, before, behind=0):
         for t, rest in enumerate(rests):
             at = {_on(axis, last - tap // stride): value for tap, value in ((t, 1), (t - 1, -1))
                   if tap >= 0 and tap % stride == phase}
-            if at:
+            if at == {_on(axis, last): 1} and before == last and behind == 0:
+                taken.append(rest)
+            elif at:
                 taken.append(_taps(c, rest, at, _on(axis, last + 1, 1), (1, 1), _on(axis, before), _on(axis, behind)))
         phases.append(c.g.sum(taken))
     return phases
