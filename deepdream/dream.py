@@ -1,10 +1,11 @@
 """The notebook's functions: preprocess, deprocess, make_step, deepdream. Names, arguments and defaults are its own."""
+import importlib
 import numbers
+import threading
 import time
 from typing import NamedTuple
 
 import numpy as np
-import scipy.ndimage as nd
 
 from . import memory, tiles
 from .errors import DreamError
@@ -79,7 +80,7 @@ def _stepper(net, objective, end, clip, priors, tile=None, steps=1):
     bias = net.transformer.mean[net.inputs[0]] if clip else None
     if tiles.needed(*src.data.shape[-2:], tile):
         return HostStepper(tiles.TiledGradient(net, objective, end, tile), src.data, bias, priors)
-    if isinstance(objective, Objective) and not net.leftover:
+    if _in_graph(net, objective):
         session = net.session(end, objective, clip, priors, size=src.data.shape[-2:], steps=steps)
         return Stepper(session, net.device, objective, src.data, priors)
     dst = net.blobs[end]
@@ -93,6 +94,23 @@ def _stepper(net, objective, end, clip, priors, tile=None, steps=1):
         return None, src.diff
 
     return HostStepper(gradient, src.data, bias, priors)
+
+
+def _in_graph(net, objective):
+    """Whether a step, of a picture in one piece, is one graph."""
+    return isinstance(objective, Objective) and not net.leftover
+
+
+def _make_ready(net, objective, end, clip, priors, tile, size, steps):
+    """Make the session of the first octave, for which onnxruntime does not need Python, while scipy is imported, which
+    takes as long."""
+    importing = threading.Thread(target=importlib.import_module, args=("scipy.ndimage",))
+    importing.start()
+    try:
+        if _in_graph(net, objective) and not tiles.needed(*size, tile):
+            net.session(end, objective, clip, priors, size=size, steps=steps)
+    finally:
+        importing.join()
 
 
 def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="inception_4c/output", clip=True,
@@ -124,6 +142,9 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
     check_sizes(net, tiles.ends(objective, end), sizes)
     tiles.check(net, objective, end, tile, sizes)
     memory.check(net, objective, end, clip, priors, sizes[-1], tile)
+
+    _make_ready(net, objective, end, clip, priors, tile, sizes[0], iter_n)
+    from scipy import ndimage as nd
 
     octaves = [preprocess(net, base_img)]
     for _ in range(octave_n - 1):
