@@ -61,8 +61,9 @@ def gradient_graph(model, end):
     Returns a ModelProto with inputs `data` and `end_diff` and outputs `end_data` (the value of `end`) and `data_diff`
     (the gradient of sum(end_data * end_diff) by data): standard operators only, as dynamic in H and W as the model.
     Of several ends each has its `end_diff` and `end_data` (named by `end_tensors`), and `data_diff` is the sum.
-    Its metadata gains `end` (of several: a JSON list) and `min_size` (JSON: the smallest h and w for which every end
-    has a pixel; true if no other size will do).
+    Its metadata gains `end` (of several: a JSON list), `min_size` (JSON: the smallest h and w for which every end has a
+    pixel; true if no other size will do) and `sizes` (JSON: what the names of its dynamic axes stand for, see
+    `symbolic.resolved`).
     Raises ConvertError for an unknown end, for an operator without a derivative on the way, for several inputs.
     """
     source = _Source(model)
@@ -302,7 +303,7 @@ class _Build:
                                          any(s[2] for s in smallest)])}
         self.graph.drop_unused([DATA_DIFF, *(value for value, _ in self.ends.values())])
         weights = {**self.graph.constants, **{k: t.dims for k, t in renamed.items()}}
-        info = symbolic_shapes(self.graph.nodes, data, {k: list(getattr(v, "shape", v)) for k, v in weights.items()},
+        info, sizes = symbolic_shapes(self.graph.nodes, data, {k: list(getattr(v, "shape", v)) for k, v in weights.items()},
                                self.like)
         inputs, outputs = [data], []
         for name, (value, diff_) in self.ends.items():
@@ -311,6 +312,7 @@ class _Build:
                                        [d if d is not None else f"{diff_}_{i}" for i, d in enumerate(shape)])
             inputs.append(float_info(diff_, dims))
             outputs.append(float_info(value, dims))
+        keep["sizes"] = json.dumps(sizes)
         told = {DATA, DATA_DIFF, *(n for pair in self.ends.values() for n in pair)}
         info = [float_info(k, v) for k, v in info.items() if k not in told]
         return self.graph.model(end if isinstance(end, str) else "gradient", inputs, [*outputs, diff], info,

@@ -13,7 +13,8 @@ _WINDOW = {"Conv", "MaxPool", "AveragePool"}
 
 
 def symbolic_shapes(nodes, data, constants, like):
-    """{tensor: [N, channels, height, width]} with ints and names, of the 4-D tensors where that can be told.
+    """({tensor: [N, channels, height, width]} with ints and names, of the 4-D tensors where that can be told; {name: what
+    it is made of} for `resolved`).
 
     nodes: in topological order. data: the input's ValueInfoProto. constants: {name: shape}. like: {tensor: another of
     the same shape}, known beforehand.
@@ -35,7 +36,17 @@ def symbolic_shapes(nodes, data, constants, like):
         for name in node.input:      # an input of the graph that is like a tensor computed before
             if name not in found and like.get(name) in found:
                 found[name] = found[like[name]]
-    return {k: v for k, v in found.items() if k not in constants and len(v) == 4}
+    return ({k: v for k, v in found.items() if k not in constants and len(v) == 4},
+            {name: made_of for name, made_of in sizes.items() if isinstance(name, str)})
+
+
+def resolved(made_of, known):
+    """The sizes behind the names. known: {name: int} of the data's axes. Returns {name: int}, those among them."""
+    found = dict(known)
+    for name, (size, more, stride) in made_of.items():      # in the order in which they were made
+        if size in found:
+            found[name] = (found[size] + more - 1) // stride + 1
+    return found
 
 
 def _shape(node, found, sizes):

@@ -106,6 +106,7 @@ class Device:
         options = ort.SessionOptions()
         options.log_severity_level = 4          # what goes wrong is raised, and told in one line
         options.enable_mem_pattern = False      # it plans memory for each octave's size anew and keeps the old: twice
+        options.enable_mem_reuse = False        # what one tensor leaves to the next of its size, nothing else can take
         if threads:
             options.intra_op_num_threads = threads
         for name, n in zip("NHW", (1, *size) if size else ()):

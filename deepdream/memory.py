@@ -18,7 +18,7 @@ from .errors import DreamError
 from .objectives import Objective
 
 VARIABLE = "DEEPDREAM_MEMORY_GB"
-ARENA = 1.75          # of what is alive at a time
+ARENA = 1.55          # of what is alive at a time
 PROCESS = 200e6       # bytes of Python, its libraries and a small net
 HOST = 80             # bytes a pixel of the picture: the picture, its octaves, the dream so far, the encoder
 TILED = 30            # and of steps in NumPy: the shifted picture, its gradient
@@ -70,14 +70,18 @@ def _alive(graph):
     """(bytes a pixel that are alive at a time at most, bytes of the weights) of a serialized graph."""
     import onnx
 
+    from convert.graph import metadata
     from convert.sizes import without_weights
+    from convert.symbolic import resolved
     model = onnx.load_from_string(graph)
     weights = {t.name: t for t in model.graph.initializer}
     light = without_weights(model)
-    for info in light.graph.input:
+    known = resolved(json.loads(metadata(model).get("sizes", "{}")), {"N": 1, "H": PROBE, "W": PROBE})
+    light.graph.value_info.extend(model.graph.value_info)
+    for info in (*light.graph.input, *light.graph.value_info):
         for dim in info.type.tensor_type.shape.dim:
-            if dim.dim_param in ("N", "H", "W"):
-                dim.dim_value = 1 if dim.dim_param == "N" else PROBE
+            if dim.dim_param in known:
+                dim.dim_value = known[dim.dim_param]
     found = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     size = {}
     for info in (*found.input, *found.value_info, *found.output):

@@ -11,6 +11,7 @@ import toys
 from deepdream import (DreamError, Net, Objective, deepdream, deprocess, make_step, objective_guide, objective_L2,
                        preprocess, visible)
 from deepdream.dream import octave_sizes
+from deepdream.priors import Blur, Laplacian, TotalVariation
 
 DATA = Path(__file__).parent / "data"
 SYNTHETIC = ["dream_synthetic_l2", "dream_synthetic_3b_5x5_reduce_noclip", "dream_synthetic_guide"]
@@ -85,6 +86,12 @@ def test_in_lockstep_with_caffe(dreamer, name, kind):
 @pytest.mark.parametrize("name, kind", [(name, "graph") for name in REAL] + [(REAL[2], "python"), (REAL[3], "python")])
 def test_the_real_net_in_lockstep_with_caffe(shared, real, name, kind):
     lockstep(real, golden(shared / "oracle" / f"{name}.npz"), kind)
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_sessions_of_one_size_in_lockstep_with_caffe(dreamer, name, monkeypatch):
+    monkeypatch.setattr(dreamer.device, "freezes", 0)
+    lockstep(dreamer, golden(DATA / f"{name}.npz"), "graph")
 
 
 def bases(net, dream, monkeypatch):
@@ -256,6 +263,21 @@ def test_objectives_of_one_name_are_kept_apart(net):
         return Mine()
     up, down = (dream(net, 3, objective=named_alike(sign), octave_n=1, iter_n=1, clip=False) - IMAGE for sign in (1, -1))
     assert toys.off(up, -down) < 1e-3
+
+
+@pytest.mark.parametrize("priors", [(), (TotalVariation(0.3), Laplacian(2), Blur(1))])
+def test_a_session_of_one_size_dreams_the_same(net, monkeypatch, priors):
+    """Bit for bit; and there is one session a graph, whatever the octaves."""
+    before = dream(net, 3, priors=priors, octave_n=3)
+    made, make = [], net.device.session
+    monkeypatch.setattr(net.device, "session", lambda *a, **kw: made.append(a[2]) or make(*a, **kw))
+    monkeypatch.setattr(net.device, "freezes", 0)
+    count = len(net._sessions)
+    np.testing.assert_array_equal(dream(net, 3, priors=priors, octave_n=3), before)
+    assert made == octave_sizes(*IMAGE.shape[:2], 3, 1.4) and len(net._sessions) == count
+    monkeypatch.setattr(net.device, "freezes", 2 * IMAGE.shape[0] * IMAGE.shape[1])     # the largest octave only
+    np.testing.assert_array_equal(dream(net, 3, priors=priors, octave_n=3), before)
+    assert made[3:] == [None, IMAGE.shape[:2]]
 
 
 def test_make_step_changes_the_data_in_place(net):

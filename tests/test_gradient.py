@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 import convert
 import toys
 from convert.errors import ConvertError
+from convert.symbolic import resolved
 from toys import concat, conv, layer, lrn, net, off, pool, product, relu, softmax
 
 DATA = Path(__file__).parent / "data"
@@ -363,6 +364,48 @@ def test_a_relu_is_masked_where_its_pooling_is(monkeypatch, name, size):
     for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
                             toys.run(plain, {"data": data, "end_diff": diff})):
         assert off(mine, theirs) < 1e-5
+
+
+PARTS = {    # the first convolution, the pooling behind it, whether the one takes the other's gradient in its parts
+    "GoogLeNet": (dict(k=7, stride=2, pad=3), dict(k=3, s=2), True),
+    "ResNet": (dict(k=7, stride=2, pad=3), dict(k=3, s=2, pad=1), True),
+    "even kernels": (dict(k=4, stride=2, pad=1), dict(k=2, s=2), True),
+    "a wide padding": (dict(k=3, stride=2, pad=3), dict(k=5, s=2, pad=2), False),
+    "a large pooling": (dict(k=5, stride=2), dict(k=4, s=2, pad=1), True),
+    "another stride": (dict(k=5, stride=2), dict(k=3, s=3), False),
+    "stride 1": (dict(k=3, pad=1), dict(k=3, s=2), False),
+    "stride 3": (dict(k=5, stride=3), dict(k=3, s=2), False),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("size", [(29, 31), (30, 32), (31, 45), (32, 34)])
+def test_a_convolution_takes_a_poolings_gradient_in_its_parts(monkeypatch, name, size):
+    first, pooling, parts = PARTS[name]
+    model = toys.convert(net(conv("a", "data", 16, **first), relu("a"), pool("y", "a", **pooling), shape=(2, 3, *size)))
+    data = np.round(toys.noise(2, 3, *size, seed=5))
+    graph = convert.gradient_graph(model, "y")
+    diff = toys.noise(*toys.run(model, data, ["y"])[0].shape, seed=6)
+    assert sum("weights back" in n.input[1] for n in graph.graph.node if n.op_type == "Conv") == (4 if parts else 1)
+    monkeypatch.setattr("convert.gradient._Source.rectified", lambda source, name: False)
+    for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
+                            toys.run(convert.gradient_graph(model, "y"), {"data": data, "end_diff": diff})):
+        assert off(mine, theirs) < 1e-5
+
+
+def test_the_names_of_sizes_stand_for_sizes(googlenet):
+    model = convert.to_onnx(googlenet / "deploy.prototxt", googlenet / "net.caffemodel")
+    graph = convert.gradient_graph(model, "inception_4a/output")
+    told = {i.name: [d.dim_value or d.dim_param for d in i.type.tensor_type.shape.dim] for i in graph.graph.value_info}
+    made_of = json.loads({p.key: p.value for p in graph.metadata_props}["sizes"])
+    wanted = [n for n in ("pool1/norm1", "conv2/3x3", "pool2/3x3_s2", "inception_3b/output", "pool3/3x3_s2") if n in told]
+    assert len(wanted) == 5 and len(made_of) >= 8
+    model.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in wanted)
+    for h, w in ((91, 120), (64, 77)):
+        sizes = resolved(made_of, {"N": 1, "H": h, "W": w})
+        for name, value in zip(wanted, toys.run(model, toys.noise(1, 3, h, w), wanted)):
+            assert [sizes.get(d, d) for d in told[name]] == list(value.shape), name
+    assert resolved({"a": ["unknown", 0, 2]}, {"H": 3}) == {"H": 3}
 
 
 def test_onnxruntime_keeps_a_pooling_and_its_gradient_in_its_blocked_layout(tmp_path):

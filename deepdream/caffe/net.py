@@ -257,11 +257,11 @@ class Net(base.Net):
     def check_size(self, end, h, w, what="the picture"):
         super().check_size(end if end in self.ends else self._tensor_of(end), h, w, what)
 
-    def _session(self, name, build):
+    def _session(self, name, build, size=None):
         if self.device is not mode.device():
             self.device = mode.device()
             self._sessions.clear()
-        return super()._session(name, build)
+        return super()._session(name, build, size)
 
     @cached_property
     def _last_write(self):
