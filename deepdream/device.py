@@ -54,11 +54,11 @@ def _try_out(ort, index):
     session.run(None, {"x": np.ones(1, np.float32)})
 
 
-def _cuda(index, tf32=False):
+def _cuda(index, tf32=False, **more):
     # EXHAUSTIVE and HEURISTIC tuning start anew at each octave's size; TF32 has 10 bits of mantissa
     return [("CUDAExecutionProvider", {"device_id": index, "use_tf32": int(tf32),
                                        "cudnn_conv_algo_search": "HEURISTIC",
-                                       "arena_extend_strategy": "kSameAsRequested"})]
+                                       "arena_extend_strategy": "kSameAsRequested", **more})]
 
 
 @contextlib.contextmanager
@@ -80,9 +80,13 @@ def readable(h, w):
 
 class Device:
     """A place to run graphs. name: 'cpu' or 'cuda:N'; note: one line that says what was chosen, and why. fast: TF32 in
-    CUDA's convolutions; on the CPU there is nothing to gain, and it is refused where the CPU was asked for."""
+    CUDA's convolutions; on the CPU there is nothing to gain, and it is refused where the CPU was asked for.
 
-    def __init__(self, choice="auto", fast=False):
+    cuda: more options of onnxruntime's CUDA provider, {name: value}, such as prefer_nhwc. With enable_cuda_graph a step
+    is recorded once for each size and then launched as a whole: for many dreams of one size, as a session with memory
+    of its own stays for each octave."""
+
+    def __init__(self, choice="auto", fast=False, cuda=None):
         kind, _, number = str(choice).partition(":")
         if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
             raise DreamError(f"--device: '{choice}' is not a device; allowed are {CHOICES}")
@@ -95,7 +99,10 @@ class Device:
             raise DreamError("--fast: is TF32 on CUDA; on the CPU there is nothing to gain by it")
         self.index, self.fast = index if self.is_cuda else 0, bool(fast)
         self.name = f"cuda:{index}" if self.is_cuda else "cpu"
-        self.freezes = math.inf if self.is_cuda else FREEZES      # the CPU adds in place where it knows the sizes
+        self._cuda = dict(cuda or {})
+        self.graphs = self.is_cuda and str(self._cuda.get("enable_cuda_graph", 0)) in ("1", "True")
+        # the CPU adds in place where it knows the sizes; what is recorded is of one size
+        self.freezes = 0 if self.graphs else math.inf if self.is_cuda else FREEZES
         self.note = f"dreaming on {self.name}" + (f" ({problem})" if kind == "auto" and problem else "") \
             + (", where --fast changes nothing" if fast and not self.is_cuda else "")
 
@@ -111,8 +118,9 @@ class Device:
             options.intra_op_num_threads = threads
         for name, n in zip("NHW", (1, *size) if size else ()):
             options.add_free_dimension_override_by_name(name, n)
-        providers = [*_cuda(self.index, self.fast), "CPUExecutionProvider"] if self.is_cuda else ["CPUExecutionProvider"]
-        return ort.InferenceSession(graph, options, providers=providers)
+        more = {k: v for k, v in self._cuda.items() if size or k != "enable_cuda_graph"}     # recorded is one size only
+        cuda = _cuda(self.index, self.fast, **more) if self.is_cuda else []
+        return ort.InferenceSession(graph, options, providers=[*cuda, "CPUExecutionProvider"])
 
     def place(self, array):
         """An array on this device, as an OrtValue."""

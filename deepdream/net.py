@@ -261,6 +261,7 @@ class Net:
                              f"which needs at least {low_w}x{low_h}")
 
     def _session(self, name, build, size=None):
+        name = (*name, size) if self.device.graphs else name
         session, made_for = self._sessions.pop(name, (None, None))
         if session is None or made_for != size:
             session = None                                   # one size at a time: each has memory of its own

@@ -1,4 +1,6 @@
 """Running the steps of one octave. All steppers have `step(ox, oy, step_size, i, n)` and `picture()`."""
+import weakref
+
 import numpy as np
 
 from .device import readable
@@ -10,44 +12,76 @@ from .priors import at_place, upright
 class Stepper:
     """Runs a step graph: the picture goes up once, is stepped, and comes down when it is asked for.
 
-    picture: float32 (1, C, H, W), as Caffe's data blob holds it.
+    picture: float32 (1, C, H, W), as Caffe's data blob holds it. Where steps are recorded (`Device.graphs`), a session
+    serves one stepper at a time.
     """
 
     def __init__(self, session, device, objective, picture, priors=()):
         _check_one(picture)
-        self.session, self.device, self.priors = session, device, priors
+        self.session, self.priors = session, priors
         self.h, self.w, self._upright = *picture.shape[-2:], upright(priors)
-        self._picture, self._shift = device.place(np.ascontiguousarray(picture, np.float32)), (0, 0)
-        self._fixed = {k: device.place(v) for k, v in feeds(objective).items()}
+        self._shift, self._turn = (0, 0), 0
+        picture = np.array(picture, np.float32, order="C")      # its place is written to
+        inputs = {**feeds(objective), **self._varying(0, 0, 0, 0, 1)}
+        outputs = {"objective": np.zeros((), np.float32), "mean_abs": np.zeros((), np.float32)}
+        at, number = _places(session, device, {"picture": picture, "next_picture": np.zeros_like(picture), **inputs,
+                                               **outputs})
+        self._at, self._pictures = at, [at["picture"], at["next_picture"]]
+        self._runs = [self._run(inputs, outputs, before, after, number + turn) for turn, (before, after) in
+                      enumerate([self._pictures, self._pictures[::-1]])]
+
+    def _run(self, inputs, outputs, before, after, number):
+        """What runs the graph from one place of the picture to the other. number: of the recorded graph."""
+        from onnxruntime import RunOptions
+        binding, options = self.session.io_binding(), RunOptions()
+        options.add_run_config_entry("gpu_graph_id", str(number))
+        for name in inputs:
+            binding.bind_ortvalue_input(name, self._at[name])
+        for name in outputs:
+            binding.bind_ortvalue_output(name, self._at[name])
+        binding.bind_ortvalue_input("picture", before)
+        binding.bind_ortvalue_output("next_picture", after)
+        return binding, options
+
+    def _varying(self, ox, oy, step_size, i, n):
+        """The inputs that differ from step to step."""
+        rows, columns, (y, x) = np.arange(self.h), np.arange(self.w), self._shift
+        given = {"rows": (rows + y - oy) % self.h, "columns": (columns + x - ox) % self.w}
+        if self._upright:
+            given |= {"rows_back": (rows + oy) % self.h, "columns_back": (columns + ox) % self.w}
+        given = {name: index.astype(np.int64) for name, index in given.items()}
+        return given | {f"prior{p}:{k}": np.array(v) for p, prior in enumerate(self.priors)
+                        for k, v in prior.feeds(i, n).items()} | {"step_size": np.array(step_size, np.float32)}
 
     def step(self, ox, oy, step_size, i=0, n=1):
         """One make_step with jitter (ox, oy), the step i of n. Returns (objective, mean |gradient|), both before it."""
-        binding, place = self.session.io_binding(), self.device.place
-        rows, columns, (y, x) = np.arange(self.h), np.arange(self.w), self._shift
-        index = {"rows": (rows + y - oy) % self.h, "columns": (columns + x - ox) % self.w}
-        if self._upright:
-            index |= {"rows_back": (rows + oy) % self.h, "columns_back": (columns + ox) % self.w}
-        # on the CPU an OrtValue only points at its array: all are held until the run is over
-        held = {name: place(value.astype(np.int64)) for name, value in index.items()}
-        held |= {f"prior{p}:{k}": place(np.asarray(v)) for p, prior in enumerate(self.priors)
-                 for k, v in prior.feeds(i, n).items()}
-        held |= {"step_size": place(np.array(step_size, np.float32)), "picture": self._picture, **self._fixed}
-        for name, value in held.items():
-            binding.bind_ortvalue_input(name, value)
-        where = "cuda" if self.device.is_cuda else "cpu"
-        binding.bind_output("next_picture", where, self.device.index)
-        binding.bind_output("objective", "cpu")
-        binding.bind_output("mean_abs", "cpu")
+        for name, value in self._varying(ox, oy, step_size, i, n).items():
+            self._at[name].update_inplace(value)
         with readable(self.h, self.w):
-            self.session.run_with_iobinding(binding)
-        self._picture, objective, mean = binding.get_outputs()
-        self._shift = (0, 0) if self._upright else (oy, ox)
-        return float(objective.numpy()), float(mean.numpy())
+            self.session.run_with_iobinding(*self._runs[self._turn])
+        self._turn, self._shift = 1 - self._turn, (0, 0) if self._upright else (oy, ox)
+        return float(self._at["objective"].numpy()), float(self._at["mean_abs"].numpy())
 
     def picture(self):
         """The picture as it is now, (1, C, H, W)."""
         y, x = self._shift
-        return np.roll(self._picture.numpy(), (-y, -x), (2, 3))
+        return np.roll(self._pictures[self._turn].numpy(), (-y, -x), (2, 3))
+
+
+_recorded = weakref.WeakKeyDictionary()     # session -> {the shapes of its inputs: (places, number)}
+
+
+def _places(session, device, arrays):
+    """({name: OrtValue}, number): arrays on the device. What a recorded graph reads and writes stays where it was when
+    it was recorded: then the places of the last stepper of the same shapes are used again, and its numbers, two each."""
+    kept = _recorded.setdefault(session, {}) if device.graphs else {}
+    shapes = tuple((name, a.shape, a.dtype.str) for name, a in arrays.items())
+    if shapes not in kept:
+        kept[shapes] = {name: device.place(np.asarray(a, order="C")) for name, a in arrays.items()}, 1 + 2 * len(kept)
+    else:
+        for name, value in arrays.items():
+            kept[shapes][0][name].update_inplace(np.asarray(value, order="C"))
+    return kept[shapes]
 
 
 class HostStepper:

@@ -4,7 +4,8 @@ One step of an octave of ten at `end` (L2), at the 16:9 pictures of so many mega
 the device too), and beside it in the same run, turn by turn (A B A B):
 - the floor: matrix products of as many floating point operations as the step's convolutions have, forward and back;
 - PyTorch, if it is installed: the same forward pass with the same weights and threads, differentiated by autograd; on
-  CUDA eager, eager with channels_last and compiled, all with cudnn.benchmark, and without TF32 as ours.
+  CUDA eager, eager with channels_last and compiled, all with cudnn.benchmark, and without TF32 as ours;
+- on CUDA our step by other options of onnxruntime's provider: recorded as CUDA graphs, channels last.
 From TILED_FROM megapixels on, the step runs in tiles of --tile pixels, and PyTorch, which would need the memory of the
 whole picture, is left out. Then how long a start takes, and a table of where onnxruntime's time goes, operator by
 operator. Absolute times are worth little on a shared machine; the ratios are what to look at. No test runs this, and no
@@ -34,6 +35,7 @@ from onnx.utils import Extractor                    # noqa: E402
 
 from convert.graph import attributes                # noqa: E402
 from deepdream import Net, deepdream, memory        # noqa: E402
+from deepdream.device import Device                 # noqa: E402
 from deepdream.objectives import objective_L2       # noqa: E402
 from deepdream.sky import formula_sky               # noqa: E402
 from deepdream.stepper import HostStepper, Stepper  # noqa: E402
@@ -69,7 +71,8 @@ def main():
     print(f"{report['machine']}, {args.threads} threads, {net.name} at {args.end} on {net.device.name}; "
           f"net and step graph ready in {report['ready']:.2f} s")
     forward = Extractor(net.model).extract_model(net.inputs, [args.end])
-    rivals = {"floor": floor(net.device), **torch_steps(forward, args.end, net.device, args.threads)}
+    rivals = {"floor": floor(net.device), **torch_steps(forward, args.end, net.device, args.threads),
+              **own_ways(net, args)}
     report["copy_gb_s"] = copy_rate(net.device)
     print(f"a copy in memory: {report['copy_gb_s']:.1f} GB/s")
     print(f"{'size':>11}  {'s a step':>8}  {'B/pixel':>7}  {'GFLOP':>7}  " + "  ".join(f"{n:>10}" for n in rivals)
@@ -84,11 +87,10 @@ def main():
     for name, share in report["operators"][:12]:
         print(f"    {name:20} {share:6.1%}")
     if args.dream:
-        image, t = formula_sky(), time.perf_counter()
-        np.random.seed(0)
-        deepdream(net, image, end=args.end)
-        report["dream"] = time.perf_counter() - t
-        print(f"a default dream of 1024x575: {report['dream']:.1f} s")
+        report["dream"] = {}
+        for name, options in {"ours": {}, **(CUDA if net.device.is_cuda else {})}.items():
+            report["dream"][name] = times = dreams(args, options)
+            print(f"a default dream of 1024x575, {name}: {', '.join(f'{t:.2f}' for t in times)} s")
     if args.json:
         args.json.write_text(json.dumps(report, indent=1) + "\n")
 
@@ -173,6 +175,19 @@ def starts(args):
                 times.append(time.perf_counter() - t)
             found[name] = statistics.median(times[1:])
     return found
+
+
+def dreams(args, options):
+    """Seconds of default dreams of the sky in a row: the first makes the sessions, on CUDA there are two more. options:
+    of CUDA's provider."""
+    net, image = Net(args.model, device=Device(args.device, cuda=options), threads=args.threads), formula_sky()
+    times = []
+    for _ in range(3 if net.device.is_cuda else 1):
+        np.random.seed(0)
+        t = time.perf_counter()
+        deepdream(net, image, end=args.end)
+        times.append(time.perf_counter() - t)
+    return times
 
 
 def convolution_flops(forward, h, w):
@@ -295,6 +310,24 @@ def torch_steps(forward, end, device, threads):
         found["torch nhwc"] = step(value, torch.channels_last)
         found["torch comp"] = step(torch.compile(value), torch.contiguous_format)
     return found
+
+
+CUDA = {    # name -> options of onnxruntime's CUDA provider that are not our default
+    "recorded": {"enable_cuda_graph": 1},
+    "nhwc": {"prefer_nhwc": 1},
+    "rec. nhwc": {"enable_cuda_graph": 1, "prefer_nhwc": 1},
+}
+
+
+def own_ways(net, args):
+    """{name: make(flops, shape) -> our step by other options of the CUDA provider}."""
+    def other(options):
+        def make(flops, shape):
+            device = Device(args.device, cuda=options)
+            stepper = stepper_of(Net(args.model, device=device), args.end, *shape[2:], None)
+            return lambda: stepper.step(3, 5, 1.5)
+        return make
+    return {name: other(options) for name, options in CUDA.items()} if net.device.is_cuda else {}
 
 
 def operators(net, end, megapixels):

@@ -70,14 +70,18 @@ KINDS = {   # what a step graph may hold
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("end", ["inception_3b/5x5_reduce", "inception_4c/output"])
-def test_a_step_stays_on_the_gpu(dreamer, end, kind, tmp_path):
-    """From the runtime's own profile: no copy to or from the host, and nothing but sizes computed there."""
+@pytest.mark.parametrize("size", [None, (91, 120)])
+def test_a_step_stays_on_the_gpu(dreamer, end, kind, size, tmp_path):
+    """From the runtime's own profile: no copy to or from the host, and nothing but sizes computed there; in a session
+    of one size nothing at all."""
     picture = toys.noise(1, 3, 91, 120) * 50
     make, priors = KINDS[kind]
     objective = make(dreamer.features(np.full((60, 70, 3), 99.0), end))
     options = ort.SessionOptions()
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
     options.log_severity_level = 3
+    for name, n in zip("NHW", (1, *size) if size else ()):
+        options.add_free_dimension_override_by_name(name, n)
     run = ort.InferenceSession(dreamer.graph(end, objective, True, priors), options,
                                providers=[*_cuda(0), "CPUExecutionProvider"])
     stepper = Stepper(run, dreamer.device, objective, picture, priors)
@@ -87,7 +91,24 @@ def test_a_step_stays_on_the_gpu(dreamer, end, kind, tmp_path):
     assert sum(e["provider"] == "CUDAExecutionProvider" for e in events) > 50
     assert not [e["op_name"] for e in events if e["op_name"].startswith("Memcpy")]
     on_host = [e for e in events if e["provider"] == "CPUExecutionProvider"]
-    assert not [e["op_name"] for e in on_host if any("float" in t for t in e.get("output_type_shape", []))]
+    assert not [e["op_name"] for e in on_host if size or any("float" in t for t in e.get("output_type_shape", []))]
+
+
+@pytest.mark.parametrize("options", [{"enable_cuda_graph": 1}, {"prefer_nhwc": 1}])
+def test_other_ways_of_the_provider_dream_the_same(googlenet, options):
+    """Step by step, from the same pictures; recorded steps twice, with other places for other pictures in between."""
+    plain, other = Net(googlenet, device="cuda"), Net(googlenet, device=Device("cuda", cuda=options))
+    for h, w, seed in ((91, 120, 0), (64, 100, 1), (91, 120, 2)):
+        picture = toys.noise(1, 3, h, w, seed=seed) * 50
+        for step in range(4):
+            stepped = []
+            for net in (plain, other):
+                session = net.session("inception_4c/output", objective_L2, True, size=(h, w))
+                stepper = Stepper(session, net.device, objective_L2, picture)
+                told = [stepper.step(3 * step, -2, 1.5), stepper.step(-5, step, 1.5)]
+                stepped.append(stepper.picture())
+            assert toys.off(stepped[1] - picture, stepped[0] - picture) < 1e-2 and told[0][0] != told[1][0]
+            picture = stepped[0]
 
 
 @pytest.mark.parametrize("end", ["inception_3a/output", "inception_4c/output"])

@@ -12,6 +12,7 @@ from deepdream import (DreamError, Net, Objective, deepdream, deprocess, make_st
                        preprocess, visible)
 from deepdream.dream import octave_sizes
 from deepdream.priors import Blur, Laplacian, TotalVariation
+from deepdream.stepper import Stepper
 
 DATA = Path(__file__).parent / "data"
 SYNTHETIC = ["dream_synthetic_l2", "dream_synthetic_3b_5x5_reduce_noclip", "dream_synthetic_guide"]
@@ -278,6 +279,26 @@ def test_a_session_of_one_size_dreams_the_same(net, monkeypatch, priors):
     monkeypatch.setattr(net.device, "freezes", 2 * IMAGE.shape[0] * IMAGE.shape[1])     # the largest octave only
     np.testing.assert_array_equal(dream(net, 3, priors=priors, octave_n=3), before)
     assert made[3:] == [None, IMAGE.shape[:2]]
+
+
+def test_recorded_steps_stay_in_their_places(net, monkeypatch):
+    """What CUDA graphs need, tried on the CPU: the same dreams, and pictures of one size in the same places."""
+    images = [IMAGE, IMAGE[::-1].copy(), IMAGE]
+    features = [net.features(image, "both") for image in (IMAGE, IMAGE[:20], IMAGE[::-1])]
+    objectives = [objective_guide(f) for f in features]
+    plain = [dream(net, 3, image, objective=o) for image, o in zip(images, objectives)]
+    seen, run = [], Stepper._run
+    monkeypatch.setattr(Stepper, "_run", lambda self, inputs, outputs, before, after, number: seen.append(
+        (number, before, after)) or run(self, inputs, outputs, before, after, number))
+    monkeypatch.setattr(net.device, "graphs", True)
+    monkeypatch.setattr(net.device, "freezes", 0)
+    for image, o, expected in zip(images, objectives, plain):
+        np.testing.assert_array_equal(dream(net, 3, image, objective=o), expected)
+    # two octaves, each a session; two directions; the second guide has another shape
+    first, second, third = seen[:4], seen[4:8], seen[8:]
+    assert [number for number, *_ in seen] == [1, 2, 1, 2, 3, 4, 3, 4, 1, 2, 1, 2]
+    assert all(a is b for x, y in zip(first, third) for a, b in zip(x[1:], y[1:]))
+    assert not any(a is b for x, y in zip(first, second) for a, b in zip(x[1:], y[1:]))
 
 
 def test_make_step_changes_the_data_in_place(net):

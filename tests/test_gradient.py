@@ -394,12 +394,13 @@ def test_a_convolution_takes_a_poolings_gradient_in_its_parts(monkeypatch, name,
 
 
 def test_the_names_of_sizes_stand_for_sizes(googlenet):
-    model = convert.to_onnx(googlenet / "deploy.prototxt", googlenet / "net.caffemodel")
-    graph = convert.gradient_graph(model, "inception_4a/output")
+    end = "pool3/3x3_s2"
+    model = convert.to_onnx(googlenet / "deploy.prototxt", googlenet / "net.caffemodel", end=end)
+    graph = convert.gradient_graph(model, end)
     told = {i.name: [d.dim_value or d.dim_param for d in i.type.tensor_type.shape.dim] for i in graph.graph.value_info}
     made_of = json.loads({p.key: p.value for p in graph.metadata_props}["sizes"])
-    wanted = [n for n in ("pool1/norm1", "conv2/3x3", "pool2/3x3_s2", "inception_3b/output", "pool3/3x3_s2") if n in told]
-    assert len(wanted) == 5 and len(made_of) >= 8
+    wanted = ["pool1/norm1", "conv2/3x3", "pool2/3x3_s2", "inception_3b/output"]
+    assert len(made_of) >= 8
     model.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in wanted)
     for h, w in ((91, 120), (64, 77)):
         sizes = resolved(made_of, {"N": 1, "H": h, "W": w})

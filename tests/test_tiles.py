@@ -244,9 +244,9 @@ def test_what_cannot_fit_is_refused_before_it_is_dreamt(net, monkeypatch):
     monkeypatch.setenv(memory.VARIABLE, "0.4")
     told = []
     with pytest.raises(DreamError) as caught:
-        dream(net, photograph(900, 1100), on_step=lambda *a: told.append(a))
+        dream(net, photograph(1000, 1200), on_step=lambda *a: told.append(a))
     text = str(caught.value)
-    assert text.startswith("the picture has 1100x900 pixels; a dream at both needs about ") and not told
+    assert text.startswith("the picture has 1200x1000 pixels; a dream at both needs about ") and not told
     assert "0.40 GB are free; give " in text and text.endswith("a smaller picture") and "\n" not in text
     dream(net, photograph(100, 120))
     monkeypatch.setenv(memory.VARIABLE, "much")
