@@ -152,18 +152,18 @@ def _convolve_phases(c, dy, weights, group, stride, dilation, more):
 def _convolve_parts(c, dy, weights, group, m, more):
     """A convolution of stride m of a picture that is there in parts, m x m of them: each meets its share of the kernel.
 
-    Window q begins at pixel q m - (reach - m): tap t sees pixel q m + t - reach + m, which is part r's pixel q + a
-    where t - reach + m + before = a m + r.
+    Window q begins m - reach pixels from q m: its tap t sees pixel q m + t + m - reach, which is part r's pixel q + a
+    where t + m - reach + before = a m + r.
     """
-    total = []
-    for phase in np.ndindex(m, m):
-        taps = [(r + k - b) % m for r, k, b in zip(phase, weights.shape[2:], dy.before)]
-        a = [(t - k + m + b - r) // m for t, k, b, r in zip(taps, weights.shape[2:], dy.before, phase)]
-        share = weights[:, :, taps[0]::m, taps[1]::m]
-        behind = [max(0, -((b - e) // m)) + p + k - 1 for b, e, p, k in zip(dy.before, more, a, share.shape[2:])]
-        total.append(c.g.op("Conv", dy.parts[phase[0]][phase[1]], c.constant(share, "weights back"), group=group,
-                            pads=[-p for p in a] + behind, kernel_shape=share.shape[2:]))
-    return c.g.sum(total)
+    reach, shares = weights.shape[2:], []
+    for i, j in np.ndindex(m, m):
+        first = [(r + k - b) % m for r, k, b in zip((i, j), reach, dy.before)]         # the tap with the smallest a
+        share = weights[:, :, first[0]::m, first[1]::m]
+        front = [(k - m - b + r - t) // m for t, k, b, r in zip(first, reach, dy.before, (i, j))]       # -a
+        back = [max(0, -((b - e) // m)) - f + k - 1 for b, e, f, k in zip(dy.before, more, front, share.shape[2:])]
+        shares.append(c.g.op("Conv", dy.parts[i][j], c.constant(share, "weights back"), group=group, pads=front + back,
+                             kernel_shape=share.shape[2:]))
+    return c.g.sum(shares)
 
 
 def _spread(c, dy, w, group, stride, more):
@@ -319,8 +319,8 @@ class Phases(Tensor):
     def __init__(self, c, parts, before):
         self.parts, self.stride, self.before = parts, [len(parts), len(parts[0])], before
         g, lines = c.g, []
-        for parts in parts:
-            line = g.op("Transpose", g.op("Concat", *parts, axis=1), perm=[0, 2, 3, 1])
+        for line in parts:
+            line = g.op("Transpose", g.op("Concat", *line, axis=1), perm=[0, 2, 3, 1])
             lines.append(g.op("Reshape", line, [0, 0, -1]))
         height = g.op("Mul", g.shape(lines[0], start=1, end=2), [len(lines)])
         dx = g.op("Reshape", g.op("Concat", *lines, axis=2), g.op("Concat", [0], height, [-1, c.shape(0)[1]], axis=0))
