@@ -9,9 +9,10 @@ from onnx.reference import ReferenceEvaluator
 from .align import align_channels
 from .errors import ConvertError, no_such_end
 from .graph import OPSET, Graph, Tensor, attributes, float_info, metadata
+from .node import Node
 from .sizes import smallest_size
 from .symbolic import symbolic_shapes
-from .vjps import FORWARD, MASK_KEEPERS, VJPS, Node
+from .vjps import FORWARD, MASK_KEEPERS, VJPS
 
 # operators whose output has the height and width of their first input
 SAME_SIZE = {"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "BatchNormalization", "LRN", "Dropout", "Identity",
@@ -303,8 +304,8 @@ class _Build:
                                          any(s[2] for s in smallest)])}
         self.graph.drop_unused([DATA_DIFF, *(value for value, _ in self.ends.values())])
         weights = {**self.graph.constants, **{k: t.dims for k, t in renamed.items()}}
-        info, sizes = symbolic_shapes(self.graph.nodes, data, {k: list(getattr(v, "shape", v)) for k, v in weights.items()},
-                               self.like)
+        shapes = {k: list(getattr(v, "shape", v)) for k, v in weights.items()}
+        info, sizes = symbolic_shapes(self.graph.nodes, data, shapes, self.like)
         inputs, outputs = [data], []
         for name, (value, diff_) in self.ends.items():
             shape = source.shape(name)

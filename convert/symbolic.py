@@ -13,8 +13,8 @@ _WINDOW = {"Conv", "MaxPool", "AveragePool"}
 
 
 def symbolic_shapes(nodes, data, constants, like):
-    """({tensor: [N, channels, height, width]} with ints and names, of the 4-D tensors where that can be told; {name: what
-    it is made of} for `resolved`).
+    """({tensor: [N, channels, height, width]} with ints and names, of the 4-D tensors where that can be told;
+    {name: what it is made of} for `resolved`).
 
     nodes: in topological order. data: the input's ValueInfoProto. constants: {name: shape}. like: {tensor: another of
     the same shape}, known beforehand.

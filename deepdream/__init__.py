@@ -11,7 +11,8 @@ __version__ = "0.1.0"
 # imported when first asked for: numpy, scipy and onnxruntime take their time
 _LAZY = {
     "net": ["Net", "Blob", "Transformer"],
-    "dream": ["deepdream", "make_step", "preprocess", "deprocess", "visible"],
+    "dream": ["deepdream", "make_step", "visible"],
+    "pixels": ["preprocess", "deprocess"],
     "objectives": ["Objective", "objective_L2", "objective_channel", "objective_class", "objective_guide",
                    "objective_match", "objective_neuron"],
     "pictures": ["load", "save", "settings", "showarray"],

@@ -1,4 +1,4 @@
-"""The notebook's functions: preprocess, deprocess, make_step, deepdream. Names, arguments and defaults are its own."""
+"""The notebook's functions make_step and deepdream. Names, arguments and defaults are its own."""
 import importlib
 import numbers
 import threading
@@ -11,6 +11,7 @@ from . import memory, tiles
 from .errors import DreamError
 from .objectives import Objective, objective_guide, objective_L2
 from .pictures import showarray
+from .pixels import deprocess, preprocess
 from .priors import check
 from .stepper import HostStepper, Stepper
 
@@ -26,25 +27,6 @@ class Told(NamedTuple):
     jitter: tuple
     size: tuple
     milliseconds: float
-
-
-def preprocess(net, img):
-    """A picture (H, W, 3), RGB 0 to 255, as Caffe's input (C, H, W): channels in the net's order, mean subtracted."""
-    name = net.inputs[0]
-    chw = np.moveaxis(np.asarray(img), 2, 0)
-    mean, swap = net.transformer.mean[name], net.transformer.channel_swap[name]
-    if len(mean) == 1:      # a grey net: ITU-R 601, as in Pillow's and Caffe's readers
-        return np.float32(np.tensordot(np.float32([0.299, 0.587, 0.114]), chw, 1)[None]) - mean
-    return np.float32(chw[list(swap)]) - mean
-
-
-def deprocess(net, img):
-    """The way back: (C, H, W) to a picture (H, W, 3)."""
-    name = net.inputs[0]
-    mean, swap = net.transformer.mean[name], net.transformer.channel_swap[name]
-    chw = img + mean
-    chw = np.repeat(chw, 3, axis=0) if len(mean) == 1 else chw[np.argsort(swap)]
-    return np.dstack(chw)
 
 
 def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=True, objective=objective_L2, priors=(),

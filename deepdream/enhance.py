@@ -17,9 +17,9 @@ from scipy.optimize import minimize
 
 from . import memory
 from .device import readable
-from .dream import deprocess, preprocess
 from .errors import DreamError
 from .objectives import objective_match
+from .pixels import deprocess, preprocess
 from .priors import Grey, TotalVariation
 from .step import feeds
 

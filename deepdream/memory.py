@@ -15,7 +15,7 @@ from . import tiles
 from .cache import cached, key
 from .device import driver
 from .errors import DreamError
-from .objectives import Objective
+from .objectives import Objective, shared
 
 VARIABLE = "DEEPDREAM_MEMORY_GB"
 ARENA = 1.55          # of what is alive at a time
@@ -36,8 +36,9 @@ def check(net, objective, end, clip, priors, size, tile=None, step=True):
     if free is None or net.leftover:
         return
     tiled = tiles.needed(*size, tile)
-    graph = (end, objective, clip, () if tiled else priors, step and not tiled, tiled) if isinstance(objective, Objective) else \
-        (end, None, False, (), False, False)
+    graph = (end, None, False, (), False, False)
+    if isinstance(objective, Objective):
+        graph = (end, objective, clip, () if tiled else priors, step and not tiled, tiled)
     ends = tiles.ends(objective, end)
     wanted = estimate(net, graph, size, tile, ends)
     if wanted <= free:
@@ -56,7 +57,6 @@ def estimate(net, graph, size, tile, ends):
     def find():
         return json.dumps(_alive(net.graph(*graph))).encode()
 
-    from .net import shared
     name = f"{key(net.checksum, *net._key(*graph), 'memory')}.json"
     a_pixel, weights = json.loads(cached(name, find) if shared(graph[1], graph[3]) else find())
     h, w = size

@@ -12,7 +12,8 @@ import models
 from .cache import cached, key
 from .device import Device, readable
 from .errors import DreamError
-from .objectives import ends_of, structure
+from .objectives import built_in, ends_of, shared, structure
+from .pixels import preprocess
 from .sources import source
 
 STEP_GRAPH = 8    # version of the step graph: a new number makes the kept ones new
@@ -184,7 +185,6 @@ class Net:
     def features(self, img, end, what="the picture"):
         """What the net computes at `end` for a picture (H, W, 3), at the picture's own size: (C, h, w).
         Of several ends (a list), in one pass: a list."""
-        from .dream import preprocess
         ends = [self.checked(e) for e in ([end] if isinstance(end, str) else end)]
         deepest = max(ends, key=self._position)
         for name in ends:
@@ -228,7 +228,7 @@ class Net:
         if objective is None:
             return (end,)
         terms, kept = structure(objective, end, priors)
-        own = tuple(o for o in ([t for _, t in objective.terms] + list(priors)) if not _built_in(o))
+        own = tuple(o for o in ([t for _, t in objective.terms] + list(priors)) if not built_in(o))
         bias = str(self._bias().tolist()) if clip and step else None
         return (STEP_GRAPH, str(terms), str(kept), "tile" if tile else step, bias, *own)
 
@@ -347,12 +347,3 @@ class Net:
         end, data = blob._stale
         blob._stale = None
         blob._set(self._run_forward(end, [self._tensor(name, end)], data)[0])
-
-
-def shared(objective, priors=()):
-    """Whether all of one class have the same graph: not what is the user's own, which may write anything into it."""
-    return objective is None or all(map(_built_in, [t for _, t in objective.terms] + list(priors)))
-
-
-def _built_in(objective):
-    return type(objective).__module__ in (f"{__package__}.objectives", f"{__package__}.priors")

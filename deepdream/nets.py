@@ -1,8 +1,8 @@
 """The net that the command line asks for."""
 from models.own import CHANNELS, LAYOUTS, numbers
 
-from .cli import number
 from .errors import DreamError
+from .options import number
 from .recipe import needs_surgery
 
 MODEL = "mini_imagenet"

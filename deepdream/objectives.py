@@ -284,6 +284,16 @@ def feeds(objective, priors=(), i=0, n=1):
     return {k: np.asarray(v) for k, v in named.items()}
 
 
+def built_in(part):
+    """Whether an Objective or a Prior is one of ours: its class alone tells what it writes into a graph."""
+    return type(part).__module__ in (f"{__package__}.objectives", f"{__package__}.priors")
+
+
+def shared(objective, priors=()):
+    """Whether all of one class have the same graph: not what is the user's own, which may write anything into it."""
+    return objective is None or all(map(built_in, [t for _, t in objective.terms] + list(priors)))
+
+
 def structure(objective, end, priors=()):
     """What the nodes of a step graph depend on, beside the net: to know it again."""
     return [(term.end or end, type(term).__name__, w != 1) for w, term in objective.terms], \

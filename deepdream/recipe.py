@@ -143,7 +143,7 @@ def prior_options(parser):
     """The options of PRIORS; `priors_of` reads them."""
     from argparse import BooleanOptionalAction
 
-    from .cli import number
+    from .options import number
     positive = number(float, "a number from 0 to 1000", lambda v: 0 <= v <= 1000)
     group = parser.add_argument_group("priors, beside the notebook (0: none)")
     group.add_argument("--tv", type=positive, metavar="X", help="total variation: smooth areas; 1 is as strong as the "

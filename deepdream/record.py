@@ -3,9 +3,9 @@ import json
 import sys
 from pathlib import Path
 
-from .cli import SETTINGS
 from .errors import DreamError
 from .nets import MODEL, PIXELS, pixels_of, remembered_pixels
+from .options import SETTINGS
 from .recipe import remembered_priors
 
 OPTIONAL = ("tile", "priors", "start", "size", "noise", "fast", "pixels")      # in a record only if they were asked for

@@ -73,7 +73,7 @@ _recorded = weakref.WeakKeyDictionary()     # session -> {the shapes of its inpu
 
 def _places(session, device, arrays):
     """({name: OrtValue}, number): arrays on the device. What a recorded graph reads and writes stays where it was when
-    it was recorded: then the places of the last stepper of the same shapes are used again, and its numbers, two each."""
+    it was recorded: then the places of the last stepper of the same shapes are used again, and its two numbers."""
     kept = _recorded.setdefault(session, {}) if device.graphs else {}
     shapes = tuple((name, a.shape, a.dtype.str) for name, a in arrays.items())
     if shapes not in kept:

@@ -6,10 +6,9 @@
 """
 from pathlib import Path
 
-from ..cli import (SETTINGS, device_options, fast_option, interrupted, options, quality_option, seed_of, settings_of,
-                   whole)
 from ..errors import DreamError
 from ..nets import model_option, net_of, pixel_options, pixels_of
+from ..options import SETTINGS, device_options, fast_option, options, quality_option, seed_of, settings_of, whole
 from ..recipe import CLASS, class_index, class_name, prior_options, priors_of, recipe
 from .dream import check_start, checked_sizes, free_name, start_options, starting_from
 
@@ -50,7 +49,7 @@ def run(args):
     import numpy as np
 
     from .. import __version__
-    from ..dream import deprocess, preprocess
+    from ..pixels import deprocess, preprocess
     from ..sheet import enlarged, grid
     ends = [f"{CLASS}{label}" for label in args.label]
     net = net_of(args, ends)
@@ -86,6 +85,7 @@ def run(args):
               "noise": args.noise, "seed": seed, "device": net.device.name, "fast": args.fast, "pixels": pixels_of(net)}
     pictures.save(picture, output, record, args.quality)
     print(f"{output}: {', '.join(names)}; {note}")
+    from ..progress import interrupted
     return interrupted("deepdream") if len(dreams) < len(plans) else 0
 
 
@@ -151,7 +151,7 @@ def _weights(net, index, h, w):
     """The class's weights as a picture (h, w, 3), if the net is linear, so that its gradient is the same everywhere."""
     import numpy as np
 
-    from ..dream import deprocess
+    from ..pixels import deprocess
     data, gradients = net.blobs[net.inputs[0]], []
     for level in (-20.0, 20.0):
         data.reshape(1, data.channels, h, w)

@@ -6,8 +6,8 @@
 """
 from pathlib import Path
 
-from ..cli import device_options, options, quality_option, seed_of, settings_of
 from ..errors import DreamError
+from ..options import device_options, options, quality_option, seed_of, settings_of
 from .dream import free_name
 from .gallery import MODELS, load_nets
 

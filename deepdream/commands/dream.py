@@ -15,11 +15,11 @@
 import sys
 from pathlib import Path
 
-from ..cli import device_options, fast_option, number, options, quality_option, seed_of, settings_of
 from ..errors import DreamError
 from ..nets import MODEL, model_option, net_of, pixel_options
-from ..record import end_texts, is_dream, made_so, record_of, say_other_net
+from ..options import device_options, fast_option, number, options, quality_option, seed_of, settings_of
 from ..recipe import prior_options, priors_of, recipe
+from ..record import end_texts, is_dream, made_so, record_of, say_other_net
 
 SIZE = (1024, 575)      # of a dream that starts from grey or noise
 

@@ -14,9 +14,9 @@ distance to the net's mean. Ctrl-C writes the picture of the last iteration.
 import time
 from pathlib import Path
 
-from ..cli import device_options, fast_option, interrupted, number, quality_option
 from ..errors import DreamError
 from ..nets import model_option, net_of, pixel_options, pixels_of
+from ..options import device_options, fast_option, number, quality_option
 
 PRIORS = ("tv", "l2", "none")      # those of `deepdream.enhance`, which takes scipy to import
 
@@ -57,7 +57,7 @@ def run(args):
     from .. import __version__
     from ..dream import visible
     from ..enhance import INTERRUPTED, WEIGHT, enhance
-    from ..progress import Iterations
+    from ..progress import Iterations, interrupted
     net = net_of(args)
     settings = {"end": net.default_end if args.end is None else args.end, "k": args.k, "prior": args.prior,
                 "weight": WEIGHT if args.weight is None and args.prior != "none" else args.weight,

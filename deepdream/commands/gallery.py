@@ -12,8 +12,8 @@ The same command again makes only what is missing or was made with other setting
 import sys
 from pathlib import Path
 
-from ..cli import device_options, number, options, quality_option, settings_of
 from ..errors import DreamError
+from ..options import device_options, number, options, quality_option, settings_of
 
 MODELS = ["mini_imagenet", "mini_places"]
 

@@ -18,8 +18,8 @@ import json
 import os
 from pathlib import Path
 
-from ..cli import device_options, number
 from ..errors import DreamError
+from ..options import device_options, number
 
 MODEL, SMALL = "bvlc_googlenet", "mini_imagenet"
 SELF_TEST = {"size": (144, 256), "settings": {"octave_n": 3}}     # large and long enough to tell nets apart

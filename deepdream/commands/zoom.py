@@ -9,8 +9,8 @@ as one long run. The notebook did not seed its jitter; here the seed is drawn, k
 import math
 from pathlib import Path
 
-from ..cli import device_options, fast_option, number, options, quality_option, seed_of, settings_of
 from ..nets import model_option, net_of
+from ..options import device_options, fast_option, number, options, quality_option, seed_of, settings_of
 from ..recipe import prior_options, priors_of, recipe
 from ..record import end_texts
 from .dream import checked_sizes, end_option, make_folder
