@@ -49,10 +49,12 @@ def lrn_forward(c, x):
     if c.shape(0)[1] is None:
         raise c.error("the number of channels must be known")
     size, alpha, beta, k = c.attr["size"], c.attr.get("alpha", 1e-4), c.attr.get("beta", 0.75), c.attr.get("bias", 1.0)
+    unit = alpha if alpha > 0 and 0 <= k / alpha < 1e8 else 1.0       # in units of a the sum needs no factor
     x = _pixels(c, x)
-    s = _mean_over_channels(c, x * x, (size - 1) // 2, size // 2) + k / alpha       # s / a
-    power = _inverse_power(c.g, s, beta, alpha ** -beta)
-    c.saved = x, s, power
+    s = _mean_over_channels(c, x * x, (size - 1) // 2, size // 2)
+    s = (s if unit == alpha else s * alpha) + k / unit
+    power = _inverse_power(c.g, s, beta, unit ** -beta)
+    c.saved = x, s, power, unit
     y = channels_first(c.g, _rows(c, x * power))
     # onnxruntime takes it into its blocked layout at once only for a convolution
     return tapped(c, y, {(0, 0): 1}) if "MaxPool" in c.readers else y
@@ -60,11 +62,11 @@ def lrn_forward(c, x):
 
 def lrn(c, dy, y, x):
     """dx = dy s^-b - 2ab/n x sum(dy y / s), summed over the windows that hold the channel."""
-    x, s, power = c.saved
-    size = c.attr["size"]
+    x, s, power, unit = c.saved
+    size, factor = c.attr["size"], -2 * c.attr.get("beta", 0.75) * c.attr.get("alpha", 1e-4) / unit
     scaled = _pixels(c, dy) * power
     mean = _mean_over_channels(c, scaled * x / s, size // 2, (size - 1) // 2)
-    return channels_first(c.g, _rows(c, scaled + x * (mean * (-2 * c.attr.get("beta", 0.75)))))
+    return channels_first(c.g, _rows(c, scaled + x * (mean * factor)))
 
 
 def _mean_over_channels(c, x, before, behind):

@@ -229,7 +229,8 @@ def _max_pool_in_phases(c, dy, rows, kernel, stride, before, behind):
 
 def _rests(c, dy, y, taps):
     """What is left of dy behind each tap of the windows: it goes to the first that is y. taps: -x. y: called for each
-    tap, since onnxruntime adds two convolutions in place if nothing else reads them."""
+    tap, since onnxruntime adds two convolutions in place if nothing else reads them; a convolution, as the taps are,
+    since TF32 rounds what goes through one."""
     rests = [dy]
     for tap in taps:
         rests.append(rests[-1] * positive(c.g, tap + y()))

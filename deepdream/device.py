@@ -110,6 +110,14 @@ class Device:
         """An onnxruntime session. graph: a serialized model. threads: of the CPU; None leaves it to onnxruntime,
         which takes one for each core. size: (h, w) of the only pictures that it will see, if that is known."""
         import onnxruntime as ort
+        more = {k: v for k, v in self._cuda.items() if size or k != "enable_cuda_graph"}     # recorded is one size only
+        cuda = _cuda(self.index, self.fast, **more) if self.is_cuda else []
+        return ort.InferenceSession(graph, self.options(threads, size), providers=[*cuda, "CPUExecutionProvider"])
+
+    @staticmethod
+    def options(threads=None, size=None):
+        """The SessionOptions of `session`."""
+        import onnxruntime as ort
         options = ort.SessionOptions()
         options.log_severity_level = 4          # what goes wrong is raised, and told in one line
         options.enable_mem_pattern = False      # it plans memory for each octave's size anew and keeps the old: twice
@@ -118,9 +126,7 @@ class Device:
             options.intra_op_num_threads = threads
         for name, n in zip("NHW", (1, *size) if size else ()):
             options.add_free_dimension_override_by_name(name, n)
-        more = {k: v for k, v in self._cuda.items() if size or k != "enable_cuda_graph"}     # recorded is one size only
-        cuda = _cuda(self.index, self.fast, **more) if self.is_cuda else []
-        return ort.InferenceSession(graph, options, providers=[*cuda, "CPUExecutionProvider"])
+        return options
 
     def place(self, array):
         """An array on this device, as an OrtValue."""

@@ -133,7 +133,11 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
         octaves.append(nd.zoom(octaves[-1], (1, 1.0 / octave_scale, 1.0 / octave_scale), order=1))
 
     src = net.blobs[net.inputs[0]]
-    detail = np.zeros_like(octaves[-1])     # what the dream has added so far
+    stepper, detail = None, np.zeros_like(octaves[-1])     # detail: what the dream has added so far
+
+    def vis():
+        return _visible(net, (stepper.picture() if stepper else src.data)[0], clip)
+
     for octave, octave_base in enumerate(octaves[::-1]):
         h, w = octave_base.shape[-2:]
         if octave > 0:
@@ -141,7 +145,6 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
             detail = nd.zoom(detail, (1, 1.0 * h / h1, 1.0 * w / w1), order=1)
         src.reshape(1, len(octave_base), h, w)
         src.data[0] = octave_base + detail
-        stepper = None              # with what it holds of the last octave
         stepper = _stepper(net, objective, end, clip, priors, tile, iter_n)
         for i in range(iter_n):
             ox, oy = np.random.randint(-jitter, jitter + 1, 2)
@@ -149,9 +152,10 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
             told = stepper.step(ox, oy, step_size, octave * iter_n + i, octave_n * iter_n)
             _check(told, end)
             told = Told(*told, (int(ox), int(oy)), (h, w), 1000 * (time.perf_counter() - begun))
-            if on_step and on_step(octave, i, lambda: _visible(net, stepper.picture()[0], clip), told) is SETTLED:
+            if on_step and on_step(octave, i, vis, told) is SETTLED:
                 break
         src.data[...] = stepper.picture()
+        stepper = None              # and what it holds of this octave
         if not np.isfinite(src.data).all():
             raise DreamError("the picture's numbers overflow: take a smaller step_size, or weaker priors")
         detail = src.data[0] - octave_base

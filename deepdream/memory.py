@@ -22,6 +22,7 @@ ARENA = 1.55          # of what is alive at a time
 PROCESS = 200e6       # bytes of Python, its libraries and a small net
 HOST = 80             # bytes a pixel of the picture: the picture, its octaves, the dream so far, the encoder
 TILED = 30            # and of steps in NumPy: the shifted picture, its gradient
+OCTAVES = 2           # times the largest octave are all of them, which stay where steps are recorded
 PROBE = 1024          # pixels of the square at which a graph is gone through
 SUGGESTED = (1024, 512, 256)
 # operators whose output may take the place of an input that nothing else reads
@@ -62,6 +63,8 @@ def estimate(net, graph, size, tile, ends):
     h, w = size
     in_tiles = tiles.needed(h, w, tile)
     rows, columns = tiles.tile_size(h, w, tile, net, ends) if in_tiles else size
+    if net.device.graphs:
+        a_pixel *= OCTAVES
     host = 0 if net.device.is_cuda else (HOST + TILED * in_tiles) * h * w + PROCESS
     return ARENA * a_pixel * rows * columns + 2 * weights + host
 

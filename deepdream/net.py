@@ -19,6 +19,7 @@ from .sources import source
 STEP_GRAPH = 8    # version of the step graph: a new number makes the kept ones new
 FACTS = 2         # version of what is kept of a net beside its graphs
 SESSIONS = 4      # graphs kept ready at a time; each holds its own copy of the weights
+RECORDED = 16     # and where steps are recorded, each for its size
 BLOCK_ENDS = ("Concat", "Add")    # how a block of a GoogLeNet, a DenseNet, a ResNet ends
 _said = set()
 
@@ -115,7 +116,7 @@ class Net:
         self.device = device if isinstance(device, Device) else Device(device, fast)
         self._note = self.device.note if device == "auto" else None
         self.threads = threads
-        self._model, self._sessions, self._sizes = None, OrderedDict(), {}
+        self._model, self._sessions, self._sizes, self._own = None, OrderedDict(), {}, (None, None)
         self._facts = json.loads(cached(f"{self.checksum}-{FACTS}.json", self._describe))
         self.ends = self._facts["ends"]
         name, shape = self._facts["data"], tuple(self._facts["data_shape"])
@@ -220,8 +221,12 @@ class Net:
             self._model = None        # read again when it is needed again: not to hold the weights twice over a dream
             return graph.SerializeToString()
 
-        name = key(self.checksum, *self._key(end, objective, clip, priors, step, tile))
-        return cached(f"{name}.onnx", build) if shared(objective, priors) else build()
+        of = self._key(end, objective, clip, priors, step, tile)
+        if shared(objective, priors):
+            return cached(f"{key(self.checksum, *of)}.onnx", build)
+        if self._own[0] != of:
+            self._own = of, build()       # the octaves of a dream ask for it one after the other
+        return self._own[1]
 
     def _key(self, end, objective, clip, priors, step, tile):
         """What a graph depends on beside the net's files."""
@@ -268,7 +273,7 @@ class Net:
             if self._note and self._note not in _said:       # now that something runs
                 _said.add(self._note)
                 print(self._note, file=sys.stderr)
-            while len(self._sessions) >= SESSIONS:
+            while len(self._sessions) >= (RECORDED if self.device.graphs else SESSIONS):
                 self._sessions.popitem(last=False)
             session = self.device.session(build(), self.threads, size)
         self._sessions[name] = session, size

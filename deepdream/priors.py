@@ -32,7 +32,7 @@ class Prior:
         return type(self).__name__
 
     def feeds(self, i, n):
-        """The inputs at step i of n, counted over all octaves."""
+        """The inputs at step i of n, counted over all octaves; asked for more than once."""
         return self.inputs
 
     def __call__(self, x, feeds):

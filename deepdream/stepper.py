@@ -18,11 +18,12 @@ class Stepper:
 
     def __init__(self, session, device, objective, picture, priors=()):
         _check_one(picture)
-        self.session, self.priors = session, priors
+        self.session, self.device, self.priors = session, device, priors
         self.h, self.w, self._upright = *picture.shape[-2:], upright(priors)
-        self._shift, self._turn = (0, 0), 0
+        self._now = 0, (0, 0)           # which of its two places the picture is in, how far it is shifted
         picture = np.array(picture, np.float32, order="C")      # its place is written to
-        inputs = {**feeds(objective), **self._varying(0, 0, 0, 0, 1)}
+        self._given = self._varying(0, 0, 0, 0, 1)
+        inputs = {**feeds(objective), **self._given}
         outputs = {"objective": np.zeros((), np.float32), "mean_abs": np.zeros((), np.float32)}
         at, number = _places(session, device, {"picture": picture, "next_picture": np.zeros_like(picture), **inputs,
                                                **outputs})
@@ -45,7 +46,7 @@ class Stepper:
 
     def _varying(self, ox, oy, step_size, i, n):
         """The inputs that differ from step to step."""
-        rows, columns, (y, x) = np.arange(self.h), np.arange(self.w), self._shift
+        rows, columns, (y, x) = np.arange(self.h), np.arange(self.w), self._now[1]
         given = {"rows": (rows + y - oy) % self.h, "columns": (columns + x - ox) % self.w}
         if self._upright:
             given |= {"rows_back": (rows + oy) % self.h, "columns_back": (columns + ox) % self.w}
@@ -55,17 +56,30 @@ class Stepper:
 
     def step(self, ox, oy, step_size, i=0, n=1):
         """One make_step with jitter (ox, oy), the step i of n. Returns (objective, mean |gradient|), both before it."""
+        turn, _ = self._now
         for name, value in self._varying(ox, oy, step_size, i, n).items():
-            self._at[name].update_inplace(value)
+            self._put(name, value)
         with readable(self.h, self.w):
-            self.session.run_with_iobinding(*self._runs[self._turn])
-        self._turn, self._shift = 1 - self._turn, (0, 0) if self._upright else (oy, ox)
+            self.session.run_with_iobinding(*self._runs[turn])
+        self._now = 1 - turn, (0, 0) if self._upright else (oy, ox)
         return float(self._at["objective"].numpy()), float(self._at["mean_abs"].numpy())
+
+    def _put(self, name, value):
+        """Feed an input; one of another shape than before gets another place."""
+        value = np.asarray(value, self._given[name].dtype, order="C")
+        if value.shape == self._given[name].shape:
+            self._at[name].update_inplace(value)
+        elif self.device.graphs:
+            raise DreamError(f"{name}: steps that are recorded need inputs of one shape")
+        else:
+            self._given[name], self._at[name] = value, self.device.place(value)
+            for binding, _ in self._runs:
+                binding.bind_ortvalue_input(name, self._at[name])
 
     def picture(self):
         """The picture as it is now, (1, C, H, W)."""
-        y, x = self._shift
-        return np.roll(self._pictures[self._turn].numpy(), (-y, -x), (2, 3))
+        turn, (y, x) = self._now
+        return np.roll(self._pictures[turn].numpy(), (-y, -x), (2, 3))
 
 
 _recorded = weakref.WeakKeyDictionary()     # session -> {the shapes of its inputs: (places, number)}

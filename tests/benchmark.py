@@ -1,7 +1,7 @@
 """How fast a step and a dream are: python tests/benchmark.py [--model M] [--megapixels 0.15 0.6 ...] [--json FILE]
 
-One step of an octave of ten at `end` (L2), at the 16:9 pictures of so many megapixels: seconds, bytes a pixel (of the host; on CUDA of
-the device too), and beside it in the same run, turn by turn (A B A B):
+One step of an octave of ten at `end` (L2), at the 16:9 pictures of so many megapixels: seconds, bytes a pixel (of the
+host; on CUDA of the device too), and beside it in the same run, turn by turn (A B A B):
 - the floor: matrix products of as many floating point operations as the step's convolutions have, forward and back;
 - PyTorch, if it is installed: the same forward pass with the same weights and threads, differentiated by autograd; on
   CUDA eager, eager with channels_last and compiled, all with cudnn.benchmark, and without TF32 as ours;
@@ -333,16 +333,11 @@ def own_ways(net, args):
 def operators(net, end, megapixels):
     """[(operator, share of the time)] of the step graph, from onnxruntime's profile."""
     import onnxruntime as ort
-    options = ort.SessionOptions()
-    options.log_severity_level, options.enable_profiling = 3, True
-    options.enable_mem_pattern = options.enable_mem_reuse = False
     h, w = size_of(megapixels)
-    if h * w * STEPS >= net.device.freezes:
-        for name, n in zip("NHW", (1, h, w)):
-            options.add_free_dimension_override_by_name(name, n)
+    options = net.device.options(net.threads, (h, w) if h * w * STEPS >= net.device.freezes else None)
+    options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = os.path.join(folder, "profile")
-        options.intra_op_num_threads = net.threads
         graph = net.graph(end, objective_L2, True)
         session = ort.InferenceSession(graph, options, providers=net.device.session(graph).get_providers())
         data = np.random.default_rng(0).normal(0, 40, (1, 3, h, w)).astype(np.float32)

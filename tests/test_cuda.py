@@ -77,11 +77,8 @@ def test_a_step_stays_on_the_gpu(dreamer, end, kind, size, tmp_path):
     picture = toys.noise(1, 3, 91, 120) * 50
     make, priors = KINDS[kind]
     objective = make(dreamer.features(np.full((60, 70, 3), 99.0), end))
-    options = ort.SessionOptions()
+    options = dreamer.device.options(size=size)
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
-    options.log_severity_level = 3
-    for name, n in zip("NHW", (1, *size) if size else ()):
-        options.add_free_dimension_override_by_name(name, n)
     run = ort.InferenceSession(dreamer.graph(end, objective, True, priors), options,
                                providers=[*_cuda(0), "CPUExecutionProvider"])
     stepper = Stepper(run, dreamer.device, objective, picture, priors)

@@ -281,6 +281,50 @@ def test_a_session_of_one_size_dreams_the_same(net, monkeypatch, priors):
     assert made[3:] == [None, IMAGE.shape[:2]]
 
 
+class Wider(Blur):
+    """A kernel that grows from step to step, in Python's floats."""
+
+    def __init__(self):
+        super().__init__(1.0)
+
+    def feeds(self, i, n):
+        return {"kernel": np.ones(3 + 2 * i) / (3 + 2 * i) if i else np.ones(3, np.float32) / 3}
+
+
+def test_a_prior_of_ones_own_may_feed_other_shapes(net, monkeypatch):
+    """As the steps in NumPy do it, for an objective of one's own."""
+    graph, numpy = (dream(net, 3, priors=(Wider(),), octave_n=1, objective=o) for o in (objective_L2, python_L2))
+    assert toys.off(graph - IMAGE, numpy - IMAGE) < 1e-3
+    monkeypatch.setattr(net.device, "graphs", True)
+    with pytest.raises(DreamError, match="prior0:kernel: steps that are recorded need inputs of one shape"):
+        dream(net, 3, priors=(Wider(),), octave_n=1)
+
+
+def test_the_picture_can_be_seen_between_octaves(net, monkeypatch):
+    seen, make = [], net.device.session
+    monkeypatch.setattr(net.device, "freezes", 0)
+
+    def looked(*args):
+        if seen:
+            seen.append(seen[0]())       # while the next octave's session is made
+        return make(*args)
+    monkeypatch.setattr(net.device, "session", looked)
+    result = dream(net, 3, octave_n=2, on_step=lambda octave, i, vis, told: seen or seen.append(vis))
+    assert len(seen) == 2 and seen[1].shape == result.shape and np.ptp(seen[1]) > 10
+
+
+def test_a_graph_of_ones_own_is_built_once_a_dream(net, monkeypatch):
+    from deepdream import step
+    built, build = [], step.step_graph
+    monkeypatch.setattr(step, "step_graph", lambda *a: built.append(1) or build(*a))
+    monkeypatch.setattr(net.device, "freezes", 0)
+
+    class Mine(type(objective_L2)):
+        pass
+    dream(net, 3, octave_n=3, objective=Mine())
+    assert built == [1]
+
+
 def test_recorded_steps_stay_in_their_places(net, monkeypatch):
     """What CUDA graphs need, tried on the CPU: the same dreams, and pictures of one size in the same places."""
     images = [IMAGE, IMAGE[::-1].copy(), IMAGE]
@@ -299,6 +343,12 @@ def test_recorded_steps_stay_in_their_places(net, monkeypatch):
     assert [number for number, *_ in seen] == [1, 2, 1, 2, 3, 4, 3, 4, 1, 2, 1, 2]
     assert all(a is b for x, y in zip(first, third) for a, b in zip(x[1:], y[1:]))
     assert not any(a is b for x, y in zip(first, second) for a, b in zip(x[1:], y[1:]))
+    # more octaves than sessions are kept otherwise: none is made again
+    made, make = [], net.device.session
+    monkeypatch.setattr(net.device, "session", lambda *a: made.append(a[2]) or make(*a))
+    for _ in range(2):
+        dream(net, 3, octave_n=5, octave_scale=1.1)
+    assert made == octave_sizes(*IMAGE.shape[:2], 5, 1.1)
 
 
 def test_make_step_changes_the_data_in_place(net):

@@ -365,17 +365,17 @@ def test_average_pool_by_loops(kernel, stride, pads, counted):
           data, loops)
 
 
-def test_lrn_by_loops():
+@pytest.mark.parametrize("alpha, beta, k", [(0.8, 0.6, 1.2), (0.8, 0.75, 1.2), (0.0, 0.75, 2.0), (-0.05, 0.75, 4.0),
+                                            (-0.05, 0.5, 4.0), (1e-28, 0.75, 1.0), (0.5, 0.75, 0.0)])
+def test_lrn_by_loops(alpha, beta, k):
     """Caffe (lrn_layer.cpp): dx_i = dy_i s_i^-b - 2ab/n x_i sum over the windows j that hold i of dy_j y_j / s_j."""
-    data, n, alpha, beta, k = some(1, 7, 3, 2), 5, 0.8, 0.6, 1.2
-
-    def loops(diff, y):
-        x = np.float64(data)
-        s = np.stack([k + alpha / n * (x[:, max(0, i - 2):i + 3] ** 2).sum(1) for i in range(7)], 1)
-        ratio = diff * y / s
-        back = np.stack([ratio[:, max(0, i - 2):i + 3].sum(1) for i in range(7)], 1)
-        return diff * s ** -beta - 2 * alpha * beta / n * x * back
-    agree(f"y = LRN<size={n}, alpha={alpha}, beta={beta}, bias={k}>(data)", data, loops)
+    data, n = some(1, 7, 3, 2), 5
+    diff, x = some(*data.shape, seed=5), np.float64(data)
+    s = np.stack([k + alpha / n * (x[:, max(0, i - 2):i + 3] ** 2).sum(1) for i in range(7)], 1)
+    ratio = diff * x * s ** -beta / s
+    back = np.stack([ratio[:, max(0, i - 2):i + 3].sum(1) for i in range(7)], 1)
+    found = gradient(f"y = LRN<size={n}, alpha={alpha}, beta={beta}, bias={k}>(data)", data, diff)
+    assert toys.off(found, diff * s ** -beta - 2 * alpha * beta / n * x * back) < 2e-6
 
 
 @pytest.mark.parametrize("op, mine, other", [

@@ -257,11 +257,18 @@ class Net(base.Net):
     def check_size(self, end, h, w, what="the picture"):
         super().check_size(end if end in self.ends else self._tensor_of(end), h, w, what)
 
+    def session(self, *args, **options):
+        self._follow_mode()
+        return super().session(*args, **options)
+
     def _session(self, name, build, size=None):
+        self._follow_mode()
+        return super()._session(name, build, size)
+
+    def _follow_mode(self):
         if self.device is not mode.device():
             self.device = mode.device()
             self._sessions.clear()
-        return super()._session(name, build, size)
 
     @cached_property
     def _last_write(self):
