@@ -35,7 +35,8 @@ class Stepper:
         """What runs the graph from one place of the picture to the other. number: of the recorded graph."""
         from onnxruntime import RunOptions
         binding, options = self.session.io_binding(), RunOptions()
-        options.add_run_config_entry("gpu_graph_id", str(number))
+        if self.device.graphs:
+            options.add_run_config_entry("gpu_graph_id", str(number))
         for name in inputs:
             binding.bind_ortvalue_input(name, self._at[name])
         for name in outputs:
