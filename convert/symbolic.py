@@ -45,7 +45,7 @@ def resolved(made_of, known):
     found = dict(known)
     for name, (size, more, stride) in made_of.items():      # in the order in which they were made
         if size in found:
-            found[name] = (found[size] + more - 1) // stride + 1
+            found[name] = _windows(found[size], more, stride)
     return found
 
 
@@ -94,13 +94,17 @@ def _windowed(first, attr, weights, sizes):
     for i, size in enumerate(first[2:]):
         more = pads[i] + pads[2 + i] - dilation[i] * (kernel[i] - 1)
         if isinstance(size, int):
-            shape.append((size + more - 1) // stride[i] + 1)
+            shape.append(_windows(size, more, stride[i]))
         elif stride[i] == 1:     # so many windows more of a size that counts windows itself
             size, windows, step = sizes.get(size, (size, 0, 1))
             shape.append(_named(size, windows + more * step, step, sizes))
         else:
             shape.append(_named(size, more, stride[i], sizes))
     return shape
+
+
+def _windows(size, more, stride):
+    return (size + more - 1) // stride + 1
 
 
 def _named(size, more, stride, sizes):

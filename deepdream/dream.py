@@ -60,11 +60,11 @@ def _stepper(net, objective, end, clip, priors, tile=None, steps=1):
     kept layer by layer, NumPy around forward and backward, as in the notebook."""
     src = net.blobs[net.inputs[0]]
     bias = net.transformer.mean[net.inputs[0]] if clip else None
+    session = _session(net, objective, end, clip, priors, tile, src.data.shape[-2:], steps)
+    if session:
+        return Stepper(session, net.device, objective, src.data, priors)
     if tiles.needed(*src.data.shape[-2:], tile):
         return HostStepper(tiles.TiledGradient(net, objective, end, tile), src.data, bias, priors)
-    if _in_graph(net, objective):
-        session = net.session(end, objective, clip, priors, size=src.data.shape[-2:], steps=steps)
-        return Stepper(session, net.device, objective, src.data, priors)
     dst = net.blobs[end]
 
     def gradient(_):
@@ -78,19 +78,19 @@ def _stepper(net, objective, end, clip, priors, tile=None, steps=1):
     return HostStepper(gradient, src.data, bias, priors)
 
 
-def _in_graph(net, objective):
-    """Whether a step, of a picture in one piece, is one graph."""
-    return isinstance(objective, Objective) and not net.leftover
+def _session(net, objective, end, clip, priors, tile, size, steps):
+    """The session in which a step is one graph; None where it is none: in tiles, or in NumPy."""
+    if isinstance(objective, Objective) and not net.leftover and not tiles.needed(*size, tile):
+        return net.session(end, objective, clip, priors, size=size, steps=steps)
 
 
-def _make_ready(net, objective, end, clip, priors, tile, size, steps):
+def _make_ready(*what):
     """Make the session of the first octave, for which onnxruntime does not need Python, while scipy is imported, which
-    takes as long."""
+    takes as long. what: the arguments of `_session`."""
     importing = threading.Thread(target=importlib.import_module, args=("scipy.ndimage",))
     importing.start()
     try:
-        if _in_graph(net, objective) and not tiles.needed(*size, tile):
-            net.session(end, objective, clip, priors, size=size, steps=steps)
+        _session(*what)
     finally:
         importing.join()
 

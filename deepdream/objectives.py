@@ -275,12 +275,11 @@ def ends_of(objective, end):
     return list(dict.fromkeys(term.end or end for _, term in objective.terms))
 
 
-def feeds(objective, priors=(), i=0, n=1):
-    """{name: array}: what the graphs of an objective and of priors are fed with, at step i of n."""
+def feeds(objective):
+    """{name: array}: what the graph of an objective is fed with."""
     terms = objective.terms
     named = {f"term{t}:{k}": v for t, (_, term) in enumerate(terms) for k, v in term.inputs.items()}
     named |= {f"term{t}:weight": np.float32(w) for t, (w, _) in enumerate(terms) if w != 1}
-    named |= {f"prior{p}:{k}": v for p, prior in enumerate(priors) for k, v in prior.feeds(i, n).items()}
     return {k: np.asarray(v) for k, v in named.items()}
 
 

@@ -16,6 +16,11 @@ def number(kind, allowed, test):
     return parse
 
 
+def whole(low, high):
+    """An argparse type: a whole number from `low` to `high`."""
+    return number(int, f"a whole number from {low} to {high}", lambda v: low <= v <= high)
+
+
 NOTEBOOK = {"iter_n": 10, "octave_n": 4, "octave_scale": 1.4, "step_size": 1.5, "jitter": 32}
 SETTINGS = {   # option -> (type, what is allowed, test, help)
     "iter_n": (int, "a whole number from 1", lambda v: v >= 1, "steps in each octave"),
@@ -43,7 +48,7 @@ def options(parser, several=False, defaults=NOTEBOOK):
                         "free (or than $DEEPDREAM_MEMORY_GB says) is refused")
     parser.add_argument("--clip", action=argparse.BooleanOptionalAction, default=True, help="keep pixels within 0 to 255 "
                         "(yes); otherwise they are scaled at the end")
-    seed = number(int, "a whole number from 0 to 4294967295", lambda v: 0 <= v < 2 ** 32)
+    seed = whole(0, 2 ** 32 - 1)
     if several:
         parser.add_argument("--seeds", type=seed, metavar="N", nargs="+", default=[0], help="of the jitter (0)")
     else:
@@ -53,19 +58,13 @@ def options(parser, several=False, defaults=NOTEBOOK):
 
 def device_options(parser):
     parser.add_argument("--device", default="auto", help="auto (CUDA if it works, else the CPU), cpu, cuda or cuda:N")
-    parser.add_argument("--threads", type=number(int, "a whole number from 1 to 1024", lambda v: 1 <= v <= 1024),
-                        metavar="N", help="of the CPU (as many as it has cores)")
+    parser.add_argument("--threads", type=whole(1, 1024), metavar="N", help="of the CPU (as many as it has cores)")
 
 
 def seed_of(args):
     """The seed that is given, or one that is drawn."""
     import numpy as np
     return int(np.random.SeedSequence().generate_state(1)[0]) if args.seed is None else args.seed
-
-
-def whole(low, high):
-    """An argparse type: a whole number from `low` to `high`."""
-    return number(int, f"a whole number from {low} to {high}", lambda v: low <= v <= high)
 
 
 def quality_option(parser):

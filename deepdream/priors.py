@@ -233,6 +233,11 @@ def at_place(priors, place):
     return [(i, p) for i, p in enumerate(priors) if p.place == place]
 
 
+def prior_feeds(priors, i=0, n=1):
+    """{name: array}: what the nodes of priors are fed with at step i of n."""
+    return {f"prior{p}:{k}": np.asarray(v) for p, prior in enumerate(priors) for k, v in prior.feeds(i, n).items()}
+
+
 def upright(priors):
     """Whether one of the priors needs the picture where it belongs, not shifted."""
     return bool(at_place(priors, "penalty") or at_place(priors, "picture"))

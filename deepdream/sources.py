@@ -34,7 +34,15 @@ def source(prototxt, caffemodel=None, mean=None, channel_swap=None, surgery=Fals
     return CaffeFiles(prototxt, caffemodel, mean, channel_swap, surgery)
 
 
-class CaffeFiles:
+class _Files:
+    """What both kinds of source have: a checksum over their files and over what was said of them, `_sum`."""
+
+    def is_current(self):
+        """Whether the files are still those that were read."""
+        return self.checksum == self._sum()
+
+
+class CaffeFiles(_Files):
     """A deploy.prototxt and a caffemodel; or, as `prototxt` alone, a folder of both or a model's name."""
 
     def __init__(self, prototxt, caffemodel, mean, channel_swap, surgery):
@@ -51,10 +59,6 @@ class CaffeFiles:
         self.channel_swap = SWAP if channel_swap is None else channel_swap
         self.checksum = self._sum()
 
-    def is_current(self):
-        """Whether the files are still those that were read."""
-        return self.checksum == self._sum()
-
     def _sum(self):
         return key(_read(self.prototxt), _read(self.caffemodel), convert.VERSION, *["surgery"] * self.given["surgery"])
 
@@ -62,7 +66,7 @@ class CaffeFiles:
         return convert.to_onnx(self.prototxt, self.caffemodel, surgery=self.given["surgery"])
 
 
-class OnnxFile:
+class OnnxFile(_Files):
     """An .onnx file. What is not given here the record beside it says (models.own), else it is assumed, in one line on
     stderr: mean and scale of PyTorch's ImageNet nets if neither is known, a mean of 0 or a scale of 1 if one is."""
 
@@ -103,10 +107,6 @@ class OnnxFile:
         self.checksum = self._sum()
         if assumed:
             self._say()
-
-    def is_current(self):
-        """Whether the files are still those that were read."""
-        return self.checksum == self._sum()
 
     def _sum(self):
         return key(*map(_read, self._files), *list(self.given.values())[1:], convert.VERSION)

@@ -6,7 +6,7 @@ from convert.gradient import end_tensors
 from convert.graph import Graph, Tensor, float_info, metadata
 
 from .objectives import averaged, ends_of, feeds
-from .priors import at_place, upright
+from .priors import at_place, prior_feeds, upright
 
 SHIFT, BACK = {"rows": "H", "columns": "W"}, {"rows_back": "H", "columns_back": "W"}
 
@@ -39,7 +39,7 @@ def step_graph(gradient, objective, end, bias=None, priors=()):
     [-bias, 255 - bias] after the step; None does not clip. priors: Priors, in their order.
 
     The graph's inputs: `picture` (1, C, H, W); `rows`, `columns` (int64: where each row and column of the shifted
-    picture comes from); `step_size`; `feeds`. Its outputs: `next_picture`, `objective` (a scalar) and `mean_abs`, the
+    picture comes from); `step_size`; `feeds`, `prior_feeds`. Its outputs: `next_picture`, `objective` (a scalar) and `mean_abs`, the
     mean of |gradient|. The next picture is left shifted, so that one move takes it to the next step's place; where a
     prior looks at the picture as it is (see `priors.upright`), it is put back, by `rows_back` and `columns_back`.
     """
@@ -77,7 +77,7 @@ def step_graph(gradient, objective, end, bias=None, priors=()):
     g.rename(g.op("Identity", stepped), "next_picture")
 
     shape = [1, body.input[0].type.tensor_type.shape.dim[1].dim_value or "C", "H", "W"]
-    inputs = [float_info("picture", shape), float_info("step_size", []), *_infos(feeds(objective, priors)),
+    inputs = [float_info("picture", shape), float_info("step_size", []), *_infos({**feeds(objective), **prior_feeds(priors)}),
               *(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, [d]) for n, d in index.items())]
     outputs = [float_info("next_picture", shape), float_info("objective", []), float_info("mean_abs", [])]
     return _model(g, gradient, "step", inputs, outputs)

@@ -6,7 +6,7 @@ import numpy as np
 from .device import readable
 from .errors import DreamError
 from .objectives import feeds
-from .priors import at_place, upright
+from .priors import at_place, prior_feeds, upright
 
 
 class Stepper:
@@ -21,7 +21,7 @@ class Stepper:
         self.session, self.device, self.priors = session, device, priors
         self.h, self.w, self._upright = *picture.shape[-2:], upright(priors)
         self._now = 0, (0, 0)           # which of its two places the picture is in, how far it is shifted
-        picture = np.array(picture, np.float32, order="C")      # its place is written to
+        picture = np.asarray(picture, np.float32)
         self._given = self._varying(0, 0, 0, 0, 1)
         inputs = {**feeds(objective), **self._given}
         outputs = {"objective": np.zeros((), np.float32), "mean_abs": np.zeros((), np.float32)}
@@ -52,8 +52,7 @@ class Stepper:
         if self._upright:
             given |= {"rows_back": (rows + oy) % self.h, "columns_back": (columns + ox) % self.w}
         given = {name: index.astype(np.int64) for name, index in given.items()}
-        return given | {f"prior{p}:{k}": np.array(v) for p, prior in enumerate(self.priors)
-                        for k, v in prior.feeds(i, n).items()} | {"step_size": np.array(step_size, np.float32)}
+        return given | prior_feeds(self.priors, i, n) | {"step_size": np.array(step_size, np.float32)}
 
     def step(self, ox, oy, step_size, i=0, n=1):
         """One make_step with jitter (ox, oy), the step i of n. Returns (objective, mean |gradient|), both before it."""
@@ -73,7 +72,7 @@ class Stepper:
         elif self.device.graphs:
             raise DreamError(f"{name}: steps that are recorded need inputs of one shape")
         else:
-            self._given[name], self._at[name] = value, self.device.place(value)
+            self._given[name], self._at[name] = value, self.device.place(value.copy())
             for binding, _ in self._runs:
                 binding.bind_ortvalue_input(name, self._at[name])
 
@@ -87,12 +86,13 @@ _recorded = weakref.WeakKeyDictionary()     # session -> {the shapes of its inpu
 
 
 def _places(session, device, arrays):
-    """({name: OrtValue}, number): arrays on the device. What a recorded graph reads and writes stays where it was when
-    it was recorded: then the places of the last stepper of the same shapes are used again, and its two numbers."""
+    """({name: OrtValue}, number): copies of arrays on the device, since what is put there changes. What a recorded graph
+    reads and writes stays where it was when it was recorded: then the places of the last stepper of the same shapes are
+    used again, and its two numbers."""
     kept = _recorded.setdefault(session, {}) if device.graphs else {}
     shapes = tuple((name, a.shape, a.dtype.str) for name, a in arrays.items())
     if shapes not in kept:
-        kept[shapes] = {name: device.place(np.asarray(a, order="C")) for name, a in arrays.items()}, 1 + 2 * len(kept)
+        kept[shapes] = {name: device.place(np.array(a, order="C")) for name, a in arrays.items()}, 1 + 2 * len(kept)
     else:
         for name, value in arrays.items():
             kept[shapes][0][name].update_inplace(np.asarray(value, order="C"))

@@ -291,6 +291,24 @@ class Wider(Blur):
         return {"kernel": np.ones(3 + 2 * i) / (3 + 2 * i) if i else np.ones(3, np.float32) / 3}
 
 
+class Alternating(Blur):
+    """Two kernels that are its own, in turn."""
+
+    def __init__(self):
+        super().__init__(1.0)
+        self.kernels = [np.float32([0, 1, 0]), np.float32([0.25, 0.5, 0.25])]
+
+    def feeds(self, i, n):
+        return {"kernel": self.kernels[i % 2]}
+
+
+def test_what_a_prior_feeds_stays_its_own(net):
+    prior = Alternating()
+    graph, numpy = (dream(net, 3, priors=(prior,), octave_n=1, iter_n=4, objective=o) for o in (objective_L2, python_L2))
+    assert toys.off(graph - IMAGE, numpy - IMAGE) < 1e-3
+    np.testing.assert_array_equal(prior.kernels, Alternating().kernels)
+
+
 def test_a_prior_of_ones_own_may_feed_other_shapes(net, monkeypatch):
     """As the steps in NumPy do it, for an objective of one's own."""
     graph, numpy = (dream(net, 3, priors=(Wider(),), octave_n=1, objective=o) for o in (objective_L2, python_L2))

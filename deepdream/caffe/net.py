@@ -9,9 +9,9 @@ from convert import sizes
 from convert.layers import LAYERS
 from convert.reader import read_caffemodel, read_prototxt
 
-from . import io, mode
 from .. import net as base
 from ..errors import DreamError
+from . import io, mode
 
 TRAIN, TEST = 0, 1      # Caffe: caffe.proto, enum Phase
 
