@@ -12,7 +12,7 @@ from .version import VERSION
 
 # onnx takes its time to import; what needs it is imported when it is asked for
 _LAZY = {"to_onnx": "forward", "onnx_net": "foreign", "gradient_graph": "gradient", "valid_ends": "gradient",
-         "min_size": "gradient", "end_tensors": "gradient", "no_such_end": "errors"}
+         "min_size": "gradient", "end_tensors": "gradient", "no_such_end": "errors", "Facts": "facts", "End": "facts"}
 __all__ = ["ConvertError", "VERSION", *_LAZY]
 
 

@@ -2,7 +2,6 @@
 
 What differs between exports is settled here, once: opset, element type, layout, fixed sizes, scale of the pixels.
 """
-import json
 import math
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from onnx import TensorProto, external_data_helper, helper, numpy_helper, versio
 from onnx.reference import ReferenceEvaluator
 
 from .errors import ConvertError
+from .facts import End, Facts, Write
 from .graph import OPSET, Graph, attributes, float_info, metadata
 from .sizes import without_weights
-from .version import VERSION
 from .vjps import VJPS
 
 OPSETS = 9, 22               # the oldest and the newest that are read
@@ -121,10 +120,8 @@ def onnx_net(model, scale=1.0, layout=None, input=None, source=None):
     if not ends:
         raise ConvertError(f"{source}: nothing to dream at: " + (next(iter(left_out.values())) + " has no derivative "
                            "here" if left_out else f"no result of two or four axes depends on the input '{name}'"))
-    ends = {DATA: {"channels": nominal[1], "stride": [1, 1], "operator": "input"}} | ends
-    helper.set_model_props(net, {
-        "ends": json.dumps(ends), "writes": json.dumps([[e, e, e] for e in ends]), "left_out": json.dumps(left_out),
-        "data": DATA, "data_shape": json.dumps(nominal), "converter": str(VERSION)})
+    ends = {DATA: End(nominal[1], (1, 1), "input")} | ends
+    Facts(DATA, tuple(nominal), ends, tuple(Write(e, e, e) for e in ends), left_out).write(net)
     return net
 
 
@@ -397,7 +394,7 @@ def _ends(net, own, nominal):
             elif len(shape) == 4 and sizes[0][1] != sizes[1][1]:
                 left_out[name] = f"a result with its channels last ({kind})"
             else:
-                ends[name] = {"channels": shape[1], "stride": _stride(shape, *sizes, size), "operator": kind}
+                ends[name] = End(shape[1], _stride(shape, *sizes, size), kind)
     return ends, left_out
 
 
@@ -425,14 +422,14 @@ def _differentiable(node):
 
 
 def _stride(shape, near, far, size):
-    """[h, w], pixels of the input for one of this shape; None where it has no place.
+    """(h, w), pixels of the input for one of this shape; None where it has no place.
 
     shape: at the declared `size`; near, far: at FAR and twice FAR. Where the sizes inside the net are fixed, what the
     declared size says."""
     if len(shape) != 4 or list(shape[2:]) == [1, 1]:
         return None
-    return [round(FAR / (b - a), 2) if b > a else round(s / d) for a, b, s, d in
-            zip(near[2:], far[2:], size, shape[2:])]
+    return tuple(round(FAR / (b - a), 2) if b > a else round(s / d) for a, b, s, d in
+                 zip(near[2:], far[2:], size, shape[2:]))
 
 
 def _shapes(light, shape=None):

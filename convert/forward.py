@@ -1,15 +1,14 @@
 """A Caffe net as an ONNX forward graph, under Caffe's names."""
-import json
 from pathlib import Path
 
 import onnx
 
 from .errors import ConvertError, no_such_end
+from .facts import End, Facts, Write
 from .graph import Graph, Tensor, float_info
 from .layers import DATA_LAYERS, DROPPED, LAYERS, SUPPORTED, Layer
 from .reader import read_caffemodel, read_prototxt
 from .surgery import Surgery
-from .version import VERSION
 
 
 def to_onnx(prototxt, caffemodel, end=None, mean=None, channel_swap=None, surgery=False):
@@ -126,7 +125,7 @@ class _Build:
             tensor = self.graph.tensor(top)
             self.inputs[top] = shape
             self.blobs[top], self.shapes[top], self.strides[top] = tensor, shape, (1, 1)
-            self.writes.append((layer.name, top, top))
+            self.writes.append(Write(layer.name, top, top))
             if layer.name == top:
                 self.ends[top] = self.describe(shape, (1, 1))
 
@@ -143,14 +142,14 @@ class _Build:
         same = [b for b in layer.bottom if self.blobs[b].name == tensor.name]
         in_place = top in layer.bottom
         if same and in_place:        # Dropout in place: nothing to compute, nothing to name
-            self.writes.append((layer.name, top, tensor.name))
+            self.writes.append(Write(layer.name, top, tensor.name))
             return
         if same:
             tensor = self.graph.op("Identity", tensor)
         name = layer.name if in_place or top in self.blobs else top
         tensor = self.graph.rename(tensor, name)
         self.blobs[top], self.shapes[tensor.name], self.strides[tensor.name] = tensor, shape, stride
-        self.writes.append((layer.name, top, tensor.name))
+        self.writes.append(Write(layer.name, top, tensor.name))
         if layer.name == top and not in_place and tensor.name == top:
             self.ends[top] = self.describe(shape, stride)
 
@@ -171,7 +170,7 @@ class _Build:
 
     @staticmethod
     def describe(shape, stride):
-        return {"channels": shape[1] if len(shape) > 1 else 1, "stride": list(stride) if stride else None}
+        return End(shape[1] if len(shape) > 1 else 1, stride and tuple(stride))
 
     def model(self, name, end, mean, channel_swap):
         inputs = [float_info(n, ["N", s[1], "H", "W"] if len(s) == 4 else ["N", *s[1:]])
@@ -182,14 +181,11 @@ class _Build:
         if outputs and outputs[0] in self.inputs:   # the end is the input itself
             outputs = [self.graph.op("Identity", Tensor(self.graph, outputs[0])).name]
         data = "data" if "data" in self.inputs else next(iter(self.inputs))
-        facts = {"ends": json.dumps(self.ends), "writes": json.dumps(self.writes),
-                 "left_out": json.dumps(self.left_out), "data": data,
-                 "data_shape": json.dumps(self.inputs[data]), "converter": VERSION}
-        if mean is not None:
-            facts["mean"] = json.dumps([float(m) for m in mean])
-        if channel_swap is not None:
-            facts["channel_swap"] = json.dumps([int(i) for i in channel_swap])
+        facts = Facts(data, tuple(self.inputs[data]), self.ends, tuple(self.writes), self.left_out,
+                      mean=None if mean is None else tuple(map(float, mean)),
+                      channel_swap=None if channel_swap is None else tuple(map(int, channel_swap)))
         outputs = [float_info(o, [None] * len(self.shapes[o]) if o in self.shapes else None)
                    for o in dict.fromkeys(outputs)]
-        model = self.graph.model(name, inputs, outputs, metadata=facts)
+        model = self.graph.model(name, inputs, outputs)
+        facts.write(model)
         return onnx.shape_inference.infer_shapes(model)

@@ -8,6 +8,7 @@ from onnx.reference import ReferenceEvaluator
 
 from .align import align_channels
 from .errors import ConvertError, no_such_end
+from .facts import End, Facts
 from .graph import OPSET, Graph, Tensor, attributes, float_info, metadata
 from .node import Node
 from .sizes import smallest_size
@@ -21,21 +22,21 @@ DATA, END_DATA, END_DIFF, DATA_DIFF = "data", "end_data", "end_diff", "data_diff
 
 
 def valid_ends(model):
-    """The names that a gradient graph can be built for, in the net's order: {name: {"channels", "stride"}}.
+    """The names that a gradient graph can be built for, in the net's order: {name: End}.
 
     A converted Caffe net lists them itself (the names that are both layer and blob); of any other model they are the
     outputs of its nodes that depend on the input and have a batch axis and channels.
     """
-    ends = metadata(model).get("ends")
-    if ends is not None:
-        return json.loads(ends)
+    facts = Facts.read(model)
+    if facts:
+        return facts.ends
     source = _Source(model)
     found = {}
     for node in source.nodes:
         for name in node.output:
             shape = source.shape(name)
             if name in source.moving and (shape is None or len(shape) > 1):
-                found[name] = {"channels": shape[1] if shape else None, "stride": None}
+                found[name] = End(shape[1] if shape else None, None)
     return found
 
 
@@ -43,10 +44,10 @@ def min_size(model, end):
     """How small a picture may be for `end`: (h, w, exact). The smallest height and width for which it has a pixel;
     exact is true where no other size will do, behind an InnerProduct."""
     source = _Source(model)
-    facts = metadata(model)
+    facts = Facts.read(model)
     if end not in source.moving:
         raise no_such_end(end, list(valid_ends(model)))
-    nominal = json.loads(facts.get("data_shape", "null")) or [d or 224 for d in source.shape(source.input.name) or []]
+    nominal = list(facts.data_shape) if facts else [d or 224 for d in source.shape(source.input.name) or []]
     if len(nominal) != 4:
         return 1, 1, False
     graph = onnx.helper.make_graph(source.leading_to(end), "path", [source.input], [], source.graph.initializer)
@@ -68,16 +69,14 @@ def gradient_graph(model, end):
     Raises ConvertError for an unknown end, for an operator without a derivative on the way, for several inputs.
     """
     source = _Source(model)
-    facts = metadata(model)
-    ends = end_tensors(end)
+    facts, ends = Facts.read(model), end_tensors(end)
     for name in ends:
-        if name not in source.moving or ("ends" in facts and name not in json.loads(facts["ends"])):
-            left_out = json.loads(facts.get("left_out", "{}"))
-            if name in left_out:
-                raise ConvertError(f"{left_out[name]} is not supported, and '{name}' needs it")
+        if name not in source.moving or facts and name not in facts.ends:
+            if facts and name in facts.left_out:
+                raise ConvertError(f"{facts.left_out[name]} is not supported, and '{name}' needs it")
             raise no_such_end(name, list(valid_ends(model)))
     aligned = align_channels(source, set(ends))
-    return _Build(source if aligned is None else _Source(aligned), ends).model(facts, end)
+    return _Build(source if aligned is None else _Source(aligned), ends).model(metadata(model), end)
 
 
 def end_tensors(end):
@@ -105,9 +104,8 @@ class _Source:
         inputs = [i for i in self.graph.input if i.name not in self.initializers]
         if not inputs:
             raise ConvertError("the model has no input")
-        facts = metadata(model)
-        names = [i.name for i in inputs]
-        self.input = inputs[names.index(facts["data"]) if facts.get("data") in names else 0]
+        names, data = [i.name for i in inputs], metadata(model).get("data")
+        self.input = inputs[names.index(data) if data in names else 0]
         self.others = [n for n in names if n != self.input.name]
         self.producer = {o: n for n in self.nodes for o in n.output if o}
         self.moving = {self.input.name}
@@ -297,7 +295,7 @@ class _Build:
                 copy.name = name
                 tensor = copy
             renamed[name] = tensor
-        keep = {k: v for k, v in facts.items() if k not in ("ends", "left_out", "data")}
+        keep = {k: v for k, v in facts.items() if k not in ("ends", "writes", "left_out", "data")}
         smallest = [min_size(source.model, e) for e in self.ends]
         keep |= {"end": end if isinstance(end, str) else json.dumps(list(self.ends)),
                  "min_size": json.dumps([max(s[0] for s in smallest), max(s[1] for s in smallest),

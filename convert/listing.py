@@ -8,8 +8,8 @@ def ends_table(ends):
     ends: as from `convert.valid_ends`.
     """
     width = max(map(len, ends))
-    return "\n".join(f"{name:{width}}  {str(facts['channels'] or '-'):>6}  {_stride(facts['stride']):>6}"
-                     + (f"  {facts['operator']}" if "operator" in facts else "") for name, facts in ends.items())
+    return "\n".join(f"{name:{width}}  {str(end.channels or '-'):>6}  {_stride(end.stride):>6}"
+                     + (f"  {end.operator}" if end.operator else "") for name, end in ends.items())
 
 
 def _stride(stride):

@@ -10,13 +10,14 @@ __version__ = "0.1.0"
 
 # imported when first asked for: numpy, scipy and onnxruntime take their time
 _LAZY = {
-    "net": ["Net", "Blob", "Transformer"],
+    "net.net": ["Net"],
+    "net.blobs": ["Blob", "Transformer"],
     "dream": ["deepdream", "make_step", "visible"],
-    "pixels": ["preprocess", "deprocess"],
-    "objectives": ["Objective", "objective_L2", "objective_channel", "objective_class", "objective_guide",
+    "net.pixels": ["preprocess", "deprocess"],
+    "goals.objectives": ["Objective", "objective_L2", "objective_channel", "objective_class", "objective_guide",
                    "objective_match", "objective_neuron"],
     "pictures": ["load", "save", "settings", "showarray"],
-    "device": ["Device"],
+    "runtime.device": ["Device"],
     "errors": ["DreamError"],
 }
 _HOME = {name: module for module, names in _LAZY.items() for name in names}

@@ -3,129 +3,93 @@ import importlib
 import numbers
 import threading
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from . import memory, tiles
+from .engine import memory, tiles
+from .engine.step import Step
+from .engine.steppers import step_session, stepper_of
 from .errors import DreamError
-from .objectives import Objective, objective_guide, objective_L2
-from .pictures import showarray
-from .pixels import deprocess, preprocess
-from .priors import check
-from .stepper import HostStepper, Stepper
-
+from .goals.objectives import as_objective, objective_L2
+from .net.pixels import deprocess, preprocess
 
 SETTLED = "settled"      # what on_step returns to end an octave
 
 
-class Told(NamedTuple):
-    """What is told of a step: objective and mean |gradient| before it (the objective is None for a function of one's
-    own), the jitter (ox, oy), the octave's size (h, w), milliseconds."""
+class StepReport(NamedTuple):
+    """What `on_step` is told of a step.
+
+    objective, mean_abs: the objective (None for a function of dst) and mean |gradient|, both before the step.
+    jitter: (ox, oy), in pixels. size: (h, w) of the octave. milliseconds: that the step took.
+    """
     objective: float | None
     mean_abs: float
-    jitter: tuple
-    size: tuple
+    jitter: tuple[int, int]
+    size: tuple[int, int]
     milliseconds: float
 
 
 def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=True, objective=objective_L2, priors=(),
-              tile=None, **more):
-    """One step of gradient ascent on net.blobs['data'], in place.
+              tile=None, rng=np.random, **arguments):
+    """Take one step of gradient ascent on net.blobs['data'], in place.
 
-    step_size: the mean change of a pixel's channel; jitter: the picture is shifted by up to so many pixels, drawn from
-    NumPy's global generator; clip: keep pixels within 0 to 255; objective: an Objective, or any function of dst that
-    sets dst.diff; priors: of `deepdream.priors`; tile: a larger picture is dreamt in tiles of at most so many pixels in
-    each direction (see `deepdream.tiles`); more: arguments for an objective that is still a class
-    (guide_features=... for objective_guide).
+    step_size: the mean change of a pixel's channel, of 255.
+    jitter: the picture is shifted by up to so many pixels in each direction, drawn from `rng`.
+    clip: keep pixels within 0 to 255.
+    objective: an Objective, or any function of dst that sets dst.diff.
+    priors: of `deepdream.goals.priors`.
+    tile: dream a larger picture in tiles of at most so many pixels in each direction (see `deepdream.engine.tiles`).
+    rng: np.random, as in the notebook, a RandomState or a Generator.
+    arguments: for an objective that is still a class (guide_features=... for objective_guide).
 
-    Returns (objective, mean |gradient|) before the step; the objective is None for a function of one's own.
+    Returns (objective, mean |gradient|) before the step; the objective is None for a function of dst.
     """
-    objective = _made(objective, more)
+    step = Step(as_objective(objective, end, arguments), clip, priors, tile)
     src = net.blobs[net.inputs[0]]
-    ox, oy = np.random.randint(-jitter, jitter + 1, 2)
-    check_terms(net, objective, end)
-    for name in tiles.ends(objective, end):
+    ox, oy = tiles.draw(rng, -jitter, jitter + 1)
+    check_layers(net, step)
+    for name in step.ends:
         net.check_size(name, *src.data.shape[-2:])
-    tiles.check(net, objective, end, tile, [src.data.shape[-2:]])
-    stepper = _stepper(net, objective, end, clip, check(priors), tile)
-    told = stepper.step(ox, oy, step_size)
-    _check(told, end)
+    tiles.check(net, step, [src.data.shape[-2:]])
+    stepper = stepper_of(net, step, rng)
+    values = stepper.step(ox, oy, step_size)
+    _check_gradient(values[1], end)
     src.data[...] = stepper.picture()
-    return told
-
-
-def _stepper(net, objective, end, clip, priors, tile=None, steps=1):
-    """What steps net.blobs['data'], so many times: the step graph, or, for a function of one's own and where diffs are
-    kept layer by layer, NumPy around forward and backward, as in the notebook."""
-    src = net.blobs[net.inputs[0]]
-    bias = net.transformer.mean[net.inputs[0]] if clip else None
-    session = _session(net, objective, end, clip, priors, tile, src.data.shape[-2:], steps)
-    if session:
-        return Stepper(session, net.device, objective, src.data, priors)
-    if tiles.needed(*src.data.shape[-2:], tile):
-        return HostStepper(tiles.TiledGradient(net, objective, end, tile), src.data, bias, priors)
-    dst = net.blobs[end]
-
-    def gradient(_):
-        net.forward(end=end)
-        if not net.leftover:
-            dst.diff[...] = 0        # an objective that sets a part of it sets the rest to nothing
-        objective(dst)
-        net.backward(start=end)
-        return None, src.diff
-
-    return HostStepper(gradient, src.data, bias, priors)
-
-
-def _session(net, objective, end, clip, priors, tile, size, steps):
-    """The session in which a step is one graph; None where it is none: in tiles, or in NumPy."""
-    if isinstance(objective, Objective) and not net.leftover and not tiles.needed(*size, tile):
-        return net.session(end, objective, clip, priors, size=size, steps=steps)
-
-
-def _make_ready(*what):
-    """Make the session of the first octave, for which onnxruntime does not need Python, while scipy is imported, which
-    takes as long. what: the arguments of `_session`."""
-    importing = threading.Thread(target=importlib.import_module, args=("scipy.ndimage",))
-    importing.start()
-    try:
-        _session(*what)
-    finally:
-        importing.join()
+    return values
 
 
 def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="inception_4c/output", clip=True,
-              on_step=None, priors=(), tile=None, **step_params):
+              on_step=None, priors=(), tile=None, rng=np.random, **step_params):
     """Dream: gradient ascent over octaves, from the smallest to the picture's own size.
 
-    base_img: (H, W, 3), RGB 0 to 255. iter_n steps in each of octave_n octaves, each octave_scale times as large as
-    the one before. end: where the objective, or those of its terms that have no layer of their own, look. priors: of
-    `deepdream.priors`, none as in the notebook. tile: octaves that are larger are dreamt in tiles of at most so many
-    pixels in each direction (see `deepdream.tiles`). step_params: of `make_step`. on_step(octave, i, vis, told): called
-    after each step; vis() is the picture so far, (H, W, 3), told a Told; where it returns SETTLED, the octave ends. In a
-    Jupyter notebook the picture is shown as it grows, unless on_step is given.
+    base_img: (H, W, 3), RGB 0 to 255.
+    iter_n: steps in each octave.
+    octave_n, octave_scale: so many octaves, each so many times as large as the one before.
+    end: the layer that the objective looks at, or those of its terms that have no layer of their own.
+    clip, priors, tile, rng: as of `make_step`.
+    on_step: on_step(octave, i, vis, report) is called after each step; vis() is the picture so far, (H, W, 3), report a
+    StepReport. Where it returns SETTLED, the octave ends. In a Jupyter notebook the picture is shown as it grows, unless
+    on_step is given.
+    step_params: of `make_step`: step_size, jitter, objective and its arguments.
 
-    Returns the picture, float32 (H, W, 3). Raises DreamError for a picture too small for `end` in the smallest octave
-    or too large for the memory, for options that make no sense, and where the gradient vanishes (Caffe would go on with
+    Returns the picture, float32 (H, W, 3). Raises DreamError for a picture too small for `end` in the smallest octave or
+    too large for the memory, for options that make no sense, and where the gradient vanishes (Caffe would go on with
     NaN).
     """
-    step_params = dict(step_params)
     step_size, jitter = step_params.pop("step_size", 1.5), step_params.pop("jitter", 32)
-    objective = _made(step_params.pop("objective", objective_L2), step_params)
+    step = Step(as_objective(step_params.pop("objective", objective_L2), end, step_params), clip, priors, tile)
     _check_options(iter_n, octave_n, octave_scale, step_size, jitter)
     if np.ndim(base_img) != 3 or np.shape(base_img)[2] != 3:
         raise DreamError(f"the picture must be an array of shape (H, W, 3), not {np.shape(base_img)}")
-    on_step = on_step or _notebook_display(end, clip)
-
-    priors = check(priors)
-    check_terms(net, objective, end)
+    on_step = on_step or _notebook_display(end)
     sizes = octave_sizes(*np.shape(base_img)[:2], octave_n, octave_scale)
-    check_sizes(net, tiles.ends(objective, end), sizes)
-    tiles.check(net, objective, end, tile, sizes)
-    memory.check(net, objective, end, clip, priors, sizes[-1], tile)
+    check_dream(net, step, sizes)
+    tiles.check(net, step, sizes)
+    memory.check(net, step, sizes[-1])
 
-    _make_ready(net, objective, end, clip, priors, tile, sizes[0], iter_n)
+    _make_ready(net, step, sizes[0], iter_n)
     from scipy import ndimage as nd
 
     octaves = [preprocess(net, base_img)]
@@ -136,7 +100,7 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
     stepper, detail = None, np.zeros_like(octaves[-1])     # detail: what the dream has added so far
 
     def vis():
-        return _visible(net, (stepper.picture() if stepper else src.data)[0], clip)
+        return visible(deprocess(net, (stepper.picture() if stepper else src.data)[0]), clip)
 
     for octave, octave_base in enumerate(octaves[::-1]):
         h, w = octave_base.shape[-2:]
@@ -145,14 +109,14 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
             detail = nd.zoom(detail, (1, 1.0 * h / h1, 1.0 * w / w1), order=1)
         src.reshape(1, len(octave_base), h, w)
         src.data[0] = octave_base + detail
-        stepper = _stepper(net, objective, end, clip, priors, tile, iter_n)
+        stepper = stepper_of(net, step, rng, iter_n)
         for i in range(iter_n):
-            ox, oy = np.random.randint(-jitter, jitter + 1, 2)
+            ox, oy = tiles.draw(rng, -jitter, jitter + 1)
             begun = time.perf_counter()
-            told = stepper.step(ox, oy, step_size, octave * iter_n + i, octave_n * iter_n)
-            _check(told, end)
-            told = Told(*told, (int(ox), int(oy)), (h, w), 1000 * (time.perf_counter() - begun))
-            if on_step and on_step(octave, i, vis, told) is SETTLED:
+            values = stepper.step(ox, oy, step_size, octave * iter_n + i, octave_n * iter_n)
+            _check_gradient(values[1], end)
+            report = StepReport(*values, (int(ox), int(oy)), (h, w), 1000 * (time.perf_counter() - begun))
+            if on_step and on_step(octave, i, vis, report) is SETTLED:
                 break
         src.data[...] = stepper.picture()
         stepper = None              # and what it holds of this octave
@@ -162,52 +126,49 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
     return deprocess(net, src.data[0])
 
 
-def visible(img, clip=True):
+def _make_ready(net, step, size, steps):
+    """Make the session of the first octave, for which onnxruntime does not need Python, while scipy is imported, which
+    takes as long."""
+    importing = threading.Thread(target=importlib.import_module, args=("scipy.ndimage",))
+    importing.start()
+    try:
+        step_session(net, step, size, steps)
+    finally:
+        importing.join()
+
+
+def visible(img: np.ndarray, clip: bool = True) -> np.ndarray:
     """What the notebook showed of a picture: without clipping, scaled to 255 / its 99.98th percentile."""
     return img if clip else img * (255.0 / np.percentile(img, 99.98))
 
 
-def _visible(net, data, clip):
-    return visible(deprocess(net, data), clip)
-
-
-def octave_sizes(h, w, octave_n, octave_scale):
-    """[(h, w)] of the octaves, smallest first: scipy.ndimage.zoom rounds each size to the nearest."""
+def octave_sizes(h: int, w: int, octave_n: int, octave_scale: float) -> list[tuple[int, int]]:
+    """(h, w) of the octaves, smallest first: scipy.ndimage.zoom rounds each size to the nearest."""
     sizes = [(h, w)]
     for _ in range(octave_n - 1):
         sizes.append(tuple(max(1, int(round(n * (1.0 / octave_scale)))) for n in sizes[-1]))
     return sizes[::-1]
 
 
-def _made(objective, arguments):
-    """An objective that was handed over as a class, with its arguments."""
-    if isinstance(objective, type) and issubclass(objective, Objective):
-        if objective is objective_guide and not arguments:
-            raise DreamError("objective_guide needs the guide's features: objective=objective_guide(guide_features)")
-        return objective(**arguments)
-    if arguments:
-        raise TypeError(f"unexpected arguments: {', '.join(arguments)}")
-    return objective
+# ---- what can be said before a dream begins
 
-
-def check_sizes(net, ends, sizes):
-    """Raise DreamError if a picture is too small for one of the ends in its smallest octave. sizes: of the octaves."""
+def check_dream(net, step: Step, sizes: Sequence[tuple[int, int]]):
+    """Raise DreamError or ConvertError for a layer that the net does not have, for an objective that makes no sense
+    there, and for a picture too small for a layer in its smallest octave. sizes: (h, w) of the octaves."""
+    check_layers(net, step)
     h, w = sizes[-1]
-    for end in ends:
+    for end in step.ends:
         net.check_size(end, *sizes[0], "the picture" if len(sizes) == 1 else
                        f"the picture of {w}x{h} in the smallest of {len(sizes)} octaves")
 
 
-def check_terms(net, objective, end):
-    """Raise DreamError unless the net has what an objective looks at."""
-    if not isinstance(objective, Objective):
-        return
-    if net.leftover and any(term.end is not None for _, term in objective.terms) \
-            and (len(objective.terms) > 1 or objective.terms[0][0] != 1 or objective.terms[0][1].end != end):
+def check_layers(net, step: Step):
+    """Raise DreamError or ConvertError unless the net has what a step's objective looks at."""
+    if net.leftover and len(step.ends) > 1:
         raise DreamError("leftover_diffs: one layer at a time; the objective looks at several")
-    for _, term in objective.terms:
-        name = net.checked(term.end or end)
-        term.check(name, net.ends[name]["channels"])
+    for _, term in step.objective.terms:
+        name = net.checked(term.end)
+        term.check(name, net.ends[name].channels)
 
 
 OPTIONS = {   # option -> (what is allowed, test)
@@ -225,15 +186,14 @@ def _check_options(*values):
             raise DreamError(f"{name} is {value}; allowed is {allowed}")
 
 
-def _check(told, end):
-    mean = told[1]
-    if not mean > 0 or not np.isfinite(mean):
+def _check_gradient(mean_abs, end):
+    if not mean_abs > 0 or not np.isfinite(mean_abs):
         raise DreamError(f"the gradient at '{end}' is zero everywhere: there is nothing here for this objective to "
-                         "increase" if mean == 0 else f"the gradient at '{end}' is not a finite number: the net's "
+                         "increase" if mean_abs == 0 else f"the gradient at '{end}' is not a finite number: the net's "
                          "numbers overflow on this picture")
 
 
-def _notebook_display(end, clip):
+def _notebook_display(end):
     """In Jupyter: show the picture after each step and clear it before the next, as the original did."""
     try:
         from IPython import get_ipython
@@ -243,7 +203,9 @@ def _notebook_display(end, clip):
     if getattr(get_ipython(), "kernel", None) is None:
         return None
 
-    def show(octave, i, vis, told):
+    from .pictures import showarray
+
+    def show(octave, i, vis, report):
         picture = vis()
         showarray(picture)
         print(octave, i, end, picture.shape)

@@ -15,13 +15,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
-from . import memory
-from .device import readable
+from .engine import memory
+from .engine.step import Step
 from .errors import DreamError
-from .objectives import objective_match
-from .pixels import deprocess, preprocess
-from .priors import Grey, TotalVariation
-from .step import feeds
+from .goals.objectives import objective_match
+from .net.pixels import deprocess, preprocess
+from .goals.priors import Grey, TotalVariation
 
 PRIORS = {"tv": TotalVariation, "l2": Grey, "none": None}
 K, WEIGHT, ITER_N = 2.0, 0.003, 60
@@ -106,10 +105,10 @@ class _Energy:
         if not self.scale > 0:
             raise DreamError(f"'{end}' sees nothing in this picture: all of its values are "
                              + ("zero" if self.scale == 0 else "not numbers"))
-        objective = objective_match(np.float32(k) * features)
-        memory.check(net, objective, end, False, (), np.shape(img)[:2], step=False)
+        step = Step(objective_match(np.float32(k) * features).at(end), clip=False)
+        memory.check(net, step, np.shape(img)[:2], whole_step=False)
         self.net, self.clip, self.unit, self.last = net, clip, 1.0, None
-        self.session, self.feeds = net.session(end, objective, step=False), feeds(objective)
+        self.session, self.feeds = net.programs.session(net.programs.objective(step)), step.objective.feeds()
         self.mean = np.float64(net.transformer.mean[net.inputs[0]])
         data = np.float64(preprocess(net, img)) + self.mean
         self.shape, self.start = data.shape, data.clip(0, 255).ravel() if clip else data.ravel()
@@ -118,9 +117,7 @@ class _Energy:
 
     def __call__(self, x):
         data = (x.reshape(self.shape) - self.mean)[None]
-        with readable(*self.shape[1:]):
-            value, diff = self.session.run(["objective", "data_diff"],
-                                           {"data": np.float32(data), **self.feeds})
+        value, diff = self.session.run(["objective", "data_diff"], {"data": np.float32(data), **self.feeds})
         off, gradient = -float(value) / self.scale, np.float64(diff) / -self.scale
         natural = 0.0
         if self.prior:

@@ -49,7 +49,7 @@ def record_ends(net):
     given = {level: [e for e in given.get(level, []) if e in net.ends] for level in LEVELS}
     if any(given.values()):
         return given
-    flat = [e for e, facts in net.ends.items() if facts["stride"] is not None and e not in net.inputs]
+    flat = [e for e, facts in net.ends.items() if facts.stride is not None and e not in net.inputs]
     blocks = [e for e in flat if e.endswith(("/output", "/concat"))]
     names = blocks if len(blocks) >= 6 else flat
     cuts = [round(i * len(names) / 3) for i in range(4)]

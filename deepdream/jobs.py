@@ -22,7 +22,7 @@ from .errors import DreamError
 
 TRIES = 3      # of a dream whose process dies
 
-_one_at_a_time = threading.Lock()      # the jitter comes from NumPy's one global generator; a Dask worker has threads
+_one_at_a_time = threading.Lock()      # one net is held at a time; a Dask worker may have several threads
 _held = {}                             # the net of the last job: {what it is: Net}
 
 
@@ -54,8 +54,7 @@ def _make(job, on_step):
         if on_step:
             on_step(octave, i, vis, now)
 
-    np.random.seed(job["seed"])
-    dream = deepdream(net, picture, on_step=step, **job["settings"], **plan)
+    dream = deepdream(net, picture, on_step=step, rng=np.random.RandomState(job["seed"]), **job["settings"], **plan)
     return {"picture": pictures.to_uint8(visible(dream, job["settings"]["clip"])), "objective": told[0],
             "seconds": round(time.monotonic() - begun, 3), "device": net.device.name}
 
@@ -65,7 +64,7 @@ def _net(job):
     from .net import Net
     from .recipe import needs_surgery
     what = tuple(str(job.get(k)) for k in ("model", "end", "device", "fast", "threads"))
-    if what in _held and not _held[what].source.is_current():      # a worker lives long, and files change
+    if what in _held and not _held[what].files.is_current():      # a worker lives long, and files change
         _held.clear()
     if what not in _held:
         _held.clear()

@@ -49,7 +49,7 @@ def net_of(args, ends=(), **options):
 
 def pixels_of(net):
     """How an .onnx file's net takes its pictures, for a record; None of Caffe's nets."""
-    return None if net.caffemodel else {k: v for k, v in net.source.given.items() if k != "prototxt"}
+    return None if net.caffemodel else {k: v for k, v in net.files.arguments.items() if k != "prototxt"}
 
 
 def remembered_pixels(pixels):

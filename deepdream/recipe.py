@@ -11,8 +11,8 @@ import difflib
 import re
 
 from .errors import DreamError
-from .objectives import objective_channel, objective_class, objective_guide, objective_L2, objective_neuron
-from .priors import Blur, Grey, Laplacian, Luminance, TotalVariation
+from .goals.objectives import objective_channel, objective_class, objective_guide, objective_L2, objective_neuron
+from .goals.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
 
 CLASS = "class:"
 NEAREST = 5
@@ -99,7 +99,7 @@ def _selected(inside, text):
 def class_index(net, label):
     """The number of a class, from a label (or one of its synonyms, in any case) or from a number."""
     label = label.strip().strip("\"'")
-    count, labels = net.ends[net.classifier]["channels"], net.labels
+    count, labels = net.ends[net.classifier].channels, net.labels
     if not label:
         raise DreamError("class: needs a label or a number")
     if re.fullmatch(r"\d+", label):

@@ -11,11 +11,11 @@ from typing import Callable
 import numpy as np
 
 from . import __version__, pictures, statistics
-from .device import Device
+from .runtime.device import Device
 from .dream import deepdream, octave_sizes
 from .errors import DreamError
 from .net import Net
-from .objectives import Objective, objective_guide, objective_L2
+from .goals.objectives import Objective, objective_guide, objective_L2
 from .zoom import zoomed
 
 LAYERS = ["conv2/3x3", "inception_3a/output", "inception_3b/5x5_reduce", "inception_3b/output", "inception_4a/output",
@@ -75,7 +75,7 @@ class Run:
         net = self.net
         options = {"device": net.device, "threads": net.threads, "mean": net.transformer.mean[net.inputs[0]].ravel(),
                    "channel_swap": net.transformer.channel_swap[net.inputs[0]], **net_options}
-        return replace(self, net=Net(**{**net.source.given, **options}))
+        return replace(self, net=Net(**{**net.files.arguments, **options}))
 
 
 def neighbour(net, end):
@@ -131,13 +131,13 @@ def as_saved(picture):
 def dream(run, case, sky, guide, seed, on_step=lambda *_: None):
     """One dream of a case, as saved: (H, W, 3) float32."""
     net, settings, end = run.net, run.settings, run.end(run.net, case.end)
-    np.random.seed(seed)
+    rng = np.random.RandomState(seed)
     if case.after:
         net = Net(net.prototxt, net.caffemodel, device=net.device, threads=net.threads, leftover_diffs=True,
                   mean=net.transformer.mean[net.inputs[0]].ravel(),
                   channel_swap=net.transformer.channel_swap[net.inputs[0]])
         for end in (case.after, case.end):
-            picture = deepdream(net, sky, end=end, on_step=on_step, **settings)
+            picture = deepdream(net, sky, end=end, on_step=on_step, rng=rng, **settings)
         return as_saved(picture)
     if case.guided:
         objective = objective_guide(net.features(guide, end))
@@ -146,7 +146,7 @@ def dream(run, case, sky, guide, seed, on_step=lambda *_: None):
     picture = sky
     for i in range(case.frames):
         picture = zoomed(picture, legacy_affine=True) if i else picture
-        picture = deepdream(net, picture, end=end, objective=objective, on_step=on_step, **settings)
+        picture = deepdream(net, picture, end=end, objective=objective, on_step=on_step, rng=rng, **settings)
     return as_saved(picture)
 
 
@@ -163,7 +163,7 @@ def layers_of(net):
     known = [e for e in LAYERS if e in net.ends]
     if len(known) > 3:
         return known
-    flat = [e for e, facts in net.ends.items() if facts["stride"] and e not in net.inputs]
+    flat = [e for e, facts in net.ends.items() if facts.stride and e not in net.inputs]
     return [flat[round(i)] for i in np.linspace(0, len(flat) - 1, min(9, len(flat)))]
 
 

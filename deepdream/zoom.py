@@ -47,8 +47,7 @@ def zoom(net, img, folder, frames, seed, settings, scale=0.05, legacy_affine=Fal
     frame = img if frame is None else frame
     for i in range(first, frames):
         on_frame(i)
-        np.random.seed([seed, i])
-        frame = deepdream(net, frame, **settings, **deepdream_params)
+        frame = deepdream(net, frame, rng=np.random.RandomState([seed, i]), **settings, **deepdream_params)
         shown = visible(frame, settings.get("clip", True))
         pictures.save(shown, frame_path(folder, i), {**record, "frame": i}, quality)
         frame = zoomed(frame, scale, legacy_affine)

@@ -34,12 +34,16 @@ from onnx import numpy_helper                       # noqa: E402
 from onnx.utils import Extractor                    # noqa: E402
 
 from convert.graph import attributes                # noqa: E402
-from deepdream import Net, deepdream, memory        # noqa: E402
-from deepdream.device import Device                 # noqa: E402
-from deepdream.objectives import objective_L2       # noqa: E402
-from deepdream.sky import formula_sky               # noqa: E402
-from deepdream.stepper import HostStepper, Stepper  # noqa: E402
-from deepdream.tiles import TiledGradient           # noqa: E402
+from deepdream import Net, deepdream                    # noqa: E402
+from deepdream.engine import memory                     # noqa: E402
+from deepdream.engine.session import Session            # noqa: E402
+from deepdream.engine.step import Step                  # noqa: E402
+from deepdream.engine.steppers import HostStepper, Stepper  # noqa: E402
+from deepdream.engine.tiles import TiledGradient        # noqa: E402
+from deepdream.goals.objectives import objective_L2     # noqa: E402
+from deepdream.runtime.device import Device             # noqa: E402
+from deepdream.runtime.free_memory import free_memory   # noqa: E402
+from deepdream.sky import formula_sky                   # noqa: E402
 
 TILED_FROM = 4.0      # megapixels
 STEPS = 10            # of an octave
@@ -65,7 +69,8 @@ def main():
     args = parser.parse_args()
     started = time.perf_counter()
     net = Net(args.model, device=args.device, threads=args.threads)
-    net.session(args.end, objective_L2, True)
+    step = Step(objective_L2.at(args.end))
+    net.programs.session(net.programs.step(step))
     report = {"date": time.strftime("%Y-%m-%d"), "machine": machine(), "model": net.name, "end": args.end,
               "device": net.device.name, "threads": args.threads, "ready": time.perf_counter() - started, "sizes": []}
     print(f"{report['machine']}, {args.threads} threads, {net.name} at {args.end} on {net.device.name}; "
@@ -110,9 +115,10 @@ def size_of(megapixels):
 
 def stepper_of(net, end, h, w, tile):
     data = np.random.default_rng(0).normal(0, 40, (1, 3, h, w)).astype(np.float32)
-    if tile:
-        return HostStepper(TiledGradient(net, objective_L2, end, tile), data, net.transformer.mean["data"])
-    return Stepper(net.session(end, objective_L2, True, size=(h, w), steps=STEPS), net.device, objective_L2, data)
+    step = Step(objective_L2.at(end), tile=tile)
+    if step.in_tiles(h, w):
+        return HostStepper(TiledGradient(net, step), data, net.programs.bias)
+    return Stepper(net.programs.session(net.programs.step(step), (h, w), STEPS), step, data)
 
 
 def measure(net, forward, rivals, megapixels, args):
@@ -120,8 +126,9 @@ def measure(net, forward, rivals, megapixels, args):
     tile = args.tile if megapixels >= TILED_FROM else None
     stepper, flops = stepper_of(net, args.end, h, w, tile), convolution_flops(forward, h, w)
     contenders = {"ours": lambda: stepper.step(3, 5, 1.5)}
-    wanted = memory.estimate(net, (args.end, objective_L2, True, (), True, False), (h, w), None, [args.end])
-    room = memory.available(net.device)
+    step = Step(objective_L2.at(args.end))
+    wanted = memory.estimate(net, net.programs.step(step), step, (h, w))
+    room = free_memory(net.device)
     for name, make in rivals.items():
         if name == "floor" or not (tile or room and 2 * wanted > room):
             contenders[name] = make(flops, (1, 3, h, w))
@@ -334,14 +341,15 @@ def operators(net, end, megapixels):
     """[(operator, share of the time)] of the step graph, from onnxruntime's profile."""
     import onnxruntime as ort
     h, w = size_of(megapixels)
-    options = net.device.options(net.threads, (h, w) if h * w * STEPS >= net.device.freezes else None)
+    options = net.device.options(net.threads, (h, w) if net.device.fixes_size(h, w, STEPS) else None)
     options.enable_profiling = True
     with tempfile.TemporaryDirectory() as folder:
         options.profile_file_prefix = os.path.join(folder, "profile")
-        graph = net.graph(end, objective_L2, True)
+        step = Step(objective_L2.at(end))
+        graph = net.programs.graph(net.programs.step(step))
         session = ort.InferenceSession(graph, options, providers=net.device.session(graph).get_providers())
         data = np.random.default_rng(0).normal(0, 40, (1, 3, h, w)).astype(np.float32)
-        stepper = Stepper(session, net.device, objective_L2, data)
+        stepper = Stepper(Session(session, net.device), step, data)
         for _ in range(3):
             stepper.step(3, 5, 1.5)
         with open(session.end_profiling()) as file:

@@ -14,7 +14,7 @@ import toys
 from conftest import ROOT
 from deepdream import __version__, settings
 from deepdream.cli import COMMANDS
-from deepdream.device import cuda_problem
+from deepdream.runtime.device import cuda_problem
 
 TINY = ["--iter-n", "2", "--octave-n", "2", "--jitter", "3", "--threads", "1", "--device", "cpu"]
 

@@ -10,9 +10,11 @@ import convert
 import toys
 from deepdream import (Net, deepdream, objective_channel, objective_class, objective_guide, objective_L2,
                        objective_neuron)
-from deepdream.device import Device, _cuda, cuda_problem
-from deepdream.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
-from deepdream.stepper import Stepper
+from deepdream.engine.session import Session
+from deepdream.engine.step import Step
+from deepdream.runtime.device import Device, _cuda, cuda_problem
+from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
+from deepdream.engine.steppers import Stepper
 from test_dream import REAL, SYNTHETIC, golden, lockstep
 from test_gradient import golden_ends
 
@@ -79,9 +81,10 @@ def test_a_step_stays_on_the_gpu(dreamer, end, kind, size, tmp_path):
     objective = make(dreamer.features(np.full((60, 70, 3), 99.0), end))
     options = dreamer.device.options(size=size)
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
-    run = ort.InferenceSession(dreamer.graph(end, objective, True, priors), options,
+    whole = Step(objective.at(end), priors=priors)
+    run = ort.InferenceSession(dreamer.programs.graph(dreamer.programs.step(whole)), options,
                                providers=[*_cuda(0), "CPUExecutionProvider"])
-    stepper = Stepper(run, dreamer.device, objective, picture, priors)
+    stepper = Stepper(Session(run, dreamer.device, size), whole, picture)
     stepper.step(3, -2, 1.5)
     events = [e["args"] for e in json.loads(Path(run.end_profiling()).read_text())
               if e.get("cat") == "Node" and "provider" in e.get("args", {})]
@@ -100,8 +103,8 @@ def test_other_ways_of_the_provider_dream_the_same(googlenet, options):
         for step in range(4):
             stepped = []
             for net in (plain, other):
-                session = net.session("inception_4c/output", objective_L2, True, size=(h, w))
-                stepper = Stepper(session, net.device, objective_L2, picture)
+                whole = Step(objective_L2.at("inception_4c/output"))
+                stepper = Stepper(net.programs.session(net.programs.step(whole), (h, w)), whole, picture)
                 told = [stepper.step(3 * step, -2, 1.5), stepper.step(-5, step, 1.5)]
                 stepped.append(stepper.picture())
             assert toys.off(stepped[1] - picture, stepped[0] - picture) < 1e-2 and told[0][0] != told[1][0]
@@ -114,7 +117,8 @@ def test_fast_is_near(googlenet, end):
     data, gradients = toys.noise(1, 3, 120, 160) * 50, []
     for fast in (False, True):
         net = Net(googlenet, device="cuda", fast=fast)
-        gradients.append(net.session(end, objective_L2, step=False).run(["data_diff"], {"data": data})[0].ravel())
+        session = net.programs.session(net.programs.objective(Step(objective_L2.at(end))))
+        gradients.append(session.run(["data_diff"], {"data": data})[0].ravel())
     cosine = np.dot(*gradients) / np.linalg.norm(gradients[0]) / np.linalg.norm(gradients[1])
     assert cosine > 0.99
 

@@ -11,8 +11,8 @@ import toys
 from deepdream import (DreamError, Net, Objective, deepdream, deprocess, make_step, objective_guide, objective_L2,
                        preprocess, visible)
 from deepdream.dream import octave_sizes
-from deepdream.priors import Blur, Laplacian, TotalVariation
-from deepdream.stepper import Stepper
+from deepdream.goals.priors import Blur, Laplacian, TotalVariation
+from deepdream.engine.steppers import Stepper
 
 DATA = Path(__file__).parent / "data"
 SYNTHETIC = ["dream_synthetic_l2", "dream_synthetic_3b_5x5_reduce_noclip", "dream_synthetic_guide"]
@@ -91,7 +91,7 @@ def test_the_real_net_in_lockstep_with_caffe(shared, real, name, kind):
 
 @pytest.mark.parametrize("name", SYNTHETIC)
 def test_sessions_of_one_size_in_lockstep_with_caffe(dreamer, name, monkeypatch):
-    monkeypatch.setattr(dreamer.device, "freezes", 0)
+    monkeypatch.setattr(dreamer.device, "much_work", 0)
     lockstep(dreamer, golden(DATA / f"{name}.npz"), "graph")
 
 
@@ -99,7 +99,7 @@ def bases(net, dream, monkeypatch):
     """The octaves' bases that deepdream() puts into the net."""
     settings = json.loads(str(dream["settings"]))
     seen = []
-    monkeypatch.setattr("deepdream.stepper.HostStepper.step",
+    monkeypatch.setattr("deepdream.engine.steppers.HostStepper.step",
                         lambda self, *a: seen.append(self.picture()[0].copy()) or (None, 1.0))
     np.random.seed(settings["seed"])
     deepdream(net, dream["image"], settings.get("iter_n", 10), settings.get("octave_n", 4),
@@ -129,7 +129,7 @@ def test_detail_is_carried_from_octave_to_octave(dreamer, monkeypatch):
         starts.append(stepper.picture()[0].copy())
         stepper.picture()[0] = next(steps)
         return None, 1.0
-    monkeypatch.setattr("deepdream.stepper.HostStepper.step", caffes_step)
+    monkeypatch.setattr("deepdream.engine.steppers.HostStepper.step", caffes_step)
     result = deepdream(dreamer, dream["image"], 5, 2, end="inception_4c/output", objective=python_L2)
     np.testing.assert_array_equal(starts[5], dream["octave1_base"] + dream["octave1_detail"])
     np.testing.assert_array_equal(result, dream["result"])
@@ -272,11 +272,11 @@ def test_a_session_of_one_size_dreams_the_same(net, monkeypatch, priors):
     before = dream(net, 3, priors=priors, octave_n=3)
     made, make = [], net.device.session
     monkeypatch.setattr(net.device, "session", lambda *a, **kw: made.append(a[2]) or make(*a, **kw))
-    monkeypatch.setattr(net.device, "freezes", 0)
-    count = len(net._sessions)
+    monkeypatch.setattr(net.device, "much_work", 0)
+    count = len(net.programs._sessions)
     np.testing.assert_array_equal(dream(net, 3, priors=priors, octave_n=3), before)
-    assert made == octave_sizes(*IMAGE.shape[:2], 3, 1.4) and len(net._sessions) == count
-    monkeypatch.setattr(net.device, "freezes", 2 * IMAGE.shape[0] * IMAGE.shape[1])     # the largest octave only
+    assert made == octave_sizes(*IMAGE.shape[:2], 3, 1.4) and len(net.programs._sessions) == count
+    monkeypatch.setattr(net.device, "much_work", 2 * IMAGE.shape[0] * IMAGE.shape[1])     # the largest octave only
     np.testing.assert_array_equal(dream(net, 3, priors=priors, octave_n=3), before)
     assert made[3:] == [None, IMAGE.shape[:2]]
 
@@ -313,14 +313,14 @@ def test_a_prior_of_ones_own_may_feed_other_shapes(net, monkeypatch):
     """As the steps in NumPy do it, for an objective of one's own."""
     graph, numpy = (dream(net, 3, priors=(Wider(),), octave_n=1, objective=o) for o in (objective_L2, python_L2))
     assert toys.off(graph - IMAGE, numpy - IMAGE) < 1e-3
-    monkeypatch.setattr(net.device, "graphs", True)
-    with pytest.raises(DreamError, match="prior0:kernel: steps that are recorded need inputs of one shape"):
+    monkeypatch.setattr(net.device, "captures", True)
+    with pytest.raises(DreamError, match="prior0:kernel: steps that are captured as CUDA graphs need inputs of one shape"):
         dream(net, 3, priors=(Wider(),), octave_n=1)
 
 
 def test_the_picture_can_be_seen_between_octaves(net, monkeypatch):
     seen, make = [], net.device.session
-    monkeypatch.setattr(net.device, "freezes", 0)
+    monkeypatch.setattr(net.device, "much_work", 0)
 
     def looked(*args):
         if seen:
@@ -332,10 +332,10 @@ def test_the_picture_can_be_seen_between_octaves(net, monkeypatch):
 
 
 def test_a_graph_of_ones_own_is_built_once_a_dream(net, monkeypatch):
-    from deepdream import step
-    built, build = [], step.step_graph
-    monkeypatch.setattr(step, "step_graph", lambda *a: built.append(1) or build(*a))
-    monkeypatch.setattr(net.device, "freezes", 0)
+    from deepdream.engine import graphs
+    built, build = [], graphs.step_graph
+    monkeypatch.setattr(graphs, "step_graph", lambda *a: built.append(1) or build(*a))
+    monkeypatch.setattr(net.device, "much_work", 0)
 
     class Mine(type(objective_L2)):
         pass
@@ -343,7 +343,7 @@ def test_a_graph_of_ones_own_is_built_once_a_dream(net, monkeypatch):
     assert built == [1]
 
 
-def test_recorded_steps_stay_in_their_places(net, monkeypatch):
+def test_captured_steps_stay_in_their_places(net, monkeypatch):
     """What CUDA graphs need, tried on the CPU: the same dreams, and pictures of one size in the same places."""
     images = [IMAGE, IMAGE[::-1].copy(), IMAGE]
     features = [net.features(image, "both") for image in (IMAGE, IMAGE[:20], IMAGE[::-1])]
@@ -352,8 +352,8 @@ def test_recorded_steps_stay_in_their_places(net, monkeypatch):
     seen, run = [], Stepper._run
     monkeypatch.setattr(Stepper, "_run", lambda self, inputs, outputs, before, after, number: seen.append(
         (number, before, after)) or run(self, inputs, outputs, before, after, number))
-    monkeypatch.setattr(net.device, "graphs", True)
-    monkeypatch.setattr(net.device, "freezes", 0)
+    monkeypatch.setattr(net.device, "captures", True)
+    monkeypatch.setattr(net.device, "much_work", 0)
     for image, o, expected in zip(images, objectives, plain):
         np.testing.assert_array_equal(dream(net, 3, image, objective=o), expected)
     # two octaves, each a session; two directions; the second guide has another shape

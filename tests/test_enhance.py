@@ -14,7 +14,7 @@ from conftest import ROOT
 from deepdream import DreamError, Net, load, preprocess, settings
 from deepdream import enhance as module
 from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Told, _Energy, enhance
-from deepdream.priors import Grey, TotalVariation
+from deepdream.goals.priors import Grey, TotalVariation
 
 END = "both"
 
@@ -159,8 +159,8 @@ def test_why_it_stops(net, image, monkeypatch):
     smooth = enhance(net, image, end="data", k=0.9, prior="l2", weight=0.1)        # a problem without corners
     assert smooth.stopped == STOPS["GRADIENT"] and len(smooth.history) > 2 and smooth.history[-1].gradient < GRADIENT
     monkeypatch.undo()
-    session = net.session
-    monkeypatch.setattr(net, "session", lambda *args, **more: Wrong(session(*args, **more)))
+    session = net.programs.session
+    monkeypatch.setattr(net.programs, "session", lambda *args, **more: Wrong(session(*args, **more)))
     assert stopped(prior="none") == (STOPS["ABNORMAL"], 0)
 
 

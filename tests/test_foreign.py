@@ -108,11 +108,11 @@ def test_the_form_is_that_of_a_converted_net():
     assert [i.name for i in model.graph.input] == ["data"] and model.opset_import[0].version == 17
     dims = model.graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_param or d.dim_value for d in dims] == ["N", 3, "H", "W"]
-    ends = facts(model, "ends")
+    ends = convert.Facts.read(model).ends
     assert list(ends) == "data c b r p c1 r1 c3 r3 m out g f y".split()
-    assert ends["out"] == {"channels": 18, "stride": [4, 4], "operator": "Concat"}
-    assert ends["c"] == {"channels": 8, "stride": [2, 2], "operator": "Conv"}
-    assert ends["y"] == {"channels": 5, "stride": None, "operator": "Gemm"} and ends["g"]["stride"] is None
+    assert ends["out"] == (18, (4, 4), "Concat")
+    assert ends["c"] == (8, (2, 2), "Conv")
+    assert ends["y"] == (5, None, "Gemm") and ends["g"].stride is None
     assert facts(model, "data_shape") == [1, 3, 32, 32] and facts(model, "left_out") == {}
     assert facts(model, "writes")[:2] == [["data"] * 3, ["c"] * 3] and metadata(model)["data"] == "data"
 
@@ -161,9 +161,9 @@ def test_channels_last():
     model = onnx_net(old, scale=1 / 127.5)
     x = some(1, 3, 32, 32) * 100
     assert toys.off(run(model, x), run(old, x.transpose(0, 2, 3, 1) / np.float32(127.5))) < 1e-6
-    ends = facts(model, "ends")
+    ends = convert.Facts.read(model).ends
     assert list(ends) == ["data", "a", "c", "h", "d", "u", "m", "y"]      # channels first only
-    assert ends["u"] == {"channels": 8, "stride": [2, 2], "operator": "Clip"}
+    assert ends["u"] == (8, (2, 2), "Clip")
     assert "channels last" in facts(model, "left_out")["lr"]
     assert sum(n.op_type == "Transpose" for n in model.graph.node) == 3      # that at the input is gone
     for end in ("c", "d", "u", "y"):
@@ -349,14 +349,14 @@ def test_the_record_beside_it_and_what_wins_over_it(file, capsys):
     assert toys.off(made.forward(end="y")["y"], old) < 1e-5
     other = Net(file, mean=(1, 2, 3), scale=0.5, channel_swap=(0, 1, 2), device="cpu")
     assert other.transformer.mean["data"].ravel().tolist() == [1, 2, 3]
-    assert other.source.scale == (0.5,) and other.transformer.channel_swap["data"] == (0, 1, 2)
-    again = Net(**other.source.given, device="cpu")
+    assert other.files.scale == (0.5,) and other.transformer.channel_swap["data"] == (0, 1, 2)
+    again = Net(**other.files.arguments, device="cpu")
     assert len({made.checksum, other.checksum, again.checksum}) == 2
 
 
 def test_one_of_mean_and_scale_leaves_the_other_neutral(file, capsys):
-    assert Net(file, scale=1 / 255, device="cpu").source.mean == (0.0,)
-    assert Net(file, mean=128, device="cpu").source.scale == (1.0,)
+    assert Net(file, scale=1 / 255, device="cpu").files.mean == (0.0,)
+    assert Net(file, mean=128, device="cpu").files.scale == (1.0,)
     assert not capsys.readouterr().err
 
 
@@ -437,7 +437,7 @@ def test_a_grey_net_and_one_of_fixed_size(tmp_path):
     onnx.save(net("c = Conv(x, w); y = Relu(c)", {"w": filters(4, 1)}, (1, 28, 28, 1)[::3] + (28, 28)),
               tmp_path / "grey.onnx")
     made = Net(tmp_path / "grey.onnx", device="cpu")
-    assert made.source.mean == pytest.approx(((123.675 + 116.28 + 103.53) / 3,))
+    assert made.files.mean == pytest.approx(((123.675 + 116.28 + 103.53) / 3,))
     assert deepdream(made, np.full((30, 30, 3), 90, np.float32) + some(30, 30, 3), iter_n=1, octave_n=1,
                      end="y").shape == (30, 30, 3)
     onnx.save(net(FIXED, FIXED_WEIGHTS), tmp_path / "fixed.onnx")

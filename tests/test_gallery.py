@@ -18,6 +18,7 @@ from PIL import Image
 
 import toys
 from convert.errors import ConvertError
+from convert import End
 from deepdream import gallery, jobs, pictures
 from deepdream.cli import main
 from deepdream.errors import DreamError
@@ -55,7 +56,7 @@ def told(out):
 # ---- which ends, in which rows
 
 def net(*ends, **record_ends):
-    return SimpleNamespace(ends={e: {"stride": (1, 1)} for e in ("data", *ends)}, inputs=["data"],
+    return SimpleNamespace(ends={e: End(8, (1, 1)) for e in ("data", *ends)}, inputs=["data"],
                            record=SimpleNamespace(ends=record_ends))
 
 

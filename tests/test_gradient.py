@@ -111,9 +111,9 @@ def narrow():
 def test_googlenet_has_its_85_ends(synthetic, narrow):
     ends = convert.valid_ends(synthetic)
     assert len(ends) == 85 and list(ends) == list(convert.valid_ends(narrow))
-    assert ends["inception_4c/output"] == {"channels": 512, "stride": [16, 16]}
-    assert ends["conv1/7x7_s2"] == {"channels": 64, "stride": [2, 2]}
-    assert ends["prob"] == {"channels": 1000, "stride": None}
+    assert ends["inception_4c/output"] == (512, (16, 16), None)
+    assert ends["conv1/7x7_s2"] == (64, (2, 2), None)
+    assert ends["prob"] == (1000, None, None)
     assert "inception_3a/relu_1x1" not in ends and "pool5/drop_7x7_s1" not in ends
 
 

@@ -6,7 +6,7 @@ import pytest
 import toys
 
 import deepdream
-from deepdream.leftover import Leftover
+from deepdream.net.leftover import Leftover
 
 NET = toys.net(toys.conv("a", "data", 4, 3, pad=1), toys.relu("a"),
                toys.conv("left", "a", 3), toys.relu("left"), toys.conv("right", "a", 5, 3, pad=1), toys.relu("right"),

@@ -10,8 +10,9 @@ import convert
 import toys
 from conftest import ROOT
 from deepdream import DreamError, Net
-from deepdream.cache import LIMIT, cached, folder, key
-from deepdream.device import Device, cuda_problem
+from deepdream.runtime.cache import LIMIT, cached, folder, key
+from deepdream.runtime.device import Device, cuda_problem
+from deepdream.runtime.notices import say_once
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +192,7 @@ def test_a_batch(net):
 
 @pytest.mark.parametrize("end, near", [("pool3", "pool1"), ("Left", "left"), ("relu_conv1", "conv1"), ("", "data")])
 def test_an_unknown_end_offers_the_nearest(net, end, near):
-    for call in (lambda: net.forward(end=end), lambda: net.backward(start=end), lambda: net.session(end),
+    for call in (lambda: net.forward(end=end), lambda: net.backward(start=end), lambda: net.programs.session(net.programs.gradient(end)),
                  lambda: net.features(np.zeros((40, 40, 3)), end)):
         with pytest.raises(convert.ConvertError, match=near) as caught:
             call()
@@ -248,10 +249,15 @@ def test_cuda_where_there_is_none(toy):
             Net(toy, device="cuda")
 
 
-def test_auto_takes_what_works_and_says_so():
+def test_auto_takes_what_works_and_says_so(capsys):
     device = Device("auto")
     assert device.is_cuda == (cuda_problem() is None)
-    assert device.note.startswith(f"dreaming on {device.name}") and "\n" not in device.note
+    say_once.cache_clear()
+    device.announce()
+    device.announce()
+    Device("cpu").announce()
+    said = capsys.readouterr().err
+    assert said.startswith(f"dreaming on {device.name}") and said.count("\n") == 1
     assert Device("cpu").name == "cpu" and not Device("cpu").is_cuda
 
 
@@ -262,14 +268,14 @@ def test_graphs_are_kept_and_a_damaged_one_is_built_again(tmp_path, monkeypatch,
     net = Net(toy, device="cpu")
     net.blobs["data"].data[...] = toys.noise(1, 3, 32, 32)
     good = net.forward()["pool2"].copy()
-    net.session("pool2")
+    net.programs.session(net.programs.gradient("pool2"))
     kept = {p.name: p.read_bytes() for p in folder().iterdir()}
     assert len(kept) >= 3 and folder().is_relative_to(tmp_path)
 
     def again():
         net = Net(toy, device="cpu")
         net.blobs["data"].data[...] = toys.noise(1, 3, 32, 32)
-        net.session("pool2")
+        net.programs.session(net.programs.gradient("pool2"))
         return net.forward()["pool2"]
 
     for damage in (lambda d: d[:-1], lambda d: b"", lambda d: d[:40], lambda d: bytes([d[0] ^ 1]) + d[1:],
@@ -311,9 +317,9 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_the_oldest_make_room(tmp_path, monkeypatch):
     import os
-    import deepdream.cache
+    import deepdream.runtime.cache
     monkeypatch.setenv("DEEPDREAM_CACHE", str(tmp_path))
-    monkeypatch.setattr(deepdream.cache, "LIMIT", 1000)
+    monkeypatch.setattr(deepdream.runtime.cache, "LIMIT", 1000)
     assert LIMIT > 1 << 20
     for i, name in enumerate("abc"):
         cached(name, lambda: bytes(400))
@@ -332,7 +338,7 @@ import numpy as np
 from deepdream import Net
 net = Net(sys.argv[1], device="cpu", threads=1)
 net.blobs["data"].data[...] = 1
-net.session("pool2")
+net.programs.session(net.programs.gradient("pool2"))
 print(float(net.forward()["pool2"].sum()))
 """
 

@@ -8,7 +8,10 @@ import convert
 import toys
 from convert.graph import Graph, float_info
 from deepdream import (DreamError, Net, Objective, deepdream, make_step, objective_channel, objective_class,
-                       objective_guide, objective_L2, objective_match, objective_neuron, objectives)
+                       objective_guide, objective_L2, objective_match, objective_neuron)
+from deepdream.engine.step import Step
+from deepdream.goals import objectives
+from deepdream.goals.objectives import as_objective
 
 X = toys.noise(1, 5, 3, 4)
 FLAT = toys.noise(1, 5)
@@ -64,14 +67,14 @@ def test_an_objective_is_its_formula(name):
 
 def test_every_objective_has_a_case():
     kinds = {k for k, v in vars(objectives).items() if isinstance(v, type) and issubclass(v, Objective)}
-    assert kinds - {"Objective"} == {type(objective).__name__ for objective, _, _ in CASES.values()}
+    assert kinds - {"Objective", "Function"} == {type(objective).__name__ for objective, _, _ in CASES.values()}
 
 
 def test_the_algebra():
     total = sum([objective_L2.at("a"), 0.3 * objective_L2, -objective_class(3).at("b")])
     assert [(w, t.end) for w, t in total.terms] == [(1, "a"), (0.3, None), (-1, "b")]
     assert [(w, t.end) for w, t in (2 * (total * 3)).terms] == [(6, "a"), (0.3 * 3 * 2, None), (-6, "b")]
-    assert objective_L2.end is None and objectives.ends_of(total, "c") == ["a", "c", "b"]
+    assert objective_L2.end is None and total.bound("c").ends == ["a", "c", "b"]
     assert "1/2 sum(x^2) at a" in repr(total)
     with pytest.raises(TypeError):
         objective_L2 + 1
@@ -85,9 +88,9 @@ def net(toy):
 
 
 def data_gradient(net, objective, end, data):
-    from deepdream.step import feeds
-    run = net.session(end, objective, step=False)
-    return run.run(["objective", "data_diff"], {"data": data, **feeds(objective)})
+    step = Step(as_objective(objective, end))
+    run = net.programs.session(net.programs.objective(step))
+    return run.run(["objective", "data_diff"], {"data": data, **step.objective.feeds()})
 
 
 def test_several_ends_in_one_graph(net):
@@ -123,14 +126,14 @@ def test_the_gradient_graph_of_several_ends(toy):
 
 
 def test_weights_change_without_a_new_graph(net):
-    before = len(net._sessions)
+    before = len(net.programs._sessions)
     image = np.full((40, 40, 3), 100, np.float32) + np.abs(toys.noise(40, 40, 3)) * 20
     dreams = []
     for weight in (0.1, 30.0):
         np.random.seed(0)
         dreams.append(deepdream(net, image, 2, 1, end="both", objective=objective_L2 + weight * objective_L2.at("conv1")))
     assert toys.off(dreams[0] - image, dreams[1] - image) > 1e-2
-    assert len(net._sessions) <= before + 1
+    assert len(net.programs._sessions) <= before + 1
 
 
 @pytest.mark.parametrize("objective, message", [

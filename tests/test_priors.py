@@ -5,8 +5,9 @@ import scipy.ndimage as nd
 
 import toys
 from convert.graph import Graph, float_info
-from deepdream import DreamError, Net, deepdream, objective_L2, priors
-from deepdream.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
+from deepdream import DreamError, Net, deepdream, objective_L2
+from deepdream.goals import priors
+from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
 
 ALL = [TotalVariation(0.7), Grey(0.3), Blur(1.2), Blur(0.5, every=2, until=1.5), Laplacian(2), Luminance()]
 SIZES = [(23, 30), (16, 16), (1, 9)]

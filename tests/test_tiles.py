@@ -9,11 +9,14 @@ from PIL import Image
 
 import toys
 from conftest import ROOT
-from deepdream import (DreamError, Net, deepdream, make_step, memory, objective_channel, objective_class,
-                       objective_guide, objective_L2, objective_match, objective_neuron, preprocess, settings, tiles)
-from deepdream.objectives import feeds
-from deepdream.stepper import HostStepper
-from deepdream.tiles import TiledGradient, spans
+from deepdream import (DreamError, Net, deepdream, make_step, objective_channel, objective_class, objective_guide,
+                       objective_L2, objective_match, objective_neuron, preprocess, settings)
+from deepdream.engine import memory, tiles
+from deepdream.engine.step import Step
+from deepdream.engine.steppers import HostStepper
+from deepdream.engine.tiles import TiledGradient, spans
+from deepdream.goals.objectives import as_objective
+from deepdream.runtime import free_memory
 
 POINTWISE = toys.net(toys.conv("a", "data", 6, 2, stride=2), toys.relu("a"), toys.conv("b", "a", 5), toys.relu("b"),
                      toys.pool("c", "b", "MAX", 2, 2), shape=(1, 3, 32, 32))
@@ -46,9 +49,14 @@ def python_L2(dst):
 
 
 def whole(net, objective, end, x):
-    session = net.session(end, objective, step=False)
-    value, gradient = session.run(["objective", "data_diff"], {"data": x, **tiles.feeds(objective)})
+    step = Step(as_objective(objective, end))
+    session = net.programs.session(net.programs.objective(step))
+    value, gradient = session.run(["objective", "data_diff"], {"data": x, **step.objective.feeds()})
     return float(value), gradient
+
+
+def tiled_gradient(net, objective, end, tile, rng=np.random):
+    return TiledGradient(net, Step(as_objective(objective, end), tile=tile), rng)
 
 
 def data(net, h, w, seed=0):
@@ -97,9 +105,8 @@ def test_exact_where_no_position_sees_beyond_its_own_pixels(blind, objective, si
     x = data(blind, *size)
     value, gradient = whole(blind, objective, "c", x)
     for seed in range(3):
-        np.random.seed(seed)
-        mine, tiled = TiledGradient(blind, objective, "c", 128)(x)
-        average = any(term.average for _, term in objective.terms)
+        mine, tiled = tiled_gradient(blind, objective, "c", 128, np.random.RandomState(seed))(x)
+        average = any(term.is_mean for _, term in objective.terms)
         assert mine == pytest.approx(value, rel=0.05 if average else 1e-4)
         assert toys.off(tiled, gradient) < (0.03 if average else 1e-5)
 
@@ -108,7 +115,7 @@ def test_exact_where_no_position_sees_beyond_its_own_pixels(blind, objective, si
 def test_exact_where_the_margin_is_wider_than_what_a_position_sees(net, end, bound):
     x = data(net, 210, 341)
     value, gradient = whole(net, objective_L2, end, x)
-    mine, tiled = TiledGradient(net, objective_L2, end, 128)(x)
+    mine, tiled = tiled_gradient(net, objective_L2, end, 128)(x)
     assert mine == pytest.approx(value, rel=1e-4) and toys.off(tiled, gradient) < bound
 
 
@@ -116,11 +123,9 @@ def test_guide_and_functions_of_ones_own(net):
     x = data(net, 200, 300)
     guide = objective_guide(net.features(photograph(60, 80, 5), "both"))
     for objective in (guide, objective_L2):
-        np.random.seed(3)
-        expected = TiledGradient(net, objective, "both", 128)(x)
+        expected = tiled_gradient(net, objective, "both", 128, np.random.RandomState(3))(x)
         assert toys.off(expected[1], whole(net, objective, "both", x)[1]) < 1e-4
-    np.random.seed(3)
-    value, gradient = TiledGradient(net, python_L2, "both", 128)(x)
+    value, gradient = tiled_gradient(net, python_L2, "both", 128, np.random.RandomState(3))(x)
     assert value is None and toys.off(gradient, expected[1]) < 1e-5
 
 
@@ -130,7 +135,7 @@ def test_near_the_whole_gradient_on_googlenet(googlenet):
     x = data(dreamer, 272, 400)
     for end, tile, bound in (("inception_3b/output", 192, 0.03), ("inception_4c/output", 288, 0.1)):
         value, gradient = whole(dreamer, objective_L2, end, x)
-        mine, tiled = TiledGradient(dreamer, objective_L2, end, tile)(x)
+        mine, tiled = tiled_gradient(dreamer, objective_L2, end, tile)(x)
         assert toys.off(tiled, gradient) < bound and mine == pytest.approx(value, rel=0.02), end
 
 
@@ -154,7 +159,7 @@ def test_a_dream_in_tiles_is_the_same_dream(net, objective):
 
 def test_small_octaves_are_dreamt_as_ever(net, monkeypatch):
     kinds, image = [], photograph(150, 170)
-    monkeypatch.setattr("deepdream.tiles.TiledGradient.__call__",
+    monkeypatch.setattr("deepdream.engine.tiles.TiledGradient.__call__",
                         lambda self, x: kinds.append(x.shape[2:]) or (1.0, np.ones_like(x)))
     dream(net, image, tile=128)
     assert kinds == [(150, 170)] * 2
@@ -227,8 +232,9 @@ def test_leftover_diffs_and_ends_without_a_place(toy, googlenet):
 
 def test_the_estimate_grows_with_the_picture_and_is_bounded_by_the_tile(net):
     def needed(h, w, tile=None):
-        tiled = tiles.needed(h, w, tile)
-        return memory.estimate(net, ("both", objective_L2, True, (), not tiled, tiled), (h, w), tile, ["both"])
+        step = Step(objective_L2.at("both"), tile=tile)
+        program = net.programs.objective(step, tile=True) if step.in_tiles(h, w) else net.programs.step(step)
+        return memory.estimate(net, program, step, (h, w))
     small, large, tiled = needed(600, 800), needed(6000, 8000), needed(6000, 8000, 1024)
     assert large - memory.PROCESS == pytest.approx(100 * (small - memory.PROCESS), rel=0.05)
     assert 48e6 * memory.HOST < tiled < 0.8 * large
@@ -236,12 +242,12 @@ def test_the_estimate_grows_with_the_picture_and_is_bounded_by_the_tile(net):
 
 def test_what_is_alive_at_a_time_is_counted_by_hand(blind):
     """conv a at half the size (6 channels), its ReLU in place, b (5), pooled c; the picture (3) stays."""
-    a_pixel, _ = memory._alive(blind.graph("a", objective_L2, False, (), False))
+    a_pixel, _ = memory._alive(blind.programs.graph(blind.programs.objective(Step(objective_L2.at("a")))))
     assert 4 * (3 + 6 / 4) <= a_pixel <= 4 * (3 + 3 + 5 * 6 / 4)
 
 
 def test_what_cannot_fit_is_refused_before_it_is_dreamt(net, monkeypatch):
-    monkeypatch.setenv(memory.VARIABLE, "0.4")
+    monkeypatch.setenv(free_memory.VARIABLE, "0.4")
     told = []
     with pytest.raises(DreamError) as caught:
         dream(net, photograph(1000, 1200), on_step=lambda *a: told.append(a))
@@ -249,27 +255,27 @@ def test_what_cannot_fit_is_refused_before_it_is_dreamt(net, monkeypatch):
     assert text.startswith("the picture has 1200x1000 pixels; a dream at both needs about ") and not told
     assert "0.40 GB are free; give " in text and text.endswith("a smaller picture") and "\n" not in text
     dream(net, photograph(100, 120))
-    monkeypatch.setenv(memory.VARIABLE, "much")
+    monkeypatch.setenv(free_memory.VARIABLE, "much")
     with pytest.raises(DreamError, match="DEEPDREAM_MEMORY_GB is 'much'; allowed is a number of gigabytes"):
         dream(net, photograph(100, 120))
 
 
 def test_tiles_are_advised_where_they_would_do(net, monkeypatch):
-    monkeypatch.setenv(memory.VARIABLE, "1.15")
+    monkeypatch.setenv(free_memory.VARIABLE, "1.15")
     image = np.zeros((2000, 3000, 3), np.float32)
     with pytest.raises(DreamError, match=r"needs about 1\.\d GB, and 1\.\d GB are free; give --tile 1024 "
                                          r"\(about \d\.\d+ GB\), or a smaller picture"):
         dream(net, image)
     with pytest.raises(DreamError, match="free; give a smaller picture"):
         dream(net, image, objective=objective_neuron(1))
-    monkeypatch.setenv(memory.VARIABLE, "0.5")
+    monkeypatch.setenv(free_memory.VARIABLE, "0.5")
     with pytest.raises(DreamError, match="at both in tiles of 512 needs about .* free; give a smaller picture"):
         dream(net, image, tile=512)
 
 
 def test_available_memory(net, monkeypatch):
-    monkeypatch.delenv(memory.VARIABLE, raising=False)
-    free = memory.available(net.device)
+    monkeypatch.delenv(free_memory.VARIABLE, raising=False)
+    free = free_memory.free_memory(net.device)
     assert free is None or 1e8 < free < 1e14
 
 
@@ -287,8 +293,8 @@ def test_limits_of_control_groups(tmp_path, version):
         (folder / "memory.stat").write_text(f"anon 7\n{names[2]} {cache}\n")
     told = tmp_path / "told"
     told.write_text("4:memory:/outer/inner\n2:cpu,cpuacct:/x\n" if version == 1 else "0::/outer/inner\n")
-    assert min(memory._of_cgroups(tmp_path, told)) == 2500
-    assert not list(memory._of_cgroups(tmp_path, tmp_path / "nosuch"))
+    assert min(free_memory._of_cgroups(tmp_path, told)) == 2500
+    assert not list(free_memory._of_cgroups(tmp_path, tmp_path / "nosuch"))
 
 
 # ---- the command line
@@ -330,16 +336,15 @@ def test_a_mean_over_positions_counts_each_once(tmp_path, size):
                     shape=(1, 3, 32, 32))
     net = Net(toys.write_net(tmp_path / "net", text), device="cpu", threads=1)
     objective, x = objective_class(2), toys.noise(1, 3, *size) * 50
-    whole, expected = net.session("b", objective, step=False).run(["objective", "data_diff"],
-                                                                  {"data": x, **feeds(objective)})
-    value, gradient = TiledGradient(net, objective, "b", 128)(x)
+    expected_value, expected = whole(net, objective, "b", x)
+    value, gradient = tiled_gradient(net, objective, "b", 128)(x)
     assert toys.off(gradient, expected) < 1e-5
-    np.testing.assert_allclose(value, whole, rtol=1e-4)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-4)
 
 
 def test_a_class_of_a_real_classifier_in_tiles():
     """One class alone, behind net surgery."""
     net = Net("mini_imagenet", device="cpu", surgery=True)
     x = toys.noise(1, 3, 300, 700) * 50
-    value, gradient = TiledGradient(net, objective_class(84), net.classifier, 512)(x)
+    value, gradient = tiled_gradient(net, objective_class(84), net.classifier, 512)(x)
     assert np.isfinite(value) and np.abs(gradient).mean() > 0

@@ -2,7 +2,7 @@
 import os
 import sys
 
-from ..device import Device, cuda_problem
+from ..runtime.device import Device, cuda_problem
 
 _choice = {"mode": None, "index": 0}
 _devices = {}

@@ -9,8 +9,10 @@ from convert import sizes
 from convert.layers import LAYERS
 from convert.reader import read_caffemodel, read_prototxt
 
-from .. import net as base
+from ..engine.programs import Program
 from ..errors import DreamError
+from ..net import blobs as base_blobs
+from ..net import net as base
 from . import io, mode
 
 TRAIN, TEST = 0, 1      # Caffe: caffe.proto, enum Phase
@@ -30,12 +32,19 @@ INSTEAD = {   # what pycaffe's Net has and this has not -> what to use
 }
 
 
-class Blob(base.Blob):
-    """A blob of a net, as `deepdream.net.Blob`; it knows its shape before the first forward pass, as Caffe's does."""
+class Blob(base_blobs.Blob):
+    """A blob of a net, as `deepdream.Blob`; it knows its shape before the first forward pass, as Caffe's does.
+
+    shape_of: a function of the blob's name that tells the shape which it will have.
+    """
+
+    def __init__(self, name, shape, shape_of, diffs=None):
+        self._shape_of = shape_of
+        super().__init__(name, shape, diffs)
 
     @property
     def _shape(self):
-        return self._known or self._net._shape_of(self._name)
+        return self._known or self._shape_of(self.name)
 
     @_shape.setter
     def _shape(self, shape):
@@ -45,8 +54,8 @@ class Blob(base.Blob):
         raise AttributeError("a blob's arrays are changed in place: blob.data[...] = array (blob.reshape(n, c, h, w) "
                              "first, if it has another shape)")
 
-    data = property(base.Blob.data.fget, _no_assignment)
-    diff = property(base.Blob.diff.fget, _no_assignment)
+    data = property(base_blobs.Blob.data.fget, _no_assignment)
+    diff = property(base_blobs.Blob.diff.fget, _no_assignment)
 
 
 class Weights(np.ndarray):
@@ -101,8 +110,8 @@ class Parameter:
 class Net(base.Net):
     """A Caffe net: Net(prototxt, caffe.TEST, weights=caffemodel), Net(prototxt, caffemodel, caffe.TEST).
 
-    leftover_diffs: as of `deepdream.net.Net`. Level and stages other than Caffe's defaults, and phase TRAIN, are not
-    supported. Errors are those of `deepdream.net.Net`.
+    leftover_diffs: as of `deepdream.Net`. Level and stages other than Caffe's defaults, and phase TRAIN, are not
+    supported. Errors are those of `deepdream.Net`.
     """
 
     def __init__(self, network_file, *args, phase=None, weights=None, level=0, stages=None, **more):
@@ -119,7 +128,8 @@ class Net(base.Net):
         if weights is None:
             raise DreamError(f"{network_file}: a net without weights cannot dream; {_LOAD}")
         super().__init__(network_file, weights, device=mode.device(), threads=mode.threads(), **more)
-        self.blobs = OrderedDict((name, Blob(self, name, blob._shape)) for name, blob in self.blobs.items())
+        self.blobs = OrderedDict((name, Blob(name, blob.shape, self.shape_of_blob, blob.diffs))
+                                 for name, blob in self.blobs.items())
         input_ = self.inputs[0]
         self._set_transformer(self.transformer.mean[input_], self.transformer.channel_swap[input_])
 
@@ -166,15 +176,14 @@ class Net(base.Net):
         """To a layer without a blob of its own (ReLU, Dropout in place)."""
         if self.leftover:
             for name, value in self.leftover.forward(layer).items():
-                self.blobs[name]._set(value)
+                self.blobs[name].hold(value)
             return
         data = self.blobs[self.inputs[0]].data
-        outputs = self._run_forward(layer, [self._tensor_of(layer)], data)
-        this = (layer, data.copy())
-        for _, blob, _ in self._writes[:self._last_write[layer] + 1]:
-            if blob != self.inputs[0]:
-                self.blobs[blob]._stale = this
-        self.blobs[self._writes[self._last_write[layer]][1]]._set(outputs[0])
+        value = self.run_forward(layer, [self._tensor_of(layer)], data)[0]
+        data = data.copy()
+        for blob in {blob for _, blob, _ in self.facts.writes[:self._last_write[layer] + 1]} - set(self.inputs):
+            self.blobs[blob].hold_later(lambda blob=blob: self.run_forward(layer, [self.tensor_of(blob, layer)], data)[0])
+        self.blobs[self.facts.writes[self._last_write[layer]].blob].hold(value)
 
     def backward(self, diffs=None, start=None, end=None, **more):
         """From the `diff` of the blob of layer `start` to the `diff` of the data. Returns {'data': diff}."""
@@ -188,9 +197,9 @@ class Net(base.Net):
         if self.leftover:
             self.leftover.backward(start)
             return {self.inputs[0]: self.blobs[self.inputs[0]].diff}
-        src, blob = self.blobs[self.inputs[0]], self.blobs[self._writes[self._last_write[start]][1]]
+        src, blob = self.blobs[self.inputs[0]], self.blobs[self.facts.writes[self._last_write[start]].blob]
         tensor = self._tensor_of(start)
-        session = self._session(("gradient", tensor), lambda: self._gradient_of(tensor))
+        session = self.programs.session(Program(("gradient", tensor), lambda: self._gradient_of(tensor), None))
         src.diff[...] = session.run(["data_diff"], {"data": src.data, "end_diff": blob.diff})[0]
         return {self.inputs[0]: src.diff}
 
@@ -211,7 +220,6 @@ class Net(base.Net):
         for name, blob in self.blobs.items():
             if name not in self.inputs:
                 blob.reshape(0)
-                blob._stale = None
 
     # ---- what the files say
 
@@ -257,25 +265,22 @@ class Net(base.Net):
     def check_size(self, end, h, w, what="the picture"):
         super().check_size(end if end in self.ends else self._tensor_of(end), h, w, what)
 
-    def session(self, *args, **options):
-        self._follow_mode()
-        return super().session(*args, **options)
+    @property
+    def programs(self):
+        """The net's programs, on the device of `mode` as it is now."""
+        self._programs.move(mode.device())
+        return self._programs
 
-    def _session(self, name, build, size=None):
-        self._follow_mode()
-        return super()._session(name, build, size)
-
-    def _follow_mode(self):
-        if self.device is not mode.device():
-            self.device = mode.device()
-            self._sessions.clear()
+    @programs.setter
+    def programs(self, programs):
+        self._programs = programs
 
     @cached_property
     def _last_write(self):
-        return {layer: i for i, (layer, _, _) in enumerate(self._writes)}
+        return {layer: i for i, (layer, _, _) in enumerate(self.facts.writes)}
 
     def _tensor_of(self, layer):
-        return self._writes[self._last_write[layer]][2]
+        return self.facts.writes[self._last_write[layer]].tensor
 
     def _gradient_of(self, tensor):
         import onnx
@@ -290,10 +295,10 @@ class Net(base.Net):
         light.graph.value_info.extend([*self.model.graph.value_info, *self.model.graph.output])
         return light
 
-    def _shape_of(self, name):
+    def shape_of_blob(self, name):
         """The shape that a blob will have at the data's present size."""
         input_ = self.inputs[0]
-        tensor = [t for _, blob, t in self._writes if blob == name][-1]
+        tensor = [t for _, blob, t in self.facts.writes if blob == name][-1]
         from onnx.utils import Extractor
         path = Extractor(self._light).extract_model([i.name for i in self._light.graph.input], [tensor])
         return sizes.end_shape(path, input_, tensor, self.blobs[input_].shape) or (0,)

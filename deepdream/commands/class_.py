@@ -49,7 +49,7 @@ def run(args):
     import numpy as np
 
     from .. import __version__
-    from ..pixels import deprocess, preprocess
+    from ..net.pixels import deprocess, preprocess
     from ..sheet import enlarged, grid
     ends = [f"{CLASS}{label}" for label in args.label]
     net = net_of(args, ends)
@@ -111,7 +111,6 @@ def _dream(net, plan, start, sizes, settings, seed, stages):
     from ..dream import SETTLED, deepdream, visible
     from ..progress import Progress
     before, way = start, []
-    np.random.seed(seed)
     with Progress(sizes, settings["iter_n"]) as progress:
         def on_step(octave, i, vis, told):
             nonlocal before
@@ -122,8 +121,8 @@ def _dream(net, plan, start, sizes, settings, seed, stages):
             if now.shape == before.shape and np.abs(now - before).mean() < STILL:
                 return SETTLED
             before = now
-        dream = visible(deepdream(net, start, on_step=on_step, **settings, **plan), settings["clip"])
-    return dream, way
+        dream = deepdream(net, start, on_step=on_step, rng=np.random.RandomState(seed), **settings, **plan)
+    return visible(dream, settings["clip"]), way
 
 
 def _strip(net, start, dream, way, index, n):
@@ -151,7 +150,7 @@ def _weights(net, index, h, w):
     """The class's weights as a picture (h, w, 3), if the net is linear, so that its gradient is the same everywhere."""
     import numpy as np
 
-    from ..pixels import deprocess
+    from ..net.pixels import deprocess
     data, gradients = net.blobs[net.inputs[0]], []
     for level in (-20.0, 20.0):
         data.reshape(1, data.channels, h, w)

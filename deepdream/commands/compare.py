@@ -33,7 +33,7 @@ def run(args):
     pictures.refuse_inputs(output, args.picture)
 
     from .. import __version__, jobs
-    from ..device import Device
+    from ..runtime.device import Device
     from ..dream import octave_sizes
     from ..progress import Progress
     from ..sheet import side_by_side

@@ -110,14 +110,13 @@ def run(args):
     image = starting_from(image, args, seed)
     plan = recipe(net, args.end, guide, priors)
     sizes = checked_sizes(net, plan, image, settings)
-    np.random.seed(seed)
     log = RunLog()
     try:
         with Progress(sizes, args.iter_n) as progress:
             def on_step(*step):
                 log.step(*step)
                 progress.step(*step)
-            dream = deepdream(net, image, on_step=on_step, **settings, **plan)
+            dream = deepdream(net, image, on_step=on_step, rng=np.random.RandomState(seed), **settings, **plan)
     finally:
         if log.rows:
             log.save(args.log, args.plot)
@@ -168,13 +167,17 @@ def dream_folder(args):
 
     from tqdm import tqdm
 
-    from .. import jobs, tiles
+    from .. import jobs
+    from ..dream import check_layers
+    from ..engine import tiles
+    from ..engine.step import Step
     net = net_of(args, args.end)
     ends, settings, priors = end_texts(net, args), settings_of(args), priors_of(args)
     guide = Path(args.guide).read_bytes() if args.guide else None
     plan = recipe(net, ends, pictures.load(args.guide) if args.guide else None, priors)
-    check_end(net, plan)
-    tiles.check(net, plan["objective"], plan["end"], args.tile)
+    step = Step(plan["objective"], args.clip, plan["priors"], args.tile)
+    check_layers(net, step)
+    tiles.check(net, step)
     new = kept = failed = 0
     with jobs.Here(), tqdm(sources, file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
         for path in bar:
@@ -196,7 +199,7 @@ def dream_folder(args):
                 continue
             make_folder(output)
             pictures.check_target(target)
-            result = jobs.make({"model": net.source.given, "end": ends, "settings": settings, "priors": priors,
+            result = jobs.make({"model": net.files.arguments, "end": ends, "settings": settings, "priors": priors,
                                 "seed": seed, "picture": data, "size": args.size, "guide": guide,
                                 "device": net.device.name, "fast": args.fast, "threads": args.threads})
             if "error" in result:
@@ -227,20 +230,13 @@ def targets_of(sources, output):
 
 
 def checked_sizes(net, plan, image, settings):
-    """[(h, w)] of the octaves of a picture (H, W, 3). Raises what `deepdream` would, before anything is made: for an
-    unknown end, and for a picture that is too small for it in the smallest octave. plan: from `recipe`."""
-    from ..dream import check_sizes, octave_sizes
-    from ..objectives import ends_of
-    check_end(net, plan)
+    """(h, w) of the octaves of a picture (H, W, 3). Raises what `deepdream` would, before anything is made: for an
+    unknown layer, and for a picture that is too small for it in the smallest octave. plan: from `recipe`."""
+    from ..dream import check_dream, octave_sizes
+    from ..engine.step import Step
     sizes = octave_sizes(*image.shape[:2], settings["octave_n"], settings["octave_scale"])
-    check_sizes(net, ends_of(plan["objective"], plan["end"]), sizes)
+    check_dream(net, Step(plan["objective"]), sizes)
     return sizes
-
-
-def check_end(net, plan):
-    """Raise what a dream at an unknown or unsupported end would."""
-    from ..dream import check_terms
-    check_terms(net, plan["objective"], plan["end"])
 
 
 def make_folder(path):
@@ -255,7 +251,7 @@ def default_picture(height, width):
     """The sky by formula, (height, width, 3). It takes a second, so it is kept under a checksum of the formula."""
     import numpy as np
 
-    from ..cache import cached, key
+    from ..runtime.cache import cached, key
 
     def make():
         from ..sky import formula_sky

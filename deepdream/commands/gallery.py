@@ -76,7 +76,7 @@ def load_nets(names):
             name = f"{net.name}-{i}"
         nets[name] = net
         folder = Path(text).expanduser()
-        given[name] = net.source.given if net.caffemodel is None else str(folder.resolve()) if folder.is_dir() else text
+        given[name] = net.files.arguments if net.caffemodel is None else str(folder.resolve()) if folder.is_dir() else text
     return nets, given
 
 
@@ -86,10 +86,9 @@ def _device(args):
         if args.jobs > 1:
             raise DreamError("--jobs and --dask: one or the other; a cluster has as many dreams at a time as workers")
         return args.device
-    from ..device import Device
+    from ..runtime.device import Device
     device = Device(args.device)
-    if args.device == "auto":
-        print(device.note, file=sys.stderr)
+    device.announce()
     return device.name
 
 

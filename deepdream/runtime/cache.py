@@ -1,16 +1,18 @@
 """Graphs that have been built once are kept in the user's cache, under a checksum of all that went into them."""
+import functools
 import hashlib
 import os
 import time
 from pathlib import Path
 
+import convert
 import models
 from convert.files import write
 
 LIMIT = 1 << 30   # bytes; what has not been used for longest is dropped beyond it
 
 
-def key(*parts):
+def key(*parts) -> str:
     """A name for something built from these parts (bytes or what `str` shows)."""
     digest = hashlib.sha256()
     for part in parts:
@@ -20,11 +22,25 @@ def key(*parts):
     return digest.hexdigest()[:40]
 
 
-def folder():
+def graph_key(*parts) -> str:
+    """A name for something that this version of the project builds from these parts."""
+    return key(source_hash(), *parts)
+
+
+@functools.cache
+def source_hash() -> str:
+    """A checksum of the source files that write graphs: whoever changes one of them gets new graphs, not kept ones."""
+    package = Path(__file__).resolve().parent.parent
+    folders = [Path(convert.__file__).resolve().parent, *(package / name for name in ("engine", "goals", "net"))]
+    return key(*(file.read_bytes() for folder in folders for file in sorted(folder.rglob("*.py"))))
+
+
+def folder() -> Path:
+    """Where graphs are kept."""
     return Path(models.cache_dir()) / "graphs"
 
 
-def cached(name, build):
+def cached(name: str, build) -> bytes:
     """The bytes kept under `name`, else `build()`, kept from now on.
 
     Each file ends in a checksum of what stands before it: a damaged one is built again. Files are written beside and

@@ -20,7 +20,8 @@ from convert import sizes
 from convert.layers import DATA_LAYERS, DROPPED, LAYERS
 from convert.reader import read_prototxt
 
-from .errors import DreamError
+from ..engine.session import Session
+from ..errors import DreamError
 
 
 @dataclass
@@ -65,7 +66,7 @@ class Leftover:
         needed = {t for layer in run if not _relu_in_place(layer) for t in layer.reads} | set(held.values())
         tensors = [t for t in dict.fromkeys(w for layer in run for w in layer.writes)
                    if t in needed and t != net.inputs[0]]
-        self.values = dict(zip(tensors, net._run_forward(end, tensors, data))) if tensors else {}
+        self.values = dict(zip(tensors, net.run_forward(end, tensors, data))) if tensors else {}
         self.values[net.inputs[0]] = data
         for layer in run:
             for diff, tensor in zip(layer.tops, layer.writes):
@@ -116,7 +117,8 @@ class Leftover:
             raise DreamError(f"leftover_diffs: layer '{layer.name}' ({layer.kind}) with {len(layer.bottoms)} bottoms "
                              f"and {len(layer.tops)} tops is not supported; make the net without leftover_diffs")
         if layer.name not in self.sessions:
-            self.sessions[layer.name] = self.net.device.session(self._graph(layer), self.net.threads)
+            device = self.net.device
+            self.sessions[layer.name] = Session(device.session(self._graph(layer), self.net.threads), device)
         x, shape = self.values[layer.reads[0]], self._shape_of_top(layer)
         dx = self.sessions[layer.name].run(["data_diff"], {"data": x, "end_diff": self.diff(layer.tops[0], shape)})[0]
         self.diff(layer.bottoms[0], x.shape)[...] = dx
@@ -147,7 +149,7 @@ def _relu_in_place(layer):
 def _layers(net):
     """The net's layers in order, with Caffe's Split layers put in."""
     writes = {}
-    for layer, blob, tensor in net._facts["writes"]:
+    for layer, blob, tensor in net.facts.writes:
         writes.setdefault(layer, {})[blob] = tensor
     layers, held, maker, readers = [], {}, {}, {}
     for proto in read_prototxt(net.prototxt, LAYERS).layer:
@@ -180,7 +182,7 @@ def _shapes(net):
     light = sizes.without_weights(net.model)
     for info in light.graph.input:
         if info.name == net.inputs[0]:
-            info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, 1, net._facts["data_shape"]))
+            info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, 1, net.facts.data_shape))
     graph = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     return {info.name: [d.dim_value for d in info.type.tensor_type.shape.dim]
             for info in [*graph.input, *graph.value_info, *graph.output]}

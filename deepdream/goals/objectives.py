@@ -1,57 +1,99 @@
-"""What a dream maximizes.
+"""What a dream makes larger.
 
-Any function of `dst` that sets `dst.diff` is an objective, as in the notebook. An `Objective` also knows itself as
-ONNX nodes, and so runs inside the step graph, with the picture on the device. Objectives add and scale, and each may
-look at a layer of its own:
+Any function of `dst` that sets `dst.diff` is an objective, as in the notebook. An `Objective` can also write itself as
+ONNX nodes, and so runs inside the step graph while the picture stays on the device. Objectives add and scale, and each
+may look at a layer of its own:
 
     objective_L2 + 0.3 * objective_L2.at("inception_3b/output")
     objective_channel([13, 17]).at("inception_4d/3x3") - 0.1 * objective_L2
 """
 import copy
 import numbers
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import numpy as np
 
-from .errors import DreamError
+from ..errors import DreamError
 
 PRODUCTS = 1 << 24      # of the matrix of dot products with a guide, so many (64 MB) at a time
 
 
-class Objective:
-    """An objective that knows itself as ONNX nodes; they are written once, so what may change belongs into the inputs.
+class Term(NamedTuple):
+    """One summand of an objective."""
+    weight: float
+    objective: "Objective"
 
-    formula: what is maximized, in a line. inputs: arrays that its nodes read, by name. end: the layer that it looks at;
-    None: the `end` of the dream.
+
+class Objective:
+    """An objective that can write itself as ONNX nodes.
+
+    The nodes are written once for a dream, so whatever changes from step to step belongs into the inputs.
+
+    formula: what grows, in one line.
+    inputs: the arrays that the nodes read, by name.
+    end: the layer that the objective looks at; None stands for the dream's own `end`.
     """
     formula = ""
-    everywhere = True       # is it a sum of the same over all positions, so that a picture can be cut into tiles?
-    average = False         # or a mean of the same over all positions?
+    in_graph = True         # can it write itself as ONNX nodes?
+    tileable = True         # does it treat all positions alike, so that a picture can be dreamt tile by tile?
+    is_mean = False         # is it a mean over the positions, rather than a sum?
 
     def __init__(self, **inputs):
         self.inputs, self.end = inputs, None
 
     def __call__(self, dst):
-        """Set dst.diff, in NumPy, and return the objective: the reference for `nodes`."""
+        """Set dst.diff with NumPy and return the objective. `nodes` is compared with this."""
         raise NotImplementedError
 
     def nodes(self, g, x, inputs):
-        """Append the objective's nodes to graph g. x: the value of `end` (1, C, h, w) or (1, C). inputs: {name: Tensor}.
-        Returns (value, diff): the objective, a scalar, and its gradient by x."""
+        """Append the objective's nodes to the graph g.
+
+        x: the Tensor of the layer's value, (1, C, h, w) or (1, C).
+        inputs: {name: Tensor}, the objective's own.
+        Returns (value, diff): the objective, a scalar, and its gradient by x.
+        """
         raise NotImplementedError
 
-    def check(self, name, channels):
-        """Raise DreamError if the objective makes no sense at layer `name` of so many channels (None: unknown)."""
+    def check(self, name: str, channels: int | None):
+        """Raise DreamError if the objective makes no sense at the layer `name`, which has so many channels."""
 
-    def at(self, end):
-        """The same objective at a layer of its own."""
+    def at(self, end: str) -> "Objective":
+        """The same objective at the layer `end`."""
         new = copy.copy(self)
         new.end = end
         return new
 
+    def bound(self, end: str) -> "Objective":
+        """The same objective, with `end` for every term that has no layer of its own."""
+        return self if self.end else self.at(end)
+
     @property
-    def terms(self):
-        """[(weight, Objective)]: what it is the sum of."""
-        return [(1.0, self)]
+    def terms(self) -> list[Term]:
+        """The summands."""
+        return [Term(1.0, self)]
+
+    @property
+    def ends(self) -> list[str]:
+        """The layers that the objective looks at, each once."""
+        return list(dict.fromkeys(term.end for _, term in self.terms))
+
+    @property
+    def mean_ends(self) -> set[str]:
+        """The layers at which the objective is a mean over positions."""
+        return {term.end for _, term in self.terms if term.is_mean}
+
+    @property
+    def identity(self):
+        """What decides which nodes are written: the name of a class of this module. An objective of the user's own may
+        write anything, so only the object itself says what it is."""
+        return type(self).__name__ if type(self).__module__ == __name__ else self
+
+    def feeds(self) -> dict[str, np.ndarray]:
+        """The arrays that the objective's graph is fed with, by the names of its inputs."""
+        named = {f"term{t}:{k}": v for t, (_, term) in enumerate(self.terms) for k, v in term.inputs.items()}
+        named |= {f"term{t}:weight": np.float32(w) for t, (w, _) in enumerate(self.terms) if w != 1}
+        return {k: np.asarray(v) for k, v in named.items()}
 
     def __add__(self, other):
         return Sum(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
@@ -79,27 +121,62 @@ class Objective:
 
 
 class Sum(Objective):
-    """A weighted sum of objectives, each at its own end."""
+    """A weighted sum of objectives, each at its own layer."""
 
-    def __init__(self, terms):
+    def __init__(self, terms: Iterable[tuple[float, Objective]]):
         super().__init__()
-        self._terms = list(terms)
+        self._terms = [Term(*term) for term in terms]
+        if not all(term.in_graph for _, term in self._terms):
+            raise DreamError("a Python function of dst cannot be one term of a sum; add up what it sets in dst.diff")
 
     terms = property(lambda self: self._terms)
+    tileable = property(lambda self: all(term.tileable for _, term in self._terms))
     formula = property(lambda self: " + ".join(f"{w:g} * ({t!r})" for w, t in self._terms))
 
     def at(self, end):
         return Sum([(w, t.at(end)) for w, t in self._terms])
 
+    def bound(self, end):
+        return Sum([(w, t.bound(end)) for w, t in self._terms])
+
     def __call__(self, dst):
-        if any(t.end for _, t in self._terms):
-            raise DreamError("an objective with layers of its own cannot be called with the blob of one")
+        if len(self.ends) > 1:
+            raise DreamError("an objective that looks at several layers cannot be called with the blob of one")
         total, value = np.zeros_like(dst.diff), 0.0
         for weight, term in self._terms:
             value += weight * term(dst)
             total += np.float32(weight) * dst.diff
         dst.diff[...] = total
         return value
+
+
+class Function(Objective):
+    """Any function of `dst` that sets `dst.diff`, as in the notebook. It runs in Python, between two passes."""
+    formula = "a function of dst"
+    in_graph = False
+
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.function = function
+
+    def __call__(self, dst):
+        self.function(dst)
+
+
+def as_objective(objective, end: str, arguments: dict | None = None) -> Objective:
+    """The objective that `make_step` and `deepdream` were given, with a layer for each of its terms.
+
+    objective: an Objective, a class of objectives with its `arguments`, or any function of dst.
+    Raises DreamError for a guide without features, TypeError for arguments that nothing takes.
+    """
+    arguments = arguments or {}
+    if isinstance(objective, type) and issubclass(objective, Objective):
+        if objective is objective_guide and not arguments:
+            raise DreamError("objective_guide needs the guide's features: objective=objective_guide(guide_features)")
+        objective, arguments = objective(**arguments), {}
+    if arguments:
+        raise TypeError(f"unexpected arguments: {', '.join(arguments)}")
+    return (objective if isinstance(objective, Objective) else Function(objective)).bound(end)
 
 
 class L2(Objective):
@@ -117,7 +194,7 @@ class objective_channel(Objective):
     """The notebook's L2 over some of the channels only. channels: their numbers, from 0."""
     formula = "1/2 sum(x[channels]^2)"
 
-    def __init__(self, channels):
+    def __init__(self, channels: Iterable[int]):
         super().__init__(channels=np.unique(np.asarray(channels, np.int64)))
 
     def check(self, name, channels):
@@ -138,9 +215,9 @@ class objective_neuron(Objective):
     """One neuron: the value of a channel at one place. x, y: 0 to 1 from the left and from the top, the middle if not
     given, so that it is the same place in every octave."""
     formula = "x[channel] at one position"
-    everywhere = False
+    tileable = False
 
-    def __init__(self, channel, x=0.5, y=0.5):
+    def __init__(self, channel: int, x: float = 0.5, y: float = 0.5):
         if not (0 <= x <= 1 and 0 <= y <= 1):
             raise DreamError(f"a neuron's place is {x:g},{y:g}; allowed is 0 to 1 from the left and from the top")
         super().__init__(channel=np.array([channel], np.int64), place=np.array([y, x], np.float32))
@@ -171,9 +248,9 @@ class objective_neuron(Objective):
 class objective_class(Objective):
     """A class: its score before the softmax; of a map of scores, their mean. index: of the class, from 0."""
     formula = "mean(x[class])"
-    average = True
+    is_mean = True
 
-    def __init__(self, index):
+    def __init__(self, index: int):
         super().__init__(channel=np.array([index], np.int64))
 
     def check(self, name, channels):
@@ -195,9 +272,9 @@ class objective_class(Objective):
 class objective_match(Objective):
     """To look, at `end`, like given activations. features: (C, h, w), of a picture of the same size."""
     formula = "-sum((x - features)^2)"
-    everywhere = False
+    tileable = False
 
-    def __init__(self, features):
+    def __init__(self, features: np.ndarray):
         features = np.asarray(features, np.float32)
         super().__init__(features=np.array(features[None] if features.ndim in (1, 3) else features))
 
@@ -218,7 +295,7 @@ class objective_guide(Objective):
     """
     formula = "sum over positions of max over j of x . y_j"
 
-    def __init__(self, guide_features):
+    def __init__(self, guide_features: np.ndarray):
         y = np.asarray(guide_features, np.float32)
         y = y[0] if y.ndim == 4 else y
         if y.ndim != 3:
@@ -268,40 +345,6 @@ class objective_guide(Objective):
 
 
 objective_L2 = L2()
-
-
-def ends_of(objective, end):
-    """The layers that an objective looks at, each once. end: for those of its terms that have none of their own."""
-    return list(dict.fromkeys(term.end or end for _, term in objective.terms))
-
-
-def feeds(objective):
-    """{name: array}: what the graph of an objective is fed with."""
-    terms = objective.terms
-    named = {f"term{t}:{k}": v for t, (_, term) in enumerate(terms) for k, v in term.inputs.items()}
-    named |= {f"term{t}:weight": np.float32(w) for t, (w, _) in enumerate(terms) if w != 1}
-    return {k: np.asarray(v) for k, v in named.items()}
-
-
-def built_in(part):
-    """Whether an Objective or a Prior is one of ours: its class alone tells what it writes into a graph."""
-    return type(part).__module__ in (f"{__package__}.objectives", f"{__package__}.priors")
-
-
-def shared(objective, priors=()):
-    """Whether all of one class have the same graph: not what is the user's own, which may write anything into it."""
-    return objective is None or all(map(built_in, [t for _, t in objective.terms] + list(priors)))
-
-
-def structure(objective, end, priors=()):
-    """What the nodes of a step graph depend on, beside the net: to know it again."""
-    return [(term.end or end, type(term).__name__, w != 1) for w, term in objective.terms], \
-        [p.structure for p in priors]
-
-
-def averaged(objective, end):
-    """The layers at which an objective is a mean over positions."""
-    return {term.end or end for _, term in objective.terms if term.average}
 
 
 def _check_channels(chosen, name, channels):

@@ -2,7 +2,7 @@
 import numpy as np
 
 
-def preprocess(net, img):
+def preprocess(net, img: np.ndarray) -> np.ndarray:
     """A picture (H, W, 3), RGB 0 to 255, as Caffe's input (C, H, W): channels in the net's order, mean subtracted."""
     name = net.inputs[0]
     chw = np.moveaxis(np.asarray(img), 2, 0)
@@ -12,8 +12,8 @@ def preprocess(net, img):
     return np.float32(chw[list(swap)]) - mean
 
 
-def deprocess(net, img):
-    """The way back: (C, H, W) to a picture (H, W, 3)."""
+def deprocess(net, img: np.ndarray) -> np.ndarray:
+    """Undo `preprocess`: (C, H, W) to a picture (H, W, 3)."""
     name = net.inputs[0]
     mean, swap = net.transformer.mean[name], net.transformer.channel_swap[name]
     chw = img + mean

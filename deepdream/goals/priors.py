@@ -1,18 +1,19 @@
-"""What keeps a dream natural, beside the objective: none of it is in the notebook, and all of it is off unless asked for.
+"""What keeps a dream natural, beside the objective. The notebook has none of it, and all of it is off unless asked for.
 
-A prior is a record like an objective: a line of formula, a NumPy function, and the same as ONNX nodes. It works at one
+A prior is written like an objective: a line of formula, a NumPy function, and the same as ONNX nodes. It acts at one
 place of a step:
 
     gradient    on the gradient, before it is scaled to the step size
     penalty     its own gradient is subtracted, `weight` times, in units of the step: 1 is as strong as the dream itself
-                (`value` is what that is the gradient of, for `enhance`, which minimizes it)
+                (`value` is what that is the gradient of; `enhance` minimizes it)
     picture     on the picture after the step
 """
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-from .errors import DreamError
+from ..errors import DreamError
 
 LUMA = (0.299, 0.587, 0.114)                           # of R, G, B: ITU-R BT.601
 PYRAMID = np.float32([1, 4, 6, 4, 1]) / 16             # Burt and Adelson 1983
@@ -20,35 +21,42 @@ SOFT = 1.0                                             # levels: below it, a dif
 
 
 class Prior:
-    """formula: in a line. place: 'gradient', 'penalty' or 'picture'. inputs: arrays that its nodes read, by name."""
+    """What every prior has.
+
+    formula: what it does, in one line.
+    place: where in a step it acts: 'gradient', 'penalty' or 'picture'.
+    inputs: the arrays that its nodes read, by name.
+    """
     formula, place = "", ""
 
     def __init__(self, **inputs):
         self.inputs = inputs
 
     @property
-    def structure(self):
-        """What the nodes depend on beside the inputs: the name of a graph that is kept."""
-        return type(self).__name__
+    def identity(self):
+        """What decides which nodes are written, as a text; a prior of the user's own may write anything, so only the
+        object itself says what it is."""
+        return type(self).__name__ if type(self).__module__ == __name__ else self
 
-    def feeds(self, i, n):
-        """The inputs at step i of n, counted over all octaves; asked for more than once."""
+    def feeds(self, i: int, n: int) -> dict:
+        """The inputs at step i of n, counted over all octaves. Asked for more than once a step."""
         return self.inputs
 
     def __call__(self, x, feeds):
-        """x: (1, C, H, W), the gradient or the picture less the mean. Returns what takes its place, of a penalty its
-        gradient: the reference for `nodes`."""
+        """What takes the place of x, (1, C, H, W): the gradient, or the picture less the mean. A penalty returns its
+        gradient by x. `nodes` is compared with this."""
         raise NotImplementedError
 
     def nodes(self, g, x, inputs):
+        """The same as nodes of the graph g. x: a Tensor; inputs: {name: Tensor}."""
         raise NotImplementedError
 
 
 class TotalVariation(Prior):
-    """Smooth areas with sharp edges."""
+    """Prefer smooth areas with sharp edges."""
     formula, place = "weight * sum sqrt(dx^2 + dy^2 + 1)", "penalty"
 
-    def __init__(self, weight):
+    def __init__(self, weight: float):
         super().__init__(weight=np.float32(weight))
 
     def value(self, x, feeds):
@@ -91,10 +99,10 @@ class TotalVariation(Prior):
 
 
 class Grey(Prior):
-    """No colour stronger than it need be: back towards the mean."""
+    """Pull colours back towards the mean, so that none is stronger than it needs to be."""
     formula, place = "weight * sum x^2 / 256", "penalty"
 
-    def __init__(self, weight):
+    def __init__(self, weight: float):
         super().__init__(weight=np.float32(weight))
 
     def value(self, x, feeds):
@@ -108,10 +116,15 @@ class Grey(Prior):
 
 
 class Blur(Prior):
-    """A Gaussian blur of the picture every so many steps. sigma: pixels; until: its sigma in the last step, if other."""
+    """Blur the picture every so many steps, by a Gaussian.
+
+    sigma: its standard deviation, in pixels.
+    every: blur once in so many steps.
+    until: the standard deviation in the last step, if it changes on the way.
+    """
     formula, place = "gaussian(x, sigma) every k steps", "picture"
 
-    def __init__(self, sigma, every=1, until=None):
+    def __init__(self, sigma: float, every: int = 1, until: float | None = None):
         super().__init__()
         self.sigma, self.every, self.until = float(sigma), int(every), float(sigma if until is None else until)
         self.radius = max(1, math.ceil(3 * max(self.sigma, self.until)))
@@ -140,15 +153,15 @@ class Blur(Prior):
 
 
 class Laplacian(Prior):
-    """Details of all sizes alike: each level of the gradient's Laplacian pyramid is scaled to a standard deviation of 1
-    (TensorFlow's DeepDream tutorial of 2015)."""
+    """Let details of all sizes grow alike: scale each level of the gradient's Laplacian pyramid to a standard deviation
+    of 1 (TensorFlow's DeepDream tutorial of 2015)."""
     formula, place = "sum over levels of L / rms(L)", "gradient"
 
-    def __init__(self, levels=4):
+    def __init__(self, levels: int = 4):
         super().__init__()
         self.levels = int(levels)
 
-    structure = property(lambda self: f"Laplacian {self.levels}")
+    identity = property(lambda self: f"Laplacian {self.levels}")      # each level has nodes of its own
 
     def __call__(self, x, feeds):
         bands = []
@@ -208,11 +221,11 @@ class Laplacian(Prior):
 
 
 class Luminance(Prior):
-    """Only the luminance dreams: all channels of a pixel change alike, and the source keeps its colours (but where it
-    reaches black or white)."""
+    """Dream in the luminance only: all channels of a pixel change alike, so the source keeps its colours (except where
+    it reaches black or white)."""
     formula, place = "0.299 g_R + 0.587 g_G + 0.114 g_B in each channel", "gradient"
 
-    def __init__(self, channel_swap=(2, 1, 0)):
+    def __init__(self, channel_swap: Sequence[int] = (2, 1, 0)):
         luma = np.float32(LUMA)[list(channel_swap)]
         super().__init__(luma=luma.reshape(1, -1, 1, 1))
 
@@ -228,24 +241,24 @@ def _correlate1d(*arguments, **more):
     return correlate1d(*arguments, **more)
 
 
-def at_place(priors, place):
-    """[(number, Prior)] of those that work at one place of a step."""
+def at_place(priors: Sequence[Prior], place: str) -> list[tuple[int, Prior]]:
+    """The priors that act at one place of a step, each with its number."""
     return [(i, p) for i, p in enumerate(priors) if p.place == place]
 
 
-def prior_feeds(priors, i=0, n=1):
-    """{name: array}: what the nodes of priors are fed with at step i of n."""
+def prior_feeds(priors: Sequence[Prior], i: int = 0, n: int = 1) -> dict[str, np.ndarray]:
+    """The arrays that the nodes of the priors are fed with at step i of n, by the names of their inputs."""
     return {f"prior{p}:{k}": np.asarray(v) for p, prior in enumerate(priors) for k, v in prior.feeds(i, n).items()}
 
 
-def upright(priors):
-    """Whether one of the priors needs the picture where it belongs, not shifted."""
+def need_unshifted(priors: Sequence[Prior]) -> bool:
+    """Does one of the priors look at the picture itself, which then must not be left shifted by the jitter?"""
     return bool(at_place(priors, "penalty") or at_place(priors, "picture"))
 
 
-def check(priors):
-    """Raise DreamError for what is no prior."""
+def as_priors(priors) -> tuple[Prior, ...]:
+    """Priors as a tuple. Raises DreamError for what is no prior."""
     for prior in priors:
         if not isinstance(prior, Prior):
-            raise DreamError(f"{prior!r} is not a prior; see deepdream.priors")
+            raise DreamError(f"{prior!r} is not a prior; see deepdream.goals.priors")
     return tuple(priors)

@@ -6,10 +6,11 @@ import math
 import re
 import sys
 
-from .errors import DreamError
+from ..errors import DreamError
+from .notices import say_once
 
 CHOICES = "auto, cpu, cuda or cuda:N"
-FREEZES = 2.5e6     # pixels times steps from which on a session of its own for one size pays for its making
+MUCH_WORK = 2.5e6     # pixels times steps from which on a session for this size alone pays for its making
 
 
 def driver():
@@ -85,6 +86,7 @@ class Device:
     cuda: more options of onnxruntime's CUDA provider, {name: value}, such as prefer_nhwc. With enable_cuda_graph a step
     is recorded once for each size and then launched as a whole: for many dreams of one size, as a session with memory
     of its own stays for each octave."""
+    _free_at_first = {}      # {index of a GPU: bytes}: of the whole process, as the memory is
 
     def __init__(self, choice="auto", fast=False, cuda=None):
         kind, _, number = str(choice).partition(":")
@@ -100,11 +102,30 @@ class Device:
         self.index, self.fast = index if self.is_cuda else 0, bool(fast)
         self.name = f"cuda:{index}" if self.is_cuda else "cpu"
         self._cuda = dict(cuda or {})
-        self.graphs = self.is_cuda and str(self._cuda.get("enable_cuda_graph", 0)) in ("1", "True")
-        # the CPU adds in place where it knows the sizes; what is recorded is of one size
-        self.freezes = 0 if self.graphs else math.inf if self.is_cuda else FREEZES
-        self.note = f"dreaming on {self.name}" + (f" ({problem})" if kind == "auto" and problem else "") \
-            + (", where --fast changes nothing" if fast and not self.is_cuda else "")
+        self.captures = self.is_cuda and str(self._cuda.get("enable_cuda_graph", 0)) in ("1", "True")
+        # the CPU adds in place where it knows the sizes; a captured graph is of one size
+        self.much_work = 0 if self.captures else math.inf if self.is_cuda else MUCH_WORK
+        self._note = None
+        if kind == "auto":
+            self._note = f"dreaming on {self.name}" + f" ({problem})" * bool(problem) \
+                + ", where --fast changes nothing" * (fast and not self.is_cuda)
+
+    def announce(self):
+        """Say on stderr, once, which device was chosen, if the choice was ours."""
+        if self._note:
+            say_once(self._note)
+
+    def fixes_size(self, h: int, w: int, steps: int) -> bool:
+        """Are so many steps at h x w pixels enough work for a session of that size alone?"""
+        return h * w * steps >= self.much_work
+
+    @property
+    def free_memory(self) -> int | None:
+        """Free bytes of a GPU when it was first asked: what is taken later is mostly onnxruntime's, which takes it over
+        for the next dream. None where it cannot be told."""
+        if self.index not in self._free_at_first:
+            self._free_at_first[self.index] = _free_bytes(self.index)
+        return self._free_at_first[self.index]
 
     def session(self, graph, threads=None, size=None):
         """An onnxruntime session. graph: a serialized model. threads: of the CPU; None leaves it to onnxruntime,
@@ -132,3 +153,21 @@ class Device:
         """An array on this device, as an OrtValue."""
         import onnxruntime as ort
         return ort.OrtValue.ortvalue_from_numpy(array, "cuda" if self.is_cuda else "cpu", self.index)
+
+def _free_bytes(index):
+    context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+    try:
+        cuda, place = ctypes.CDLL(driver()), ctypes.c_int()
+        if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(place), index) \
+                or cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), place):
+            return None
+        try:
+            if cuda.cuCtxPushCurrent_v2(context):
+                return None
+            failed = cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
+            cuda.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+            return None if failed else free.value
+        finally:
+            cuda.cuDevicePrimaryCtxRelease_v2(place)
+    except (OSError, AttributeError):
+        return None
