@@ -3,6 +3,9 @@ import errno
 import os
 import stat
 import tempfile
+import uuid
+from itertools import count
+from pathlib import Path
 
 from .errors import ConvertError
 
@@ -30,6 +33,48 @@ def write(path, *data):
             raise
     except OSError as error:      # the name of the file beside it would mean nothing to anyone
         raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def write_new(path, *data):
+    """Write bytes as `write` does, but never over what is there: to `path` or, where something has that name, to the
+    first free one of NAME-2, NAME-3 ... Returns the path that was written, also where several processes write at once.
+    """
+    path = Path(path)
+    whole = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        write(whole, *data)
+        return next(name for name in free_names(path) if _named(whole, name))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        whole.unlink(missing_ok=True)
+
+
+def free_names(path):
+    """The path itself, then with -2, -3 ... behind its name, as far as nothing is there now."""
+    names = (path if i == 1 else path.with_stem(f"{path.stem}-{i}") for i in count(1))
+    return (name for name in names if not os.path.lexists(name))
+
+
+def _named(file, name):
+    """Give a file that is whole another name, unless something has it. Returns whether it was free."""
+    try:
+        os.link(file, name)      # what only renames replaces, but on Windows
+        return True
+    except FileExistsError:
+        return False
+    except (OSError, NotImplementedError, AttributeError):      # a file system without hard links
+        pass
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return False
+    try:
+        os.replace(file, name)      # over the empty file that was made here
+    except BaseException:
+        os.unlink(name)
+        raise
+    return True
 
 
 def check_target(path, option="-o", error=ConvertError):
