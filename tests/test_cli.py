@@ -1,8 +1,6 @@
 """`python -m deepdream` and `python -m convert` as people run them. What they can mend is one line and exit code 2."""
 import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,8 +8,8 @@ import onnx
 import pytest
 from PIL import Image
 
+import children
 import toys
-from conftest import ROOT
 from deepdream import __version__, settings
 from deepdream.cli import COMMANDS
 from deepdream.runtime.device import cuda_problem
@@ -20,9 +18,7 @@ TINY = ["--iter-n", "2", "--octave-n", "2", "--jitter", "3", "--threads", "1", "
 
 
 def command(module, *args, **more):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    return subprocess.run([sys.executable, "-m", module, *map(str, args)], env=env, text=True, capture_output=True,
-                          **more)
+    return children.run("-m", module, *args, **more)
 
 
 def names(folder):
@@ -234,15 +230,13 @@ def test_ctrl_c_in_the_middle(place, toy, tmp_path):
     (tmp_path / "old.png").write_bytes((place / "cat.png").read_bytes())
     for output in ("out.jpg", "old.png"):
         before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-        env = dict(os.environ, PYTHONPATH=str(ROOT))
-        process = subprocess.Popen([sys.executable, "-c", SLOW, "dream", str(place / "cat.png"), "-o", output, "--model",
-                                    str(toy), *TINY, "--iter-n", "1000000"], cwd=tmp_path, env=env, text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        assert process.stdout.readline() == "stepped\n"
+        process = children.start("-c", SLOW, "dream", place / "cat.png", "-o", output, "--model", toy, *TINY, "--iter-n",
+                                 "1000000", cwd=tmp_path)
+        assert children.first_line(process) == "stepped\n"
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate()
-        assert process.returncode == 130
-        assert error == "deepdream: interrupted\n"
+        result = children.ended(process)
+        assert result.returncode == 130
+        assert result.stderr == "deepdream: interrupted\n"
         assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -340,6 +334,5 @@ def test_help_of_every_command():
 
 
 def test_a_pipe_that_closes(toy):
-    result = subprocess.run([f"{sys.executable} -m deepdream layers --model '{toy}' | head -n 1"], shell=True, cwd=ROOT,
-                            text=True, capture_output=True)
+    result = children.shell('"$0" -m deepdream layers --model "$1" | head -n 1', toy)
     assert result.stdout.startswith("data") and not result.stderr

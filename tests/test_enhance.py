@@ -1,16 +1,14 @@
 """Enhance: its objective and gradient against the formula in float64, where it goes and why it stops, its command."""
 import os
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import children
 import convert
 import toys
-from conftest import ROOT
 from deepdream import DreamError, Net, load, preprocess, settings
 from deepdream import enhance as module
 from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Told, _Energy, enhance
@@ -213,9 +211,7 @@ def test_diffs_that_are_left_over_are_refused(toy, image):
 # ---- the command
 
 def command(*args, code=("-m", "deepdream")):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    return subprocess.Popen([sys.executable, *code, "enhance", *map(str, args)], env=env, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return children.start(*code, "enhance", *args)
 
 
 @pytest.fixture
@@ -229,8 +225,9 @@ def test_the_command_writes_what_python_makes(net, toy, cat, tmp_path):
     out = tmp_path / "out.png"
     process = command(cat, "-o", out, "--model", toy, "--end", END, "--k", "1.5", "--prior", "l2", "--weight", "0.01",
                       "--iter-n", "5", "--device", "cpu", "--threads", "1")
-    said, error = process.communicate()
-    assert process.returncode == 0 and not error, error
+    result = children.ended(process)
+    said = result.stdout
+    assert result.returncode == 0 and not result.stderr, result
     assert said.startswith(f"{out}: 41x36, ") and "at both, k 1.5: objective " in said and ", l2 " in said
     assert f"\n{STOPS['ITERATIONS']} after 5 iterations, " in said
     options = {"end": END, "k": 1.5, "prior": "l2", "weight": 0.01, "iter_n": 5, "clip": True}
@@ -244,7 +241,7 @@ def test_the_command_writes_what_python_makes(net, toy, cat, tmp_path):
 def test_nothing_to_do_leaves_every_pixel(toy, cat, tmp_path):
     out = tmp_path / "out.png"
     process = command(cat, "-o", out, "--model", toy, "--end", END, "--k", "1", "--prior", "none", "--device", "cpu")
-    assert process.wait() == 0
+    assert children.ended(process).returncode == 0
     np.testing.assert_array_equal(load(out), load(cat))
 
 
@@ -290,8 +287,8 @@ def test_bad_options_are_one_line_and_code_2(toy, cat, tmp_path, monkeypatch, ca
         error = capsys.readouterr().err
         assert code == 2 and error.count("\n") == 1 and message in error, error
     process = command("cat.png", "-o", "out.png", "--model", toy, "--k", "x")
-    assert process.communicate()[1].startswith("deepdream enhance: argument --k: 'x' is not")
-    assert process.returncode == 2
+    result = children.ended(process)
+    assert result.stderr.startswith("deepdream enhance: argument --k: 'x' is not") and result.returncode == 2
     assert sorted(os.listdir()) == before
 
 
@@ -312,10 +309,11 @@ sys.exit(cli.main(sys.argv[1:]))
 def test_ctrl_c_writes_what_is_there(toy, cat, tmp_path):
     out = tmp_path / "out.png"
     process = command(cat, "-o", out, "--model", toy, "--end", END, "--device", "cpu", code=("-c", SLOW))
-    assert process.stdout.readline() == "stepped\n"
+    assert children.first_line(process) == "stepped\n"
     process.send_signal(signal.SIGINT)
-    said, error = process.communicate()
-    assert process.returncode == 130 and error == "deepdream: interrupted\n"
+    result = children.ended(process)
+    said = result.stdout
+    assert result.returncode == 130 and result.stderr == "deepdream: interrupted\n"
     assert said.startswith(f"{out}: 41x36, ") and "interrupted after 2 iterations" in said
     assert settings(out)["iterations"] == 2 and not np.array_equal(load(out), load(cat))
 

@@ -1,8 +1,5 @@
 """Nets that are not Caffe's: convert.foreign, models.own, and what `Net` and the command line make of them."""
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import onnx
@@ -10,10 +7,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+import children
 import convert
 import models
 import toys
-from conftest import ROOT
 from convert.foreign import image_input, onnx_net
 from convert.graph import metadata
 from deepdream import DreamError, Net, deepdream
@@ -451,9 +448,7 @@ def test_a_grey_net_and_one_of_fixed_size(tmp_path):
 # ---- the command line
 
 def command(*args, **more):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    return subprocess.run([sys.executable, "-m", "deepdream", *map(str, args)], env=env, text=True, capture_output=True,
-                          **more)
+    return children.run("-m", "deepdream", *args, **more)
 
 
 TINY = ["--iter-n", 1, "--octave-n", 2, "--jitter", 3, "--threads", 1, "--device", "cpu"]

@@ -3,8 +3,6 @@ import json
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import children
 import toys
 from convert.errors import ConvertError
 from convert import End
@@ -23,7 +22,6 @@ from deepdream import gallery, jobs, pictures
 from deepdream.cli import main
 from deepdream.errors import DreamError
 
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +264,7 @@ def test_stopping_ends_only_the_pools_processes():
         assert len(own) == 1 and not own[0].is_alive() and other.is_alive()
     finally:
         other.kill()
-        other.join()
+        other.join(children.LIMIT)
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
@@ -274,14 +272,13 @@ def test_ctrl_c_with_processes(nets, picture, tmp_path):
     out = tmp_path / "out"
     seeds = map(str, range(500))
     run = command(picture, out, nets, "--ends", "all", "--octave-n", "1", "--seeds", *seeds, "--jobs", "2")
-    process = subprocess.Popen([sys.executable, "-m", "deepdream", *run], cwd=ROOT, stderr=subprocess.PIPE,
-                               stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = children.start("-m", "deepdream", *run, start_new_session=True)
     end = time.monotonic() + 120
     while not list(out.glob("dreams/*.jpg")) and process.poll() is None and time.monotonic() < end:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)      # as a terminal does
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 130 and "interrupted" in error and "Traceback" not in error
+    result = children.ended(process)
+    assert result.returncode == 130 and "interrupted" in result.stderr and "Traceback" not in result.stderr
     assert told(out)["state"] == "interrupted"
     with pytest.raises(ProcessLookupError):      # no process of it is left
         for _ in range(100):

@@ -1,8 +1,6 @@
 """Gradient graphs of whole nets: against Caffe's own gradients, against finite differences, and run all alone."""
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import children
 import convert
 import toys
 from convert.errors import ConvertError
@@ -162,7 +161,7 @@ def test_a_gradient_graph_runs_in_a_bare_onnxruntime(tmp_path):
     value, diff = gradient(model, "pool2", data, (1, 10, 8, 10))
     (tmp_path / "gradient.onnx").write_bytes(graph.SerializeToString())
     np.savez(tmp_path / "in.npz", data=data, diff=value)
-    subprocess.run([sys.executable, "-I", "-c", BARE], cwd=tmp_path, check=True)
+    children.run("-I", "-c", BARE, cwd=tmp_path).check_returncode()
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), diff)
 
 

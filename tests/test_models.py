@@ -2,9 +2,7 @@
 import hashlib
 import http.server
 import io
-import os
 import random
-import subprocess
 import sys
 import tarfile
 import threading
@@ -13,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import children
 import models
 from models import records, store
 
@@ -124,7 +123,8 @@ def test_unknown_name_offers_the_nearest():
 def test_importing_models_is_cheap():
     code = ("import sys, models; models.names(); models.record('mini_places');"
             "print([m for m in ('pooch', 'requests', 'tqdm', 'numpy', 'convert', 'deepdream') if m in sys.modules])")
-    out = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    out = children.run("-c", code)
+    assert out.returncode == 0, out
     assert out.stdout.strip() == "[]"
 
 
@@ -509,11 +509,9 @@ def test_two_processes_at_once(server, toy, tmp_path):
     folder = toy("slow")
     code = ("import sys, pathlib; from models import records, find; records.ROOT = pathlib.Path(sys.argv[1]);"
             "print(find('toy').caffemodel)")
-    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "models")], cwd=PROJECT,
-                             stdout=subprocess.PIPE, env=dict(os.environ)) for _ in range(2)]
-    for process in both:
-        out, _ = process.communicate(timeout=20)
-        assert process.returncode == 0 and out.decode().strip() == str(folder / "toy.caffemodel")
+    for process in [children.start("-c", code, tmp_path / "models") for _ in range(2)]:
+        result = children.ended(process)
+        assert result.returncode == 0 and result.stdout.strip() == str(folder / "toy.caffemodel")
     assert right(folder) and len(ranges(server)) == 1                   # one downloaded, the other waited
 
 

@@ -1,14 +1,12 @@
 """deepdream.net: pycaffe's shape and semantics, the choice of a device, and the cache of graphs."""
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+import children
 import convert
 import toys
-from conftest import ROOT
 from deepdream import DreamError, Net
 from deepdream.runtime.cache import LIMIT, cached, folder, key
 from deepdream.runtime.device import Device, cuda_problem
@@ -344,13 +342,10 @@ print(float(net.forward()["pool2"].sum()))
 
 
 def test_two_processes_race_for_one_cache(tmp_path, toy):
-    import os
-    env = dict(os.environ, DEEPDREAM_CACHE=str(tmp_path))
-    racers = [subprocess.Popen([sys.executable, "-c", RACE, str(toy)], cwd=ROOT, env=env, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = [r.communicate() for r in racers]
-    assert [r.returncode for r in racers] == [0, 0], told
-    assert told[0][0] == told[1][0] != "0.0\n" and not told[0][1] and not told[1][1]
+    env = children.environment(DEEPDREAM_CACHE=str(tmp_path))
+    told = [children.ended(r) for r in [children.start("-c", RACE, toy, env=env) for _ in range(2)]]
+    assert [r.returncode for r in told] == [0, 0], told
+    assert told[0].stdout == told[1].stdout != "0.0\n" and not told[0].stderr and not told[1].stderr
     assert not [p for p in (tmp_path / "graphs").iterdir() if p.suffix == ".part"]
 
 
@@ -365,6 +360,5 @@ print(sorted({"onnx", "google.protobuf"} & set(sys.modules)))
 
 def test_what_is_kept_needs_no_onnx(toy):
     """A start with a warm cache: importing onnx takes longer than the first step."""
-    told = [subprocess.run([sys.executable, "-c", WARM, str(toy)], cwd=ROOT, text=True, capture_output=True, check=True)
-            for _ in range(2)]
+    told = [children.run("-c", WARM, toy) for _ in range(2)]
     assert told[1].stdout == "[]\n"

@@ -1,14 +1,11 @@
 """Large pictures: tiles against the whole, and what cannot fit is refused."""
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import children
 import toys
-from conftest import ROOT
 from deepdream import (DreamError, Net, deepdream, make_step, objective_channel, objective_class, objective_guide,
                        objective_L2, objective_match, objective_neuron, preprocess, settings)
 from deepdream.engine import memory, tiles
@@ -300,8 +297,7 @@ def test_limits_of_control_groups(tmp_path, version):
 # ---- the command line
 
 def command(*args, **env):
-    return subprocess.run([sys.executable, "-m", "deepdream", *map(str, args)], capture_output=True, text=True,
-                          cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), **env})
+    return children.run("-m", "deepdream", *args, env=children.environment(**env))
 
 
 def test_the_command_line(toy, tmp_path):
