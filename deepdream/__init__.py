@@ -5,6 +5,11 @@
     save(deepdream(net, load("sky.jpg")), "dream.jpg")
 """
 import importlib
+import os
+
+# onnxruntime would keep a number of this device in the user's cache and send what it does to Microsoft: it reads this
+# when it is imported, and whatever imports it here comes behind this line
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 

@@ -1,0 +1,47 @@
+"""onnxruntime is kept from leaving a device id and a database in the user's folders, and from sending what it notes."""
+import pytest
+
+import children
+
+VARIABLE = "ORT_DISABLE_TELEMETRY"
+DREAM = ["-m", "deepdream", "dream", "--size", "40x36", "--iter-n", "1", "--octave-n", "1", "--end", "both", "--device",
+         "cpu", "--model"]
+IN_A_WORKER = """
+from deepdream import jobs
+if __name__ == "__main__":
+    with jobs.Processes(1) as workers:
+        workers.pool.submit(exec, "import onnxruntime").result(60)
+"""
+
+
+def left_by(folder, *args):
+    """Run Python for a user with an empty home who has not set the variable. Returns what lies there afterwards."""
+    home = folder / "home"
+    home.mkdir()
+    env = children.environment(HOME=str(home), XDG_CACHE_HOME=str(home / "cache"), USERPROFILE=str(home),
+                               LOCALAPPDATA=str(home / "local"))
+    env.pop(VARIABLE, None)
+    result = children.run(*args, env=env, cwd=folder)
+    assert result.returncode == 0, result
+    return [str(path.relative_to(home)) for path in home.rglob("*")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def otherwise(tmp_path_factory):
+    """Without the variable there would be such files, or the tests say nothing."""
+    if not left_by(tmp_path_factory.mktemp("otherwise"), "-c", "import onnxruntime"):
+        pytest.skip("this onnxruntime leaves nothing in a user's folders")
+
+
+def test_after_a_dream(toy, tmp_path):
+    assert left_by(tmp_path, *DREAM, toy) == []
+
+
+def test_after_a_worker(tmp_path):
+    (tmp_path / "worker.py").write_text(IN_A_WORKER)
+    assert left_by(tmp_path, "worker.py") == []
+
+
+def test_who_has_set_it_is_left_alone():
+    env = children.environment(**{VARIABLE: "0"})
+    assert children.run("-c", f"import os, deepdream; print(os.environ['{VARIABLE}'])", env=env).stdout == "0\n"
