@@ -3,7 +3,6 @@ import errno
 import io
 import os
 import struct
-import tempfile
 import warnings
 import zlib
 
@@ -280,9 +279,11 @@ def test_what_is_no_regular_file_stays(tmp_path):
 
 
 def test_a_place_that_can_only_be_read(tmp_path, monkeypatch):
-    def refused_(*_, **__):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "somewhere/.x.part")
-    monkeypatch.setattr(tempfile, "mkstemp", refused_)
+    def refused_(path, flags, mode=0o777, real=os.open):
+        if flags & os.O_CREAT:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), "somewhere/.x.part")
+        return real(path, flags, mode)
+    monkeypatch.setattr(os, "open", refused_)
     with pytest.raises(DreamError, match="a.png: cannot be written: Read-only file system$"):
         check_target(tmp_path / "a.png")
     with pytest.raises(OSError) as caught:
