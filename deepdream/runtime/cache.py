@@ -1,7 +1,9 @@
 """Graphs that have been built once are kept in the user's cache, under a checksum of all that went into them."""
+import contextlib
 import functools
 import hashlib
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import models
 from convert.files import write
 
 LIMIT = 1 << 30   # bytes; what has not been used for longest is dropped beyond it
+LARGEST = 1 << 31   # bytes of one file: more no protobuf may have
 
 
 def key(*parts) -> str:
@@ -44,36 +47,48 @@ def cached(name: str, build) -> bytes:
     """The bytes kept under `name`, else `build()`, kept from now on.
 
     Each file ends in a checksum of what stands before it: a damaged one is built again. Files are written beside and
-    renamed, so two processes may race for one. Where the cache cannot be written, nothing is kept.
+    renamed, so two processes may race for one. Where the cache cannot be read or written, whatever lies there, nothing
+    is kept.
     """
     path = folder() / name
-    try:
-        data = path.read_bytes()
-        if len(data) > 32 and hashlib.sha256(memoryview(data)[:-32]).digest() == data[-32:]:
-            os.utime(path)
-            return data[:-32]
-    except OSError:
-        pass
+    data = _kept(path)
+    if data is not None:
+        return data
     data = build()
-    try:
+    with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         _make_room(path.parent, len(data))
-        write(path, data, hashlib.sha256(data).digest())
-    except OSError:
-        pass
+        write(path, data, hashlib.sha256(data).digest(), sync=False)
     return data
+
+
+def _kept(path):
+    """What a file keeps; None if it is not there, is damaged or is no file at all."""
+    try:
+        there = path.stat()
+        if not stat.S_ISREG(there.st_mode) or there.st_size > LARGEST:
+            return None
+        data = path.read_bytes()
+    except OSError:
+        return None
+    if len(data) <= 32 or hashlib.sha256(memoryview(data)[:-32]).digest() != data[-32:]:
+        return None
+    with contextlib.suppress(OSError):      # a cache that can only be read
+        os.utime(path)
+    return data[:-32]
 
 
 def _make_room(where, size):
     files = []
     for path in where.iterdir():
-        try:
-            files.append((path.stat().st_mtime, path.stat().st_size, path))
-        except OSError:      # another process was faster
-            continue
+        with contextlib.suppress(OSError):      # another process was faster
+            there = path.lstat()
+            if stat.S_ISREG(there.st_mode):
+                files.append((there.st_mtime, there.st_size, path))
     total = size + sum(f[1] for f in files)
     for modified, length, path in sorted(files):
         stale = path.suffix == ".part" and time.time() - modified > 3600   # left by a process that was killed
         if total > LIMIT or stale:
-            path.unlink(missing_ok=True)
-            total -= length
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+                total -= length
