@@ -115,8 +115,8 @@ def to_disk(handle):
 
 
 def is_strangers_link(link, folder, user):
-    """Whether a link is another user's trap. link, folder: os.stat_result of it and of the folder that it lies in; user:
-    the id of the one who follows it. The rule is Linux's fs.protected_symlinks, which not every system has on."""
+    """Whether a link may be another user's trap. link, folder: os.stat_result of it and of the folder that it lies in;
+    user: the id of the one who follows it. The rule is Linux's fs.protected_symlinks, which not every system has on."""
     return folder.st_mode & EVERYONES == EVERYONES and link.st_uid not in (user, folder.st_uid)
 
 

@@ -18,6 +18,7 @@ FILES = {   # file -> sha256
     "sky1024px.jpg": "779ddda9280908ccda18d7ade2f7f84805bf22cdbce3b61ddddd7ea4a4697050",
     "flowers.jpg": "bdcaf97d07f9619a3dde0b04694ec83c2b2a3188e3e24d88db952e81b9d9f740",
 }
+MOST = 64 << 20      # bytes of one of them
 OUTPUTS = {   # which of the notebook's pictures -> the name that it gets here
     1: "google_inception_4c_output.jpg", 2: "google_inception_3b_5x5_reduce.jpg", 3: "google_zoom_frame_0029.jpg",
     5: "google_guided_inception_3b_output.jpg",
@@ -51,15 +52,13 @@ def read(folder, name=None):
 
 def fetch():
     """The originals from Google's public repository, kept in the cache of models; checksums are checked."""
-    import pooch
     folder = Path(models.cache_dir()) / "original"
-    for file, sha256 in FILES.items():
-        try:
-            pooch.retrieve(URL + file, f"sha256:{sha256}", fname=file, path=folder, progressbar=False)
-        except Exception as error:      # requests, urllib3, pooch and the system raise their own
-            reason = str(error).splitlines()[0][:160]
-            raise DreamError(f"{URL}{file} could not be fetched ({reason}); with these files in a folder: "
-                             "--reference FOLDER") from None
+    wanted = [models.File(name, "original", max_size=MOST, sha256=sha256, mirrors=(URL + name,))
+              for name, sha256 in FILES.items()]
+    try:
+        models.obtain(wanted, folder, progress=False)
+    except models.ModelError as error:
+        raise DreamError(f"{error}; with these files in a folder: --reference FOLDER") from None
     for name, data in extract((folder / "dream.ipynb").read_bytes()).items():
         if not (folder / name).exists():
             pictures.write(folder / name, data)

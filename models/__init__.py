@@ -6,8 +6,11 @@
     models.own.beside("net.onnx")       what the record beside an ONNX file says of its pictures
 """
 from . import own
-from .records import File, ModelError, Record, names, record
-from .store import Model, cache_dir, fetch, find, read_labels, status
+from .errors import ModelError
+from .labels import read_labels
+from .paths import expanded
+from .records import File, Record, names, record
+from .store import Model, cache_dir, fetch, find, obtain, status
 
-__all__ = ["File", "Model", "ModelError", "Record", "cache_dir", "fetch", "find", "names", "own", "read_labels",
-           "record", "status"]
+__all__ = ["File", "Model", "ModelError", "Record", "cache_dir", "expanded", "fetch", "find", "names", "obtain", "own",
+           "read_labels", "record", "status"]

@@ -11,12 +11,15 @@
 All of it may be left out. Also allowed: title, ends (as in a `record.toml`).
 """
 import math
-import tomllib
+import os
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from .records import LEVELS, ModelError, _checked, _ends, _name, _text, _when
+from . import toml
+from .errors import ModelError
+from .records import LEVELS, ends
+from .toml import when
 
 CHANNELS = {"rgb": (0, 1, 2), "bgr": (2, 1, 0)}     # the picture's channels in the net's order
 LAYOUTS = ("nchw", "nhwc")
@@ -47,47 +50,42 @@ def numbers(text, positive=False):
     """'1/255' or '123.7,116.3,103.5' as a tuple of floats. Raises ValueError."""
     try:
         found = tuple(float(Fraction(part)) if "/" in part else float(part) for part in str(text).split(","))
-    except ZeroDivisionError:
+    except ArithmeticError:      # 1/0; a fraction of hundreds of digits
         raise ValueError(text) from None
     if not all(map(math.isfinite, found)) or positive and min(found) <= 0:
         raise ValueError(text)
     return found
 
 
-def _numbers(must, positive=False):
+def _numbers(must, low, high):
+    """The check of numbers from `low` to `high`: one, a text of them or a list of both."""
     def check(value):
         given = value if isinstance(value, list) else [value]
-        _when(given and all(type(v) in (int, float, str) for v in given), must, value)
+        when(0 < len(given) < 1000 and all(type(v) in (int, float, str) for v in given), must, value)
         try:
-            return sum((numbers(v, positive) for v in given), ())
+            found = sum((numbers(v) for v in given), ())
         except ValueError:
-            return _when(False, must, value)
+            found = ()
+        when(found and low <= min(found) and max(found) <= high, must, value)
+        return found
     return check
 
 
-def _one_of(*allowed):
-    return lambda value: _when(value in allowed, " or ".join(allowed), value)
-
-
-_OWN = {"mean": _numbers("a number of 0..255, or one a channel"),
-        "scale": _numbers('a number above 0 or a text such as "1/255", or one a channel', positive=True),
-        "channels": _one_of(*CHANNELS), "layout": _one_of(*LAYOUTS), "input": _text, "labels": _name,
-        "default_end": _text, "title": _text, "ends": _ends}
+_OWN = {"mean": _numbers("a number of 0..255, or one a channel", 0, 255),
+        "scale": _numbers('a number above 0 (1e-9 to 1e9) or a text such as "1/255", or one a channel', 1e-9, 1e9),
+        "channels": toml.one_of(*CHANNELS), "layout": toml.one_of(*LAYOUTS), "input": toml.text, "labels": toml.name,
+        "default_end": toml.text, "title": toml.text, "ends": ends}
 
 
 def beside(path):
     """The record beside the .onnx file `path`; one that says nothing if there is none. ModelError: what is wrong."""
     path = Path(path)
-    toml = path.with_suffix(".toml")
-    if not toml.is_file():
+    card = path.with_suffix(".toml")
+    if not os.path.lexists(card):
         return Own(path.stem, path.parent)
-    try:
-        given = tomllib.loads(toml.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ModelError(f"{toml}: no readable TOML: {error}") from None
-    values = _checked(_OWN, given, str(toml))
+    values = toml.read(card, _OWN)
     if "labels" in values:
         values["labels"] = path.parent / values["labels"]
         if not values["labels"].is_file():
-            raise ModelError(f"{toml}: labels: there is no {values['labels']}")
-    return Own(path.stem, path.parent, toml, **values)
+            raise ModelError(f"{card}: labels: there is no file {values['labels']}")
+    return Own(path.stem, path.parent, card, **values)

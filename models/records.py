@@ -2,20 +2,22 @@
 
 Adding a model is adding a folder with a record: nothing else in the project names the models.
 """
+import hashlib
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from . import labels, toml
+from .errors import ModelError, shown
+from .toml import is_list, is_number, is_text, number, when, whole
 
 ROOT = Path(__file__).resolve().parent
 RECORD = "record.toml"
 LEVELS = ("low", "middle", "high")
 ROLES = ("prototxt", "caffemodel", "labels", "mean", "archive")
 NEEDED = ("prototxt", "caffemodel")             # without these two there is no dream; labels and means may be missing
-
-
-class ModelError(Exception):
-    """One line for people: the file, the model or the option, what is wrong with it, what is allowed."""
+MOST = {"prototxt": 16 << 20, "labels": labels.MOST, "mean": 1 << 28}      # bytes, where a record does not say it
+USUAL_MOST = 1 << 31                            # bytes: no protobuf may be larger
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,16 @@ class File:
     """One file of a model, as the record describes it.
 
     A file with neither mirrors nor an archive is *shipped*: it lies beside its record. `size` and `min_size` are in
-    bytes (`min_size`: a lower bound that follows from the shapes, for files whose size nobody published); `sha1` and
-    `sha256` in lower-case hex. `archive` names the file it is a member of, `member` its name in there.
+    bytes (`min_size`: a lower bound that follows from the shapes, for files whose size nobody published; `max_size`: an
+    upper bound, else there is one for each role); `sha1` and `sha256` in lower-case hex. `archive` names the file it is
+    a member of, `member` its name in there.
     `unverified`: no checksum is known; `single_source`: only one place publishes it; both need a `reason`.
     """
     name: str
     role: str
     size: int | None = None
     min_size: int = 1
+    max_size: int | None = None
     sha1: str | None = None
     sha256: str | None = None
     mirrors: tuple[str, ...] = ()
@@ -45,9 +49,33 @@ class File:
         return not self.mirrors and self.archive is None
 
     @property
+    def most(self) -> int:
+        """The most bytes that the file may have."""
+        return self.size or self.max_size or MOST.get(self.role, USUAL_MOST)
+
+    @property
     def checksums(self) -> dict[str, str]:
         """{'sha256': hex, 'sha1': hex}, as far as known."""
         return {kind: value for kind in ("sha256", "sha1") if (value := getattr(self, kind))}
+
+    def problem(self, path: Path) -> str:
+        """What speaks against `path` being this file (size, checksums), in a few words; '' if nothing does."""
+        size = path.stat().st_size
+        if self.size is not None and size != self.size:
+            return f"{size:,} bytes instead of {self.size:,}"
+        if size < self.min_size:
+            return f"{size:,} bytes, too few (at least {self.min_size:,})"
+        if size > self.most:
+            return f"{size:,} bytes, too many (at most {self.most:,})"
+        for kind, expected in self.checksums.items():
+            with open(path, "rb") as stream:
+                found = hashlib.file_digest(stream, kind).hexdigest()
+            if found != expected:
+                return f"wrong content ({kind} {found[:12]}... instead of {expected[:12]}...)"
+        with open(path, "rb") as stream:                            # what servers send when they have lost a file
+            if stream.read(64).lower().startswith((b"<!doctype", b"<html")):
+                return "a web page"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -82,87 +110,96 @@ class Record:
         return [f"{f.name}: {f.reason}" for f in self.files if f.reason]
 
 
-# --- checks: each takes a TOML value and returns it as the dataclass wants it, or raises ValueError("must be ...") ---
-
-def _when(condition, must, value):
-    if not condition:
-        raise ValueError(f"must be {must}, not {value!r}")
-    return value
-
-
-def _text(value):
-    return " ".join(_when(isinstance(value, str) and value.strip(), "a text", value).split())
-
-
-def _name(value):
-    return _when(isinstance(value, str) and re.fullmatch(r"\w[\w.+-]*", value), "a plain file name", value)
-
+# --- checks (see toml.py): each takes a TOML value and returns it as the dataclass wants it ---------------------------
 
 def _url(value):
-    return _when(isinstance(value, str) and re.fullmatch(r"https?://[^/\s]+\.\S+", value), "an http(s) address", value)
+    return when(isinstance(value, str) and re.fullmatch(r"https?://[^/\s]+\.[^\s\x00-\x1f\x7f-\x9f]+", value),
+                "an http(s) address", value)
 
 
 def _urls(value):
-    _when(isinstance(value, list) and value and len(set(value)) == len(value), "a list of different addresses", value)
+    when(is_list(value, lambda v: isinstance(v, str)) and len(set(value)) == len(value),
+         "a list of different addresses", value)
     return tuple(_url(v) for v in value)
 
 
 def _bytes(value):
-    return _when(type(value) is int and value > 0, "a number of bytes", value)
+    return when(type(value) is int and 0 < value < 2 ** 63, "a number of bytes", value)
 
 
 def _flag(value):
-    return _when(value is True, "true, or left out", value)
+    return when(value is True, "true, or left out", value)
 
 
 def _hex(digits):
     def check(value):
-        return _when(isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", value),
-                     f"{digits} lower-case hex digits", value)
+        return when(isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", value),
+                    f"{digits} lower-case hex digits", value)
     return check
 
 
 def _role(value):
-    return _when(value in ROLES, "one of " + ", ".join(ROLES), value)
+    return when(isinstance(value, str) and value in ROLES, "one of " + ", ".join(ROLES), value)
 
 
 def _mean(value):
-    _when(isinstance(value, list) and len(value) in (1, 3)
-          and all(type(v) in (int, float) and 0 <= v <= 255 for v in value),
-          "three numbers in 0..255 (blue, green, red), or one for a grey net", value)
+    when(is_list(value, lambda v: is_number(v, 0, 255), (1, 3)),
+         "three numbers in 0..255 (blue, green, red), or one for a grey net", value)
     return tuple(float(v) for v in value)
 
 
 def _swap(value):
-    _when(isinstance(value, list) and sorted(map(str, value)) == ["0", "1", "2"], "an order of 0, 1, 2", value)
+    when(is_list(value, lambda v: type(v) is int) and sorted(value) == [0, 1, 2], "an order of 0, 1, 2", value)
     return tuple(value)
 
 
-def _settings(value):
-    numbers = (int, float)
-    _when(isinstance(value, dict) and all(type(v) in numbers or isinstance(v, list) and v and
-                                          all(type(n) in numbers for n in v) for v in value.values()),
-          "a table of options and their numbers", value)
-    return value
-
-
-def _ends(value):
-    _when(isinstance(value, dict) and set(value) <= set(LEVELS), "a table of " + ", ".join(LEVELS), value)
+def ends(value):
+    """The check of a table of ends: {level: [names of layers]}."""
+    when(isinstance(value, dict) and set(value) <= set(LEVELS), "a table of " + ", ".join(LEVELS), value)
     for names in value.values():
-        _when(isinstance(names, list) and all(isinstance(n, str) and n for n in names), "lists of layer names", names)
+        when(is_list(names, is_text, range(1000)), "lists of layer names", names)
     return {level: list(value.get(level, [])) for level in LEVELS}
 
 
-_FILE = {"name": _name, "role": _role, "size": _bytes, "min_size": _bytes, "sha1": _hex(40), "sha256": _hex(64),
-         "mirrors": _urls, "archive": _name, "member": _text, "unverified": _flag, "single_source": _flag,
-         "reason": _text}
-_RECORD = {"title": _text, "source": _url, "licence": _text, "citation": _text, "made_from": _text, "notes": _text,
-           "labels": _name, "mean": _mean, "channel_swap": _swap, "default_end": _text, "class_pictures": _settings, "ends": _ends,
-           "files": list}
+def _pair(low, high, kind, must):
+    return lambda value: when(is_list(value, lambda v: type(v) in kind and low <= v <= high, (2,)), must, value)
+
+
+_strength, _many = number(0, 1000), whole(1, 10 ** 6)
+_CLASS_PICTURES = {     # options of `deepdream class`
+    "size": _pair(1, 10 ** 6, (int,), "a width and a height"), "noise": _pair(0, 255, (int, float), "mean and spread"),
+    "iter_n": _many, "octave_n": whole(1, 100), "octave_scale": number(1, 1000), "step_size": number(-1e6, 1e6),
+    "jitter": whole(0, 10 ** 6), "tv": _strength, "grey": _strength, "blur": _strength, "blur_until": _strength,
+    "blur_every": _many, "laplacian": whole(0, 12)}
+
+
+def _class_pictures(value):
+    when(isinstance(value, dict) and set(value) <= set(_CLASS_PICTURES), "a table of " + ", ".join(_CLASS_PICTURES),
+         value)
+    for key, setting in value.items():
+        try:
+            _CLASS_PICTURES[key](setting)
+        except ValueError as error:
+            raise ValueError(f"{key} {error}") from None
+    return value
+
+
+def _files(value):
+    return when(is_list(value, lambda v: isinstance(v, dict), range(100)), "a list of tables, [[files]]", value)
+
+
+_FILE = {"name": toml.name, "role": _role, "size": _bytes, "min_size": _bytes, "max_size": _bytes, "sha1": _hex(40),
+         "sha256": _hex(64), "mirrors": _urls, "archive": toml.name, "member": toml.text, "unverified": _flag,
+         "single_source": _flag, "reason": toml.text}
+_RECORD = {"title": toml.text, "source": _url, "licence": toml.text, "citation": toml.text, "made_from": toml.text,
+           "notes": toml.text, "labels": toml.name, "mean": _mean, "channel_swap": _swap, "default_end": toml.text,
+           "class_pictures": _class_pictures, "ends": ends, "files": _files}
 _COMPLETE = ("title", "source", "licence", "citation", "mean", "channel_swap", "default_end", "ends", "files")
 
 # What one file may not be: (is it so?, what to say)
 _FILE_RULES = (
+    (lambda f: f.size and f.max_size, "has a size and a max_size: give one of them"),
+    (lambda f: f.min_size > f.most, "its min_size is more than the most that it may have"),
     (lambda f: f.unverified and f.checksums, "is called unverified although it has a checksum"),
     (lambda f: f.mirrors and not f.checksums and not f.unverified,
      "has mirrors but no checksum: give sha1 or sha256, or unverified = true with a reason"),
@@ -184,26 +221,6 @@ _RULES = (
 )
 
 
-def _near(word: str, words, n: int) -> list[str]:
-    import difflib                              # slow to import, and only errors need it
-    return difflib.get_close_matches(word, list(words), n=n, cutoff=0.5)
-
-
-def _checked(table: dict, given: dict, where: str) -> dict:
-    for key in given:
-        if key not in table:
-            near = _near(key, table, 1)
-            raise ModelError(f"{where}: unknown key {key!r}" + (f", did you mean {near[0]!r}?" if near else "")
-                             + f" (allowed: {', '.join(table)})")
-    out = {}
-    for key, value in given.items():
-        try:
-            out[key] = table[key](value)
-        except (ValueError, TypeError) as error:
-            raise ModelError(f"{where}: {key} {error}") from None
-    return out
-
-
 def _obey(rules, thing, where: str):
     for broken, complaint in rules:
         if broken(thing):
@@ -217,21 +234,17 @@ def read(path, complete: bool = True) -> Record:
     `complete=False`: a user's own folder, where everything is optional (mean, labels, ends, ...).
     """
     path = Path(path)
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ModelError(f"{path}: no readable TOML: {error}") from None
-    values = _checked(_RECORD, given, str(path))
+    values = toml.read(path, _RECORD)
+    missing = [key for key in _COMPLETE if key not in values]
     files = []
     for i, entry in enumerate(values.pop("files", [])):
         where = f"{path}: files[{i}]"
-        if not isinstance(entry, dict) or not {"name", "role"} <= set(entry):
+        if not {"name", "role"} <= set(entry):
             raise ModelError(f"{where}: needs a name and a role")
-        files.append(_obey(_FILE_RULES, File(**_checked(_FILE, entry, where)), f"{where} ({entry['name']})"))
+        files.append(_obey(_FILE_RULES, File(**toml.checked(_FILE, entry, where)), f"{where} ({entry['name']})"))
     folder = path.resolve().parent
     result = Record(name=folder.name, folder=folder, files=tuple(files), **values)
     if complete:
-        missing = [key for key in _COMPLETE if key not in given]
         if missing:
             raise ModelError(f"{path}: lacks {', '.join(missing)}")
         _obey(_RULES, result, str(path))
@@ -245,12 +258,12 @@ def names() -> list[str]:
 
 def nearest(name: str) -> str:
     """'did you mean ...? ' and the full list, for a message about a name that nobody knows."""
-    near = _near(name.lower(), names(), 3)
-    return (f"did you mean {' or '.join(near)}? " if near else "") + f"known models: {', '.join(names())}"
+    close = toml.near(name[:100].lower(), names(), 3)
+    return (f"did you mean {' or '.join(close)}? " if close else "") + f"known models: {', '.join(names())}"
 
 
 def record(name: str) -> Record:
     """The record of the model called `name`; ModelError names the nearest ones if there is none."""
     if name not in names():
-        raise ModelError(f"no model is called {name!r}; {nearest(name)}")
+        raise ModelError(f"no model is called {shown(name)}; {nearest(name)}")
     return read(ROOT / name / RECORD)

@@ -1,27 +1,20 @@
-"""Finding a model on disk, and fetching it if it is not there.
-
-A file is written as `NAME.part`, checked, and only then moved to NAME: whatever lies under a good name is good. pooch
-moves it there; what pooch does not do is done here: resuming, trying several mirrors, and one process at a time.
-"""
+"""Finding a model on disk, and fetching it if it is not there, from one mirror after the other (see download.py)."""
 import contextlib
-import hashlib
 import logging
 import os
 import re
 import shutil
-import sys
-import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from . import records
-from .records import NEEDED, File, ModelError, Record
+from .errors import ModelError, short, shown
+from .paths import expanded
+from .records import NEEDED, File, Record
 
-TIMEOUT = (10, 30)          # seconds: to connect; without a byte
-TRIES = 20                  # connections to one mirror that drops them, as long as each brings the file further
+MEMBERS, UNPACKED = 10_000, 1 << 32              # files and bytes of an archive
 LABELS = ("labels.txt", "synset_words.txt")      # where a folder without a record may have them
-CHUNK = 1 << 14             # bytes; a dropped connection loses less than one
 
 log = logging.getLogger(__name__)       # unconfigured, Python prints its warnings as plain lines on stderr
 
@@ -47,31 +40,13 @@ class Model:
 def cache_dir() -> Path:
     """The user's folder for downloaded models: $DEEPDREAM_CACHE, or what the system has for caches."""
     if chosen := os.environ.get("DEEPDREAM_CACHE"):
-        return Path(chosen).expanduser()
-    import platformdirs                                                 # what pooch.os_cache asks; pooch takes 0.2 s
+        return expanded(chosen, "DEEPDREAM_CACHE: ")
+    import platformdirs
     return Path(platformdirs.user_cache_dir("deepdream"))
 
 
 def _place(rec: Record, file: File) -> Path:
     return (rec.folder if file.shipped else cache_dir() / rec.name) / file.name
-
-
-def problem(path: Path, file: File) -> str:
-    """What speaks against `path` being `file` (size, checksums), in a few words; '' if nothing does."""
-    size = path.stat().st_size
-    if file.size is not None and size != file.size:
-        return f"{size:,} bytes instead of {file.size:,}"
-    if size < file.min_size:
-        return f"{size:,} bytes, too few (at least {file.min_size:,})"
-    for kind, expected in file.checksums.items():
-        with open(path, "rb") as stream:
-            found = hashlib.file_digest(stream, kind).hexdigest()
-        if found != expected:
-            return f"wrong content ({kind} {found[:12]}... instead of {expected[:12]}...)"
-    with open(path, "rb") as stream:                                    # what servers send when they have lost a file
-        if stream.read(64).lower().startswith((b"<!doctype", b"<html")):
-            return "a web page"
-    return ""
 
 
 def _model(rec: Record) -> Model:
@@ -106,22 +81,22 @@ def find(name_or_folder) -> Model:
     text = os.fspath(name_or_folder)
     if text in records.names():
         return _known(records.record(text))
-    folder = Path(text).expanduser()
-    if folder.is_dir():
+    folder = expanded(text)
+    if os.path.isdir(folder):
         known = folder.resolve()
         if known.parent == records.ROOT.resolve() and known.name in records.names():
             return find(known.name)                                     # the record's own folder: the same model
         return _from_folder(folder)
-    if folder.exists():
+    if os.path.lexists(folder):
         raise ModelError(f"{text}: a file; give the folder that holds the .prototxt and the .caffemodel")
-    raise ModelError(f"{text!r} is neither a model's name nor a folder; {records.nearest(text)}")
+    raise ModelError(f"{shown(text)} is neither a model's name nor a folder; {records.nearest(text)}")
 
 
 def _known(rec: Record) -> Model:
     for role in NEEDED:
         file = rec.role(role)
         path = _place(rec, file)
-        wrong = problem(path, file) if path.is_file() else "missing"
+        wrong = file.problem(path) if path.is_file() else "missing"
         if wrong and not file.shipped:
             return fetch(rec.name)
         if wrong:
@@ -131,11 +106,11 @@ def _known(rec: Record) -> Model:
 
 def _from_folder(folder: Path) -> Model:
     path = folder / records.RECORD
-    rec = records.read(path, complete=False) if path.is_file() else None
+    rec = records.read(path, complete=False) if os.path.lexists(path) else None
     settings = rec or Record(folder.resolve().name, folder)
     labels = folder / settings.labels if settings.labels else None
     if labels and not labels.is_file():
-        raise ModelError(f"{path}: labels: there is no {labels}")
+        raise ModelError(f"{path}: labels: there is no file {labels}")
     labels = labels or next((folder / name for name in LABELS if (folder / name).is_file()), None)
     return Model(settings.name, folder, _the_one(folder, rec, "prototxt", ("*.prototxt", "*.protxt")),
                  _the_one(folder, rec, "caffemodel", ("*.caffemodel",)), labels, settings.mean, settings.channel_swap,
@@ -156,14 +131,6 @@ def _the_one(folder: Path, rec: Record | None, role: str, patterns: tuple[str, .
     raise ModelError(f"{folder}: several candidates ({', '.join(p.name for p in candidates)}): leave only one {role}")
 
 
-def read_labels(path) -> list[str]:
-    """The names of the classes, one a line; `n01440764 tench, ...` and `/a/abbey 0` become `tench, ...` and `abbey`."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    lines = [re.sub(r"^n\d{8}\s+", "", line.strip()) for line in lines if line.strip()]
-    scenes = [re.fullmatch(r"/\w/(\S+) \d+", line) for line in lines]
-    return [m[1].replace("/", ", ").replace("_", " ") if m else line for m, line in zip(scenes, lines)]
-
-
 # --- fetching ---------------------------------------------------------------------------------------------------------
 
 def fetch(name: str, progress: bool = True) -> Model:
@@ -176,17 +143,35 @@ def fetch(name: str, progress: bool = True) -> Model:
     if all(file.shipped for file in rec.files):
         return _known(rec)
     folder = cache_dir() / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder, name):
-            failed = _fill(rec, folder, progress)
-    except OSError as error:                                            # disk full, no permission, ...
-        raise ModelError(f"{folder}: {error.strerror or error}; DEEPDREAM_CACHE can name another folder") from None
+    with _prepared(folder, name):
+        failed = _fill(rec, folder, progress)
     if any(file.role in NEEDED for file in failed):
         raise ModelError(_by_hand(rec, failed, folder))
     for file, reasons in failed.items():
         log.warning("%s: going on without %s (%s)", name, file.name, _grouped(reasons))
     return _model(rec)
+
+
+def obtain(files, folder: Path, progress: bool = True) -> None:
+    """Downloads what is missing of single files into `folder`. Raises ModelError, in one line: which file, and why."""
+    with _prepared(folder, folder.name):
+        for file in files:
+            if reasons := _from_mirrors(file, folder, progress):
+                raise ModelError(f"could not get {file.name} ({_grouped(reasons)}) from {file.mirrors[0]}")
+
+
+@contextlib.contextmanager
+def _prepared(folder: Path, name: str):
+    """The folder, made and held (see `_alone`); what the system has against writing there becomes one line."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(folder, name):
+            for left in folder.glob("tmp????????"):                     # of pooch, which an older version asked
+                if re.fullmatch("tmp[a-z0-9_]{8}", left.name) and left.is_file():
+                    left.unlink()
+            yield
+    except OSError as error:                                            # disk full, no permission, ...
+        raise ModelError(f"{folder}: {error.strerror or error}; DEEPDREAM_CACHE can name another folder") from None
 
 
 def _fill(rec: Record, folder: Path, progress: bool) -> dict[File, list]:
@@ -237,16 +222,17 @@ def _from_mirrors(file: File, folder: Path, progress: bool) -> list:
     """Tries the mirrors in turn; [] once `file` lies right under its name, else (where, why) of each."""
     if _there(folder, file):
         return []
+    from .download import from_mirror
     reasons = []
     for url in file.mirrors:
-        why = _from_mirror(url, file, folder, progress)
+        why = from_mirror(url, file, folder, progress)
         if not why:
             for left in folder.glob(f"{file.name}*.part"):
                 left.unlink()
             if file.reason:
                 log.warning("%s: %s", file.name, file.reason)
             return []
-        reasons.append((urlsplit(url).netloc, why))
+        reasons.append((short(urlsplit(url).netloc), why))
     return reasons
 
 
@@ -254,108 +240,11 @@ def _there(folder: Path, file: File) -> bool:
     path = folder / file.name
     if not path.is_file():
         return False
-    wrong = problem(path, file)
+    wrong = file.problem(path)
     if wrong:
         os.replace(path, folder / f"{file.name}.bad")                   # it may be a person's: aside, not away
         log.warning("%s: %s; moved aside to %s.bad", path, wrong, file.name)
     return not wrong
-
-
-class _Wrong(ValueError):
-    """The mirror's content is not the file's: what came is thrown away."""
-
-
-class _Refused(ValueError):
-    """The mirror offers something else: nothing was written, an older partial file stays."""
-
-
-def _from_mirror(url: str, file: File, folder: Path, progress: bool) -> str:
-    """Downloads `file` from one mirror, resuming a partial one; returns '' or why it could not."""
-    import pooch
-    import requests
-    # without a checksum, never join the halves of two mirrors
-    part = folder / (f"{file.name}.{zlib.crc32(url.encode()):08x}.part" if file.unverified else f"{file.name}.part")
-    known = next((f"{kind}:{value}" for kind, value in file.checksums.items()), None)
-
-    def size():
-        return part.stat().st_size if part.exists() else 0
-
-    def download(url, output_file, _):
-        if not (file.size and size() == file.size):
-            _receive(url, file, part, size(), progress)
-        wrong = problem(part, file)
-        if wrong:
-            part.unlink()
-            raise _Wrong(wrong)
-        os.replace(part, output_file)
-
-    why = ""
-    for _ in range(TRIES):
-        before = size()
-        try:
-            with _quiet(pooch.get_logger()):
-                pooch.retrieve(url, known, fname=file.name, path=folder, downloader=download)
-            return ""
-        except _Refused as error:
-            return str(error)
-        except _Wrong as error:
-            why = str(error)
-            if not before:                                              # else blame the older half, and try anew
-                return why
-        except requests.RequestException as error:
-            why = _in_words(error)
-            if size() <= before or why == "timed out":                  # who hangs once hangs again: the next mirror
-                return why
-    return why
-
-
-def _receive(url: str, file: File, part: Path, start: int, progress: bool) -> None:
-    """Appends to `part` what is missing from byte `start` on; from the beginning if the server cannot resume."""
-    import requests
-    from tqdm import tqdm
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-        reach = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
-        if answer.status_code == 416 and start:
-            if reach and reach[2] == str(start):                        # nothing is missing
-                return
-            if file.size and start < file.size:
-                raise _Refused("its file is shorter")
-            part.unlink()
-            raise _Wrong("its file is shorter than what is here")
-        answer.raise_for_status()
-        if answer.status_code == 206 and not (reach and reach[1] == str(start)):
-            raise _Refused("answers with another range than asked for")
-        start = start if answer.status_code == 206 else 0               # 200: it ignores ranges
-        length = answer.headers.get("Content-Length", "")
-        total = start + int(length) if length.isdigit() else file.size
-        if file.size and total != file.size:
-            raise _Refused(f"offers {total:,} bytes instead of {file.size:,}")
-        have = start
-        with open(part, "ab" if start else "wb") as out, \
-                tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=file.name, file=sys.stderr,
-                     disable=None if progress else True) as bar:        # None: quiet unless stderr is a terminal
-            for chunk in answer.iter_content(CHUNK):
-                out.write(chunk)
-                have += len(chunk)
-                bar.update(len(chunk))
-                if total and have > total:
-                    break                                               # problem() will say so
-    if total and have < total:
-        raise requests.ConnectionError(f"lost after {have:,} of {total:,} bytes")
-
-
-def _in_words(error) -> str:
-    """A requests exception in a few words."""
-    import requests
-    if isinstance(error, requests.HTTPError):
-        return f"{error.response.status_code} {error.response.reason}"
-    if str(error).startswith("lost after"):
-        return str(error)
-    words = ((requests.exceptions.SSLError, "certificate refused"), (requests.Timeout, "timed out"),
-             (requests.exceptions.ChunkedEncodingError, "connection lost"))
-    said = next((text for kind, text in words if isinstance(error, kind)), "no connection")
-    return "timed out" if "timed out" in str(error) else said
 
 
 def _unpack(rec: Record, archive: File, folder: Path) -> None:
@@ -365,27 +254,50 @@ def _unpack(rec: Record, archive: File, folder: Path) -> None:
     own has any effect.
     """
     import tarfile
+
+    from .download import settle
     wanted = [file for file in rec.files if file.archive == archive.name and not _there(folder, file)]
-    try:
-        with tarfile.open(folder / archive.name) as tar:
-            members = {PurePosixPath(m.name).name: m for m in tar if m.isreg()}
-            for file in wanted:
-                member = members.get(PurePosixPath(file.member).name)
-                if member is None:
-                    if file.role not in NEEDED:
-                        continue
-                    raise ModelError(f"{archive.name} holds no {file.member}")
-                part = folder / f"{file.name}.part"
-                with tar.extractfile(member) as source, open(part, "wb") as out:
-                    shutil.copyfileobj(source, out)
-                wrong = problem(part, file)
-                if wrong:
-                    part.unlink()
-                    raise ModelError(f"{file.name} in {archive.name}: {wrong}")
-                os.replace(part, folder / file.name)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise ModelError(f"{archive.name}: no readable archive: {error}") from None
+    with _readable(archive.name), tarfile.open(folder / archive.name) as tar:
+        members = {PurePosixPath(m.name).name: m for m in _within(archive.name, tar) if m.isreg()}
+        for file in wanted:
+            member = members.get(PurePosixPath(file.member).name)
+            if member is None:
+                if file.role not in NEEDED:
+                    continue
+                raise ModelError(f"{archive.name} holds no {file.member}")
+            if member.size > file.most:
+                raise ModelError(f"{file.name} in {archive.name}: {member.size:,} bytes, too many (at most "
+                                 f"{file.most:,})")
+            part = folder / f"{file.name}.part"
+            with tar.extractfile(member) as source, open(part, "wb") as out:
+                shutil.copyfileobj(source, out)
+            wrong = file.problem(part)
+            if wrong:
+                part.unlink()
+                raise ModelError(f"{file.name} in {archive.name}: {wrong}")
+            settle(part, folder / file.name)
     (folder / archive.name).unlink()
+
+
+def _within(name: str, tar):
+    """The members of an archive, as long as they are not more than any model has."""
+    for i, member in enumerate(tar):
+        if i >= MEMBERS or member.offset_data + member.size > UNPACKED:
+            raise ModelError(f"{name}: holds more than {MEMBERS:,} files or {UNPACKED:,} bytes")
+        yield member
+
+
+@contextlib.contextmanager
+def _readable(name: str):
+    """What a damaged archive raises (each library its own) becomes one line; what the system says of the disk stays."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        raise ModelError(f"{name}: no readable archive: {short(error)}") from None
 
 
 @contextlib.contextmanager
@@ -416,13 +328,3 @@ def _locked(handle, wait: bool) -> bool:
     except OSError:                                                     # a file system without locks: do without,
         pass                                                            # the checksums still hold
     return True
-
-
-@contextlib.contextmanager
-def _quiet(logger):
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)

@@ -1,8 +1,10 @@
 """models/: the records, finding a model, and downloads from a server on the loopback interface that misbehaves."""
+import gzip
 import hashlib
 import http.server
 import io
 import random
+import re
 import sys
 import tarfile
 import threading
@@ -13,7 +15,7 @@ import pytest
 
 import children
 import models
-from models import records, store
+from models import download, records, store
 
 PROJECT = Path(models.__file__).resolve().parent.parent
 WEIGHTS = random.Random(0).randbytes(300_000)       # stands for a caffemodel
@@ -111,6 +113,165 @@ def test_a_bad_record_is_named_in_one_line(tmp_path, old, new, said):
     assert said in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
+ODD_TOML = {     # what a card holds, and what is said of it beside its path
+    "digits": (b"mean = " + b"1" * 5000, "no readable TOML: "),
+    "many digits": (b"mean = " + b"1" * 1900, "mean must be .*not 111"),
+    "hex digits": (b"mean = 0x" + b"f" * 1900, "mean must be .*not [0-9]{50,80}\\.\\.\\."),
+    "deep": (b"mean = " + b"[" * 1900, "no readable TOML: "),
+    "deep tables": (b"mean = " + b"{a=" * 600, "no readable TOML: "),
+    "deep lines": (b"mean = " + b"[\n" * 10000, "no readable TOML: "),
+    "deep enough": (b"mean = " + b"[" * 200 + b"]" * 200, "mean must be .*not "),
+    "dotted": (b"a." * 20000 + b"b = 1", "no readable TOML: a line has more than 2,000 characters"),
+    "dotted enough": (b"a." * 900 + b"b = 1", "unknown key 'a'"),
+    "long key": (b"a" * 1900 + b" = 1", "unknown key 'aaa.*aaa"),
+    "large": (b"#\n" * 70000, "has 140,000 bytes; at most 65,536 are read"),
+    "not utf-8": (b'title = "\xff"', "no readable TOML: .*utf-8"),
+    "binary": (bytes(range(256)) * 20, "no readable TOML: "),
+    "nan": (b"mean = nan", "mean must be "), "inf": (b"mean = [inf, 1, 2]", "mean must be "),
+    "-inf": (b"mean = [-inf]", "mean must be "), "1e400": (b"mean = [1e400]", "mean must be "),
+    "date": (b"mean = 2015-06-17", "mean must be .*2015"), "time": (b"title = 07:32:00", "title must be a text"),
+    "title date": (b"title = 2015-06-17T07:32:00Z", "title must be a text"),
+    "bad date": (b"title = 2015-99-17", "no readable TOML: "),
+    "bool": (b"mean = true", "mean must be "), "bools": (b"mean = [true, false, true]", "mean must be "),
+    "table": (b"[mean]\na = 1", "mean must be "), "tables": (b"[[mean]]\na = 1", "mean must be "),
+    "control": (b'title = "\\u001b[2J"', "title must be a text"),
+    "labels": (b"labels = 3", "labels must be a plain file name"), "up": (b'labels = "../x"', "labels must be "),
+    "long name": (b'labels = "' + b"a" * 300 + b'"', "labels must be a plain file name"),
+    "default_end": (b"default_end = []", "default_end must be a text"),
+    "ends": (b"ends = 3", "ends must be "), "ends'": (b"ends = [3]", "ends must be "),
+    "ends of ends": (b"ends = {low = [[1]]}", "ends must be "), "an end": (b'ends = {low = "x"}', "ends must be "),
+    "the empty end": (b'ends = {low = [""]}', "ends must be "), "another": (b'ends = {lower = ["a"]}', "ends must be "),
+}
+
+
+@pytest.mark.parametrize("how", ODD_TOML)
+@pytest.mark.parametrize("read", [lambda path: records.read(path, complete=False), models.own.beside])
+def test_an_odd_card_is_one_line(tmp_path, read, how):
+    data, said = ODD_TOML[how]
+    path = tmp_path / "net.toml"
+    path.write_bytes(data)
+    with pytest.raises(models.ModelError, match=said) as caught:
+        read(path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ") and line.isprintable() and len(line) < len(str(path)) + 500
+
+
+@pytest.mark.parametrize("card, said", [
+    ('channel_swap = ["2", "1", "0"]', "channel_swap must be"), ("channel_swap = 210", "channel_swap must be"),
+    ("channel_swap = [2, 1, false]", "channel_swap must be"), ("channel_swap = [2, 1]", "channel_swap must be"),
+    ("files = 3", "files must be a list of tables"), ('files = "abc"', "files must be"),
+    ("files = [3]", "files must be"),
+    ("files = [{}]", r"files\[0\]: needs a name and a role"),
+    ('files = [{name = 3, role = "prototxt"}]', r"files\[0\]: name must be"),
+    ('files = [{name = "x", role = ["prototxt"]}]', r"files\[0\]: role must be one of"),
+    ('files = [{name = "x", role = "mean", mirrors = [["http://a.b/c"]]}]', "mirrors must be a list of different"),
+    ('files = [{name = "x", role = "mean", mirrors = [{a = 1}]}]', "mirrors must be a list of different"),
+    ('files = [{name = "x", role = "mean", mirrors = "http://a.b/c"}]', "mirrors must be a list of different"),
+    ('files = [{name = "x", role = "mean", size = 1e9}]', "size must be a number of bytes"),
+    (f'files = [{{name = "x", role = "mean", size = {10 ** 30}}}]', "size must be a number of bytes"),
+    ('files = [{name = "x", role = "mean", size = 1, max_size = 2}]', "size and a max_size"),
+    ('files = [{name = "x", role = "mean", min_size = 3, max_size = 2}]', "min_size is more than"),
+    ('files = [{name = "x", role = "mean", sha1 = 5}]', "sha1 must be 40"),
+    ('files = [{name = "x", role = "mean", unverified = "yes"}]', "unverified must be true"),
+    ("class_pictures = 3", "class_pictures must be a table of size, "),
+    ("class_pictures = {colour = 3}", "class_pictures must be a table of size, "),
+    ("class_pictures = {iter_n = 1.5}", "class_pictures iter_n must be a whole number"),
+    ("class_pictures = {octave_n = -1}", "class_pictures octave_n must be"),
+    ("class_pictures = {grey = nan}", "class_pictures grey must be"),
+    ("class_pictures = {size = [8]}", "class_pictures size must be a width and a height"),
+    ("class_pictures = {size = [8, 1e99]}", "class_pictures size must be a width and a height"),
+    ('class_pictures = {step_size = "4"}', "class_pictures step_size must be"),
+])
+def test_odd_values_of_a_record(tmp_path, card, said):
+    path = write(tmp_path, card)
+    with pytest.raises(models.ModelError, match=said) as caught:
+        records.read(path, complete=False)
+    assert str(caught.value).startswith(f"{path}: ") and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("card, said", [
+    ("mean = [300]", "mean must be a number of 0..255"), ("mean = [-1]", "mean must be a number of 0..255"),
+    ("mean = []", "mean must be"), ("mean = {a = 1}", "mean must be"), ("mean = [[1]]", "mean must be"),
+    ('mean = "1/0"', "mean must be"), ('mean = "a"', "mean must be"), ('mean = "nan"', "mean must be"),
+    ('mean = ""', "mean must be"), (f'mean = "{"9" * 500}/1"', "mean must be"),
+    ("scale = 0", "scale must be"), ("scale = -1", "scale must be"), ("scale = 1e-300", "scale must be"),
+    ("scale = 1e300", "scale must be"), ("scale = inf", "scale must be"), ("scale = true", "scale must be"),
+    ('scale = "1e5000"', "scale must be"), ("channels = 3", "channels must be rgb or bgr"),
+    ('channels = ["rgb"]', "channels must be"), ('layout = "NCHW"', "layout must be nchw or nhwc"),
+    ("input = 3", "input must be a text"), ("default_end = 1979-05-27", "default_end must be a text"),
+    ('labels = "no.txt"', "labels: there is no file"), ('labels = "folder"', "labels: there is no file"),
+])
+def test_odd_values_beside_an_onnx_file(tmp_path, card, said):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "net.toml").write_text(card)
+    with pytest.raises(models.ModelError, match=said) as caught:
+        models.own.beside(tmp_path / "net.onnx")
+    assert str(caught.value).startswith(f"{tmp_path / 'net.toml'}: ") and str(caught.value).isprintable()
+
+
+def test_what_a_card_may_say(tmp_path):
+    path = tmp_path / "net.toml"
+    path.write_bytes(b'\xef\xbb\xbfmean = [0, 127.5, "255"]\r\nscale = "1/255"\r\n')      # with a BOM, from Windows
+    assert models.own.beside(tmp_path / "net.onnx").mean == (0.0, 127.5, 255.0)
+    assert models.own.beside(tmp_path / "none.onnx").mean is None
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: os.mkfifo(path),
+                                  lambda path: path.symlink_to("/dev/zero")])
+def test_a_card_that_is_no_file(tmp_path, make):
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("needs named pipes")
+    folder = folder_with(tmp_path / "net", "deploy.prototxt", "x.caffemodel")
+    for path, call in ((folder / "record.toml", lambda: models.find(folder)),
+                       (tmp_path / "net.toml", lambda: models.own.beside(tmp_path / "net.onnx"))):
+        make(path)
+        with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: is no regular file$"):
+            call()
+
+
+def test_a_damaged_record_hides_no_other(tmp_path, monkeypatch, capsys):
+    from deepdream import cli
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    for name in ("a", "c"):
+        write(tmp_path / name, RECORD + FILES)
+    write(tmp_path / "b", "title = " + "1" * 5000)
+    assert cli.main(["models"]) == 2
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "a  absent   a toy" and said[2] == "c  absent   a toy"
+    assert said[1].startswith(f"b  damaged  {tmp_path / 'b' / 'record.toml'}: no readable TOML: ")
+
+
+# --- ~
+
+def test_a_user_that_is_not_there(tmp_path, monkeypatch, capsys):
+    from deepdream import cli
+    monkeypatch.chdir(tmp_path)
+    for path in ("~nosuchuser", "~nosuchuser/net.onnx"):
+        for command in (["layers", "--model", path], ["dream", "--model", path], ["class", "x", "--model", path]):
+            assert cli.main(command) == 2
+            said = capsys.readouterr().err
+            assert f"{path}: there is no such user's folder" in said and said.count("\n") == 1
+    with pytest.raises(models.ModelError, match="~nosuchuser: there is no"):
+        models.find("~nosuchuser")
+    monkeypatch.setenv("DEEPDREAM_CACHE", "~nosuchuser")
+    assert cli.main(["models"]) == 2
+    assert "DEEPDREAM_CACHE: ~nosuchuser: there is no" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder_with(tmp_path / "net", "deploy.prototxt", "x.caffemodel")
+    assert models.find("~/net").folder == tmp_path / "net" and models.expanded("~/x") == tmp_path / "x"
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "a\0b", "\x1b[2J", "a\nb"])
+def test_odd_names_of_models(text):
+    with pytest.raises(models.ModelError, match="neither a model's name nor a folder") as caught:
+        models.find(text)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 500
+
+
 def test_unknown_name_offers_the_nearest():
     with pytest.raises(models.ModelError, match="did you mean bvlc_googlenet.*known models: .*mini_places"):
         models.record("bvlc_googlnet")
@@ -122,7 +283,7 @@ def test_unknown_name_offers_the_nearest():
 
 def test_importing_models_is_cheap():
     code = ("import sys, models; models.names(); models.record('mini_places');"
-            "print([m for m in ('pooch', 'requests', 'tqdm', 'numpy', 'convert', 'deepdream') if m in sys.modules])")
+            "print([m for m in ('requests', 'tqdm', 'numpy', 'convert', 'deepdream') if m in sys.modules])")
     out = children.run("-c", code)
     assert out.returncode == 0, out
     assert out.stdout.strip() == "[]"
@@ -202,6 +363,42 @@ def test_labels_of_three_kinds(tmp_path):
     assert models.read_labels(path) == ["tench, Tinca tinca", "abbey", "apartment building, outdoor", "rock arch"]
 
 
+@pytest.mark.parametrize("data, expected", [
+    ("Pfau\nKöter\n".encode("latin-1"), ["Pfau", "Köter"]), ("Köter\n猫\n".encode(), ["Köter", "猫"]),
+    (b"it\x92s\n", ["it’s"]),                                           # as Windows has it
+    (b"\xef\xbb\xbfa\r\nb\r\n\r\n", ["a", "b"]), (b"a\rb", ["a", "b"]), ("a\nb".encode("utf-16"), ["a", "b"]),
+    ("a\u2028b\nc".encode(), ["a\u2028b", "c"]), (b"a\tb\n", ["a\tb"]), (b"", []), (b"\n \n", []),
+    (b"x" * 100_000 + b"\ny", ["x" * 200, "y"])])
+def test_labels_as_they_are_found(tmp_path, data, expected):
+    (tmp_path / "labels.txt").write_bytes(data)
+    assert models.read_labels(tmp_path / "labels.txt") == expected
+
+
+@pytest.mark.parametrize("data, said", [
+    (bytes(1000), "holds control characters in line 1"), (b"a\nb\x1b[2J\n", "holds control characters in line 2"),
+    (bytes(range(128, 256)), "is no text"), (b"\xff\xfea", "is no text"),
+    (b"a\n" * (3 << 20), ".* at most 4,194,304 are read"), (b"a\n" * 100_000, "has 100,001 lines"),
+    (WEIGHTS, "is no text|holds control characters")])
+def test_labels_that_are_none(tmp_path, data, said):
+    path = tmp_path / "labels.txt"
+    path.write_bytes(data)
+    with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: ({said})"):
+        models.read_labels(path)
+
+
+def test_labels_that_are_no_file(tmp_path):
+    with pytest.raises(models.ModelError, match="none.txt: cannot be read: No such file"):
+        models.read_labels(tmp_path / "none.txt")
+    with pytest.raises(models.ModelError, match="is no regular file"):
+        models.read_labels(tmp_path)
+    with pytest.raises(models.ModelError, match="/dev/zero: is no regular file"):
+        models.read_labels("/dev/zero")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(models.ModelError, match="is no regular file"):
+            models.read_labels(tmp_path / "pipe")
+
+
 # --- a server that misbehaves -----------------------------------------------------------------------------------------
 
 def tar_gz(**members) -> bytes:
@@ -227,6 +424,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def forever(self, how):
+        """Sends and sends, fast or a byte now and then."""
+        head = b"302 Found\r\nLocation: /ok/toy.caffemodel" if how == "endless_move" else b"200 OK"
+        slow = how.startswith("crawl")
+        try:
+            self.wfile.write(b"HTTP/1.0 " + head + b"\r\n" + (b"X: " if how == "crawling_head" else b"\r\n"))
+            while not self.server.bored.wait(0.05 if slow else 0):
+                self.wfile.write(b"x" if slow else bytes(50_000))
+        except OSError:                                 # nobody listens any more
+            pass
+
     def do_GET(self):
         _, how, name = self.path.split("/")
         asked = self.headers.get("Range")
@@ -234,6 +442,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         content = CONTENT[name]
         if how == "404":
             return self.send_error(404)
+        if how in self.server.raw:
+            return self.wfile.write(self.server.raw[how])
+        if how in ("endless", "crawl", "crawling_head", "endless_move"):
+            return self.forever(how)
+        if how == "moved":
+            self.send_response(302)
+            self.send_header("Location", f"/ok/{name}")
+            return self.end_headers()
         if how == "wrong":
             content = bytes(len(content))
         if how == "half":
@@ -273,7 +489,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        httpd.seen, httpd.drops, httpd.bored = [], 1, threading.Event()
+        httpd.seen, httpd.drops, httpd.raw, httpd.bored = [], 1, {}, threading.Event()
         thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield httpd
@@ -287,8 +503,8 @@ def toy(server, tmp_path, monkeypatch):
     """toy(how, ...) writes the record of a model called toy, whose weights have one mirror for each manner."""
     monkeypatch.setattr(records, "ROOT", tmp_path / "models")
     monkeypatch.setenv("DEEPDREAM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(store, "TIMEOUT", (1, 0.3))
-    monkeypatch.setattr(store, "CHUNK", 1000)
+    monkeypatch.setattr(download, "TIMEOUT", (1, 0.3))
+    monkeypatch.setattr(download, "CHUNK", 1000)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -300,7 +516,8 @@ def toy(server, tmp_path, monkeypatch):
 
     def make(*hows, files=None, checksum=True, labels=None):
         text = RECORD + ('labels = "labels.txt"\n' if labels else "")
-        lines = () if checksum else ("unverified = true", 'reason = "nobody knows"', "min_size = 200000")
+        lines = () if checksum else ("unverified = true", 'reason = "nobody knows"', "min_size = 200000",
+                                     "max_size = 400000")
         text += files or entry("deploy.prototxt", "prototxt", ["ok"]) + \
             entry("toy.caffemodel", "caffemodel", hows, *lines, checksum=checksum)
         text += entry("labels.txt", "labels", [labels]) if labels else ""
@@ -532,6 +749,191 @@ def test_interrupting_keeps_the_partial_file(server, toy, monkeypatch):
     monkeypatch.setattr(requests.Response, "iter_content", real)
     models.fetch("toy")
     assert right(folder) and ranges(server)[-1] == ("ok", f"bytes={kept}-")
+
+
+def test_a_move_is_followed(server, toy):
+    folder = toy("moved")
+    models.fetch("toy")
+    assert right(folder) and ranges(server) == [("moved", None), ("ok", None)]
+
+
+def test_what_comes_with_a_move_is_not_read(server, toy):
+    folder = toy("endless_move")
+    models.fetch("toy")
+    assert right(folder)
+
+
+def test_more_than_a_file_may_have(server, toy):
+    folder = toy("endless", "ok", checksum=False)
+    models.fetch("toy")
+    assert right(folder)
+    (folder / "toy.caffemodel").unlink()
+    toy("endless", checksum=False)
+    with pytest.raises(models.ModelError, match="bytes, too many .at most 400,000.: 127"):
+        models.fetch("toy")
+    assert nothing(folder) and not list(folder.glob("*.part"))
+
+
+def test_every_file_has_an_upper_bound():
+    for name in models.names():
+        for file in models.record(name).files:
+            assert file.most == file.size or file.most <= 1 << (31 if file.role in ("caffemodel", "archive") else 28)
+
+
+def answer(status=b"200 OK", *headers, body=WEIGHTS):
+    return b"\r\n".join([b"HTTP/1.1 " + status, *headers, b"", b""]) + body
+
+
+CHUNKED = b"Transfer-Encoding: chunked"
+LOST, ODD = "no connection|connection lost", "no connection|connection lost|cannot be understood"
+RAW = {     # what a server says, and what is said of it
+    "gzip": (answer(b"200 OK", b"Content-Encoding: gzip", body=gzip.compress(WEIGHTS)), "sends it encoded as gzip"),
+    "two encodings": (answer(b"200 OK", b"Content-Encoding: identity, br"), "sends it encoded as identity, br"),
+    "rude encoding": (answer(b"200 OK", b"Content-Encoding: \x1b[2J" + b"x" * 500), r"encoded as \[2jx{50,80}\.\.\.:"),
+    "rude status": (answer(b"418 \x1b[31m\x07\xc2\x9bteapot " + b"x" * 500), r"418 \[31m .*teapot x{40,80}\.\.\.:"),
+    "no status": (answer(b"999"), r"\(999: 127"),
+    "too long": (answer(b"200 OK", b"Content-Length: 1000000000000"), "offers 1,000,000,000,000 bytes"),
+    "odd length": (answer(b"200 OK", b"Content-Length: \xb2"), None),
+    "endless length": (answer(b"200 OK", b"Content-Length: " + b"9" * 5000), None),
+    "negative length": (answer(b"200 OK", b"Content-Length: -1"), None),
+    "two lengths": (answer(b"200 OK", b"Content-Length: 1", b"Content-Length: 2"), ODD),
+    "odd range": (answer(b"206 Partial", b"Content-Range: bytes 0-" + b"9" * 5000 + b"/*"), "another range"),
+    "odd chunk": (answer(b"200 OK", CHUNKED, body=b"-5\r\nhello"), ODD),
+    "huge chunk": (answer(b"200 OK", CHUNKED, body=b"f" * 5000 + b"\r\nhello"), LOST),
+    "no content": (answer(b"204 No Content"), "204 No Content"),
+    "no place": (answer(b"302 Found", b"Location: http://["), "cannot be understood"),
+    "a file": (answer(b"302 Found", b"Location: file:///etc/passwd"), "no connection"),
+    "odd name": (answer(b"302 Found", b"Location: http://" + b"a" * 300 + b".\xff/"), ODD),
+    "round": (answer(b"302 Found", b"Location: "), "too many redirections|302"),
+    "many headers": (answer(b"200 OK", *[b"X: y"] * 500), LOST),
+    "not http": (b"\x00\xff" * 50, LOST),
+    "nothing": (b"", LOST),
+}
+
+
+@pytest.mark.parametrize("how", RAW)
+def test_odd_answers_are_a_few_words(server, toy, how):
+    raw, said = RAW[how]
+    server.raw["raw"] = raw
+    folder = toy("raw", checksum=False)
+    if said is None:                                    # nothing is wrong but the header
+        models.fetch("toy")
+        return
+    with pytest.raises(models.ModelError, match=said) as caught:
+        models.fetch("toy")
+    assert nothing(folder) and str(caught.value).isprintable() and len(str(caught.value)) < 700
+
+
+FIND = "import sys, pathlib; from models import records, find; records.ROOT = pathlib.Path(sys.argv[1]); find('toy')"
+
+
+def test_an_odd_cookie_is_nobodys_business(server, toy, tmp_path):
+    """(In a process of its own: pytest has its own filters of warnings.)"""
+    server.raw["raw"] = answer(b"200 OK", b"Set-Cookie: a=b; expires=Thu, 99 Foo 9999 99:99:99 GMT")
+    folder = toy("raw")
+    done = subprocess.run([sys.executable, "-c", FIND, str(tmp_path / "models")], cwd=PROJECT, capture_output=True,
+                          timeout=30)
+    assert right(folder) and done.stderr == b""
+
+
+@pytest.mark.parametrize("how, why", [("crawl", "too slow"), ("crawling_head", "timed out")])
+def test_a_mirror_that_crawls_hangs(server, toy, monkeypatch, how, why):
+    """A byte now and then: no socket's timeout ends that."""
+    monkeypatch.setattr(download, "LEAST", (1000, 0.5))
+    monkeypatch.setattr(download, "OPENING", 0.5)
+    folder = toy(how, "ok")
+    models.fetch("toy")
+    assert right(folder)
+    (folder / "toy.caffemodel").unlink()
+    toy(how)
+    with pytest.raises(models.ModelError, match=why):
+        models.fetch("toy")
+
+
+def test_temporary_files_of_older_versions_are_removed(server, toy):
+    folder = toy("ok")
+    folder.mkdir(parents=True)
+    (folder / "tmpab1_xyz9").write_bytes(WEIGHTS)
+    (folder / "tmp-notes.txt").write_text("a person's")
+    models.fetch("toy")
+    assert sorted(p.name for p in folder.iterdir()) == [".lock", "deploy.prototxt", "tmp-notes.txt", "toy.caffemodel"]
+
+
+def test_a_download_that_is_killed_leaves_one_partial_file(server, toy, tmp_path):
+    folder = toy("crawl")
+    code = "from models import download; download.CHUNK = 1; " + FIND
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "models")], cwd=PROJECT)
+    until = time.monotonic() + 20
+    while not (folder / "toy.caffemodel.part").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    process.kill()
+    process.wait(10)
+    assert sorted(p.name for p in folder.iterdir()) == [".lock", "deploy.prototxt", "toy.caffemodel.part"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(server, toy, monkeypatch):
+    done = []
+    for name in ("fsync", "replace"):
+        def noted(*args, name=name, real=getattr(os, name)):
+            done.append(name)
+            return real(*args)
+        monkeypatch.setattr(os, name, noted)
+    toy("ok")
+    models.fetch("toy")
+    assert done == ["fsync", "replace"] * 2
+
+
+@pytest.mark.parametrize("damage", [
+    lambda data: data[:200], lambda data: b"\x1f\x8b" + bytes(500), lambda data: b"BZh9" + data,
+    lambda data: b"\xfd7zXZ\0" + data, lambda data: bytes(2000), lambda data: b"x",
+    lambda data: gzip.compress(gzip.decompress(data).replace(b"ustar", b"\xff" * 5))])
+def test_a_damaged_archive(server, toy, monkeypatch, damage):
+    monkeypatch.setitem(CONTENT, "toy.tar.gz", damage(CONTENT["toy.tar.gz"]))
+    files = toy.entry("toy.tar.gz", "archive", ["ok"]) + "".join(
+        f'[[files]]\nname = "{name}"\nrole = "{role}"\narchive = "toy.tar.gz"\nmember = "net/{name}"\n'
+        for name, role in (("deploy.prototxt", "prototxt"), ("toy.caffemodel", "caffemodel")))
+    toy(files=files)
+    with pytest.raises(models.ModelError, match="toy.tar.gz: no readable archive|toy.tar.gz holds no") as caught:
+        models.fetch("toy")
+    assert str(caught.value).isprintable() and "DEEPDREAM_CACHE" not in str(caught.value)
+
+
+def test_an_archive_that_unpacks_without_end(server, toy, monkeypatch):
+    files = toy.entry("toy.tar.gz", "archive", ["ok"]) + \
+        '[[files]]\nname = "d.prototxt"\nrole = "prototxt"\narchive = "toy.tar.gz"\nmember = "deploy.prototxt"\n' + \
+        '[[files]]\nname = "toy.caffemodel"\nrole = "caffemodel"\narchive = "toy.tar.gz"\nmember = "toy.caffemodel"\n'
+    folder = toy(files=files + "max_size = 100000\n")
+    with pytest.raises(models.ModelError, match="toy.caffemodel in toy.tar.gz: 300,000 bytes, too many"):
+        models.fetch("toy")
+    toy(files=files)
+    for name in ("MEMBERS", "UNPACKED"):
+        with monkeypatch.context() as patch:
+            patch.setattr(store, name, 1)
+            with pytest.raises(models.ModelError, match="holds more than"):
+                models.fetch("toy")
+    assert nothing(folder)
+
+
+def test_single_files(server, toy, tmp_path):
+    def file(how, **more):
+        url = f"http://127.0.0.1:{server.server_port}/{how}/toy.caffemodel"
+        return models.File("toy.caffemodel", "any", mirrors=(url,), **more)
+    models.obtain([file("ok", sha256=hashlib.sha256(WEIGHTS).hexdigest())], tmp_path / "single")
+    assert right(tmp_path / "single")
+    with pytest.raises(models.ModelError, match="could not get toy.caffemodel .404 Not Found: 127"):
+        models.obtain([file("404")], tmp_path / "none")
+
+
+@pytest.mark.parametrize("how, why", [("endless", ".*at most 9,000"), ("404", "404 Not Found"),
+                                      ("wrong", "wrong content")])
+def test_googles_originals_come_by_the_same_way(server, toy, tmp_path, monkeypatch, how, why):
+    from deepdream import DreamError, originals
+    monkeypatch.setattr(originals, "URL", f"http://127.0.0.1:{server.server_port}/{how}/")
+    monkeypatch.setattr(originals, "FILES", {"labels.txt": hashlib.sha256(CONTENT["labels.txt"]).hexdigest()})
+    monkeypatch.setattr(originals, "MOST", 9000)
+    with pytest.raises(DreamError, match=f"labels.txt .{why}.*--reference FOLDER"):
+        originals.fetch()
+    assert [p.name for p in (tmp_path / "cache" / "original").iterdir()] == [".lock"]
 
 
 def test_a_cache_that_cannot_be_written(toy, tmp_path):

@@ -12,6 +12,8 @@ The same command again makes only what is missing or was made with other setting
 import sys
 from pathlib import Path
 
+import models
+
 from ..errors import DreamError
 from ..options import device_options, number, options, quality_option, settings_of
 
@@ -75,7 +77,7 @@ def load_nets(names):
             i += 1
             name = f"{net.name}-{i}"
         nets[name] = net
-        folder = Path(text).expanduser()
+        folder = models.expanded(text)
         given[name] = net.files.arguments if net.caffemodel is None else str(folder.resolve()) if folder.is_dir() else text
     return nets, given
 

@@ -17,6 +17,12 @@ def run(args):
         return
     names = models.names()
     width = max(map(len, names))
+    cache, damaged = models.cache_dir(), 0
     for name in names:
-        print(f"{name:{width}}  {models.status(name):8} {models.record(name).title}")
-    print(f"\ndownloads go to {models.cache_dir()}")
+        try:
+            print(f"{name:{width}}  {models.status(name):8} {models.record(name).title}")
+        except models.ModelError as error:      # of one record: the others are listed
+            print(f"{name:{width}}  damaged  {error}")
+            damaged += 1
+    print(f"\ndownloads go to {cache}")
+    return 2 if damaged else 0

@@ -88,7 +88,7 @@ class OnnxFile(Files):
 
     def __init__(self, path, mean, channel_swap, scale=None, layout=None, input=None):
         from convert import foreign
-        path = Path(path).expanduser()
+        path = models.expanded(path)
         model = foreign.read(path)
         self.record = own = models.own.beside(path)
         self.prototxt, self.caffemodel, self.name = path, None, path.stem
