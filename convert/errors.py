@@ -1,9 +1,27 @@
-"""The one exception that conversion raises for what a user can mend, and how a name from outside is shown in it."""
+"""The one exception that conversion raises for what a user can mend, and what its messages are made of."""
+import contextlib
 import difflib
 
 
 class ConvertError(ValueError):
     """One line for people: the file, the layer or the option, what is wrong with it, what is allowed."""
+
+
+@contextlib.contextmanager
+def reading(path):
+    """The boundary around a file that others wrote: whatever it brings about in the libraries that read it becomes one
+    line that names it. The cause stays attached, for those who look for it in Python."""
+    try:
+        yield
+    except ConvertError:
+        raise
+    except RecursionError as error:
+        raise ConvertError(f"{path}: damaged, or no net: it is nested too deeply") from error
+    except MemoryError as error:
+        raise ConvertError(f"{path}: not enough memory for what it asks for") from error
+    except Exception as error:
+        what = shown(" ".join(str(error).split()), 200)
+        raise ConvertError(f"{path}: damaged, or no net that is known here ({type(error).__name__}: {what})") from error
 
 
 def shown(text, most=80):

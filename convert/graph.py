@@ -2,12 +2,19 @@
 
 `Graph.op` appends a node and hands back a `Tensor`, a name with arithmetic: `dy * y * (1 - y)` is three nodes.
 """
+import math
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .errors import ConvertError
+
 OPSET = 17       # newer Pad, MaxPool and ConvTranspose have no CUDA kernel in many releases of onnxruntime
 IR_VERSION = 9   # of onnx 1.14, so that older runtimes read the files too
+# how large a graph may become: a small file can ask for more than any machine has
+NODES = 100_000
+ROOM = 1 << 25, 8     # numbers in constants that are made: so many, and so many for each of the weights that are given
 
 
 class Tensor:
@@ -37,21 +44,31 @@ class Tensor:
 class Graph:
     """Nodes and constants of one ONNX graph.
 
-    reserved: names that only `rename` and `tensor` may give.
+    reserved: names that only `rename` and `tensor` may give. weights: how many numbers the weights have of the net that
+    the graph is made of: constants that take far more are refused (`ROOM`). None: there is no such limit.
     """
 
-    def __init__(self, reserved=(), opset=OPSET):
+    def __init__(self, reserved=(), opset=OPSET, weights=None):
         self.nodes, self.constants, self.opset = [], {}, opset
-        self._reserved, self._taken, self._shared = set(reserved), set(), {}
+        self._reserved, self._taken, self._shared, self._numbers = set(reserved), set(), {}, {}
+        self._room = math.inf if weights is None else ROOM[0] + ROOM[1] * weights
 
     def unique(self, hint):
         """`hint` itself if it is free, else with a number behind it."""
-        name, i = hint, 0
+        name, i = hint, self._numbers.get(hint, 0)
         while name in self._taken or name in self._reserved:
             i += 1
             name = f"{hint}_{i}"
+        if i:
+            self._numbers[hint] = i       # the numbers before it are taken for good
         self._taken.add(name)
         return name
+
+    def check_room(self, numbers):
+        """Raise ConvertError if there is no room for a constant of so many numbers: asked before it is made."""
+        if numbers > self._room:
+            raise ConvertError(f"constants of {numbers:,} numbers and more would have to be made; "
+                               "a net of this size has no need of them")
 
     def tensor(self, name):
         """A Tensor for a name that exists already (an input, another graph's node)."""
@@ -68,6 +85,8 @@ class Graph:
         key = (value.dtype.str, value.shape, value.tobytes()) if name is None and value.size <= 64 else None
         if key in self._shared:
             return self._shared[key]
+        self.check_room(value.size)
+        self._room -= value.size
         name = self.unique(name or "const")
         self.constants[name] = value
         tensor = Tensor(self, name)
@@ -78,6 +97,8 @@ class Graph:
     def op(self, op_type, *inputs, name=None, outputs=1, **attributes):
         """Append a node. inputs: Tensors, numbers, arrays, lists of ints, or None for one left out.
         name: of the (first) output. Returns a Tensor, or a list of them if outputs > 1."""
+        if len(self.nodes) >= NODES:
+            raise ConvertError(f"more than {NODES:,} nodes would have to be made; a net of this size has no need of them")
         names = ["" if x is None else (x if isinstance(x, Tensor) else self.constant(x)).name for x in inputs]
         while names and not names[-1]:
             names.pop()

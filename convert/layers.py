@@ -43,6 +43,7 @@ class Layer:
         return blob.reshape(shape)
 
     def constant(self, array, what):
+        self.g.check_room(array.size)
         return self.g.constant(np.ascontiguousarray(array), f"{self.name}/{what}")
 
     def axis(self, axis):

@@ -1,7 +1,7 @@
 """What the entries of the tables of derivatives are called with."""
 import numpy as np
 
-from .errors import ConvertError
+from .errors import ConvertError, shown
 
 
 class Node:
@@ -36,7 +36,7 @@ class Node:
         return i < self.inputs and bool(self._names[i])
 
     def error(self, message):
-        return ConvertError(f"node '{self.name}' ({self.op_type}): no derivative: {message}")
+        return ConvertError(f"node '{shown(self.name)}' ({self.op_type}): no derivative: {message}")
 
     def value(self, i):
         """Input i as an array; an error if it is not constant."""
@@ -53,4 +53,5 @@ class Node:
         return shape
 
     def constant(self, array, what):
+        self.g.check_room(array.size)
         return self.g.constant(np.ascontiguousarray(array), f"{self.name}/{what}")

@@ -1,5 +1,7 @@
 """Reading Caffe's files: text and binary, every generation, to one NetParameter in today's form (V2 `layer`)."""
 import difflib
+import itertools
+import math
 import re
 from pathlib import Path
 
@@ -8,7 +10,14 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from . import caffe_pb2 as pb
-from .errors import ConvertError
+from .errors import ConvertError, reading, shown
+
+# how large what a file describes may be
+LAYERS = 10_000       # of a net; the deepest nets that were published have half as many
+BLOBS = 40_000        # of a net
+ARMS = 1000           # of a layer: its bottoms, its tops, its blobs
+AXES = 32             # of a blob (Caffe: blob.hpp, kMaxBlobAxes)
+TEXT, WORDS = 4_000_000, 500_000      # characters of a prototxt; words and punctuation marks
 
 # V1 layer types were an enum; only these do not become today's name by capitalizing the words
 _V1_TYPES = {"RELU": "ReLU", "LRN": "LRN", "TANH": "TanH", "ABSVAL": "AbsVal", "BNLL": "BNLL", "MVN": "MVN",
@@ -38,11 +47,7 @@ def read_prototxt(path, supported=None):
     supported: layer types whose parameters must parse to the letter; fields that Caffe does not have are passed
     over in layers of any other type (forks of Caffe add such layers). None: every field must be Caffe's.
     """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None
+    data = _bytes(path)
     if b"\0" in data:
         raise ConvertError(f"{path}: not a prototxt: it is not text. A caffemodel in its place?")
     text = data.decode("utf-8-sig", "replace")      # comments may be in any encoding
@@ -51,20 +56,29 @@ def read_prototxt(path, supported=None):
 
 def parse_prototxt(text, source="prototxt", supported=None):
     """As `read_prototxt`, from a string; `source` names it in errors."""
-    while True:
-        net = pb.NetParameter()
-        try:
-            text_format.Parse(text, net)
-            break
-        except text_format.ParseError as error:
-            mended = _without_foreign_field(text, error, supported) if supported else None
-            if mended is None:
-                raise ConvertError(_typo(source, error)) from None
-            text = mended
-    net = upgrade(net)
-    if not net.layer:
-        raise ConvertError(f"{source}: not a net: it has no layer")
-    return _phase_test(net)
+    with reading(source):
+        if len(text) > TEXT or sum(1 for _ in itertools.islice(_WORD.finditer(text), WORDS + 1)) > WORDS:
+            raise ConvertError(f"{source}: not a prototxt: a net's description has {WORDS:,} words and {TEXT:,} characters "
+                               "at most")
+        net = _parsed(text, source, supported)
+        _check_layers(net, source)
+        net = upgrade(net)
+        if not net.layer:
+            raise ConvertError(f"{source}: not a net: it has no layer")
+        return _phase_test(net)
+
+
+def _parsed(text, source, supported):
+    try:
+        return text_format.Parse(text, pb.NetParameter())
+    except text_format.ParseError as error:
+        mended = _without_foreign_fields(text, supported) if supported and _UNKNOWN_FIELD.search(str(error)) else text
+        if mended == text:
+            raise _typo(source, error) from None
+    try:
+        return text_format.Parse(mended, pb.NetParameter())
+    except text_format.ParseError as error:
+        raise _typo(source, error) from None
 
 
 def read_caffemodel(path):
@@ -72,16 +86,20 @@ def read_caffemodel(path):
 
     Arrays of files older than BlobShape have four axes, filled from the left with ones.
     """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None
+    data = _bytes(path)
+    with reading(path):
+        return _weights(data, path)
+
+
+def _weights(data, path):
+    if _count_fields(data) > LAYERS:
+        raise _too_many(path)
     net = pb.NetParameter()
     try:
         net.ParseFromString(data)
     except DecodeError:
         raise ConvertError(f"{path}: not a caffemodel, or cut off ({len(data):,} bytes)") from None
+    _check_layers(net, path)
     net = upgrade(net)
     if not net.layer:
         raise ConvertError(f"{path}: not a caffemodel: no layer in its {len(data):,} bytes")
@@ -94,19 +112,70 @@ def read_caffemodel(path):
     return blobs
 
 
+def _check_layers(net, path):
+    """Raise ConvertError for what no net has so many of. Asked before anything is made of the layers."""
+    if len(net.layer) + len(net.layers) + len(net.input) > LAYERS:
+        raise _too_many(path)
+    blobs = 0
+    for layer in (*net.layer, *net.layers, *(l.layer for l in net.layers if l.HasField("layer"))):
+        for kind in ("bottom", "top", "blobs"):
+            count = len(getattr(layer, kind, ()))       # blobs only, in V0
+            if count > ARMS:
+                raise ConvertError(f"{path}: layer '{shown(layer.name)}' has {count:,} of `{kind}`; {ARMS:,} are allowed")
+        blobs += len(layer.blobs)
+    if blobs > BLOBS:
+        raise ConvertError(f"{path}: {blobs:,} blobs; {BLOBS:,} are allowed")
+
+
+def _too_many(path):
+    return ConvertError(f"{path}: more than {LAYERS:,} layers; no net has that many")
+
+
+def _count_fields(data):
+    """How many fields, mostly layers, a caffemodel has, by its bytes and up to one more than are allowed: as messages
+    they could take hundreds of times the memory of the file. What is none is counted as far as it can be read."""
+    at = fields = 0
+    try:
+        while at < len(data) and fields <= LAYERS:
+            (tag, at), fields = _varint(data, at), fields + 1
+            size, at = {0: lambda: (0, _varint(data, at)[1]), 1: lambda: (8, at), 2: lambda: _varint(data, at),
+                        5: lambda: (4, at)}[tag & 7]()
+            at += size
+    except (IndexError, KeyError):      # cut off, or of another kind: the parser will say so
+        pass
+    return fields
+
+
+def _varint(data, at):
+    """(the number that begins at a place, the place behind it)."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
+        if byte < 128:
+            return value, at
+
+
 def read_mean(path):
     """Read a mean.binaryproto. Returns the mean of each channel, float32."""
-    blob = pb.BlobProto()
-    try:
-        blob.ParseFromString(Path(path).read_bytes())
+    data = _bytes(path)
+    with reading(path):
+        blob = pb.BlobProto()
+        try:
+            blob.ParseFromString(data)
+        except DecodeError:
+            raise ConvertError(f"{path}: not a mean.binaryproto, or cut off") from None
         array = _array(blob, path, "mean")
+        if array.ndim < 3 or not array.size:
+            raise ConvertError(f"{path}: not a mean.binaryproto: its shape is {array.shape}, not (1, C, H, W)")
+        return array.reshape(array.shape[-3], -1).mean(1, dtype=np.float64).astype(np.float32)
+
+
+def _bytes(path):
+    try:
+        return Path(path).read_bytes()
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except DecodeError:
-        raise ConvertError(f"{path}: not a mean.binaryproto, or cut off") from None
-    if array.ndim < 3 or not array.size:
-        raise ConvertError(f"{path}: not a mean.binaryproto: its shape is {array.shape}, not (1, C, H, W)")
-    return array.reshape(array.shape[-3], -1).mean(1, dtype=np.float64).astype(np.float32)
 
 
 def _array(blob, path, layer):
@@ -114,10 +183,14 @@ def _array(blob, path, layer):
         shape = tuple(blob.shape.dim)
     else:
         shape = (blob.num, blob.channels, blob.height, blob.width)
+    layer = shown(layer)
+    if len(shape) > AXES:
+        raise ConvertError(f"{path}: damaged: layer '{layer}' has a blob of {len(shape):,} axes; Caffe allows {AXES}")
     values = blob.double_data if blob.double_data else blob.data
-    array = np.array(values, np.float32)
-    if array.size != np.prod(shape, dtype=np.int64):
-        raise ConvertError(f"{path}: damaged: layer '{layer}' has {array.size:,} numbers for a blob of shape {shape}")
+    if min(shape, default=1) < 0 or len(values) != math.prod(shape):
+        raise ConvertError(f"{path}: damaged: layer '{layer}' has {len(values):,} numbers for a blob of shape {shape}")
+    with np.errstate(over="ignore"):      # doubles beyond float32 become infinite
+        array = np.array(values, np.float32)
     if not np.isfinite(array).all():
         raise ConvertError(f"{path}: layer '{layer}' has weights that are not finite numbers (NaN or infinity)")
     return array.reshape(shape)
@@ -198,15 +271,18 @@ def _phase_test(net):
 
 # ---- errors in a prototxt
 
+_UNKNOWN_FIELD = re.compile(r'Message type "caffe\.(\w+)" has no field named "(\w+)"')
+
+
 def _typo(source, error):
     message = str(error)
-    match = re.search(r'Message type "caffe\.(\w+)" has no field named "(\w+)"', message)
+    match = _UNKNOWN_FIELD.search(message)
     where = re.match(r"(\d+):(\d+)", message)
     line = f"line {where.group(1)}: " if where else ""
     if not match:
         detail = re.sub(r"^\d+:\d+\s*:\s*", "", message)
         detail = re.sub(r"^'.*?':\s*", "", detail, flags=re.S)
-        return f"{source}: {line}not a prototxt: {detail}".replace("\n", " ")
+        return ConvertError(f"{source}: {line}not a prototxt: {shown(detail.replace(chr(10), ' '), 200)}")
     kind, field = match.groups()
     known = [f.name for f in pb.DESCRIPTOR.message_types_by_name[kind].fields] \
         if kind in pb.DESCRIPTOR.message_types_by_name else []
@@ -214,45 +290,62 @@ def _typo(source, error):
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     if field in ("layer", "layers"):
         hint = "; is a } missing before it?"
-    return f"{source}: {line}{kind} has no field '{field}'{hint}"
+    return ConvertError(f"{source}: {line}{kind} has no field '{shown(field)}'{hint}")
 
 
-# where a layer begins; strings and comments are matched too, so that none begins in them
-_LAYER = re.compile(r'"[^"\n]*"|\'[^\'\n]*\'|#[^\n]*|(?<!\w)layers?\s*:?\s*\{')
+# ---- fields that Caffe does not have
+
+_WORD = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?|[{}<>\[\]:,;]|[^\s{}<>\[\]:,;"'#]+""")
 
 
-def _without_foreign_field(text, error, supported):
-    """The text with the field that failed to parse blanked out, if it stands in a layer of a type that is not
-    supported anyway; None if it does not."""
-    match = re.match(r'(\d+):(\d+) : (?:.*: )?Message type "caffe\.\w+" has no field named "(\w+)"', str(error), re.S)
-    if not match:
-        return None
-    lines = text.split("\n")
-    row, column, field = int(match.group(1)) - 1, int(match.group(2)) - 1, match.group(3)
-    position = sum(len(line) + 1 for line in lines[:row]) + column
-    layers = [m for m in _LAYER.finditer(text) if m.group().startswith("layer") and m.end() <= position]
-    if not layers:
-        return None
-    start = layers[-1].end() - 1
-    end = _closing(text, start)
-    kind = re.search(r'\btype\s*:\s*"?(\w+)"?', text[start:end])
-    if not kind or kind.group(1) in supported or position > end:
-        return None
-    begin = text.rfind(field, start, position + len(field) + 1)
-    if begin < 0:
-        return None
-    body = re.compile(r"\w+\s*:?\s*(\{|[^\s{]+)").match(text, begin)
-    if not body:
-        return None
-    stop = _closing(text, body.end() - 1) + 1 if body.group(1) == "{" else body.end()
-    return text[:begin] + re.sub(r"[^\n]", " ", text[begin:stop]) + text[stop:]
+def _without_foreign_fields(text, supported):
+    """The text with the fields that Caffe does not have blanked out, wherever they stand in a layer of a type that is
+    not supported anyway: one walk over its words. What is no prototxt is left for the parser to tell."""
+    words = [m for m in _WORD.finditer(text) if m.group()[0] != "#"]
+    words += [re.compile(r"\Z").search(text)] * 2       # two empty ones, so that there is always a next
+    inside = [(pb.NetParameter.DESCRIPTOR, "")]         # the messages around the word: their kinds, their fields
+    foreign, found, kind, i = [], [], None, 0           # found, kind: of the layer at hand
+    while word := words[i].group():
+        message, outer = inside[-1]
+        if word in "}>" and len(inside) > 1:
+            inside.pop()
+            if len(inside) == 1:
+                foreign += found if kind is not None and kind not in supported else []
+                found, kind = [], None
+        elif word[0].isalpha() or word[0] == "_":
+            field, begin = message.fields_by_name.get(word), words[i].start()
+            value = i + 1 + (words[i + 1].group() == ":")
+            if field is not None and field.message_type and words[value].group() in ("{", "<"):
+                inside.append((field.message_type, word))
+                i = value
+            else:
+                if word == "type" and outer in ("layer", "layers") and kind is None:
+                    kind = words[value].group().strip("\"'")
+                i = _last_of_value(words, value)
+                if field is None and len(inside) > 1:
+                    found.append((begin, words[i].end()))
+        i += 1
+    return _blanked(text, foreign)
 
 
-def _closing(text, start):
-    """Position of the brace that closes the one at `start` (strings and comments passed over)."""
-    depth = 0
-    for m in re.compile(r'"[^"\n]*"|\'[^\'\n]*\'|#[^\n]*|[{}]').finditer(text, start):
-        depth += {"{": 1, "}": -1}.get(m.group(), 0)
-        if depth == 0:
-            return m.start()
-    return len(text)
+def _last_of_value(words, i):
+    """The place of the last word of the value that begins at i: a message, a list, strings side by side, a word."""
+    if words[i].group() in ("{", "<", "["):
+        depth = 0
+        while words[i].group():
+            depth += {"{": 1, "<": 1, "[": 1, "}": -1, ">": -1, "]": -1}.get(words[i].group(), 0)
+            if depth == 0:
+                return i
+            i += 1
+    while words[i].group()[:1] in ("'", '"') and words[i + 1].group()[:1] in ("'", '"'):
+        i += 1
+    return i
+
+
+def _blanked(text, spans):
+    """The text with spaces in these places; the lines stay."""
+    parts, at = [], 0
+    for begin, end in spans:
+        parts += [text[at:begin], re.sub(r"[^\n]", " ", text[begin:end])]
+        at = end
+    return "".join([*parts, text[at:]])
