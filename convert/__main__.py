@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from .arguments import Parser
-from .errors import ConvertError
+from .console import forgiving
+from .errors import ConvertError, reading
 from .files import check_target, refuse_inputs, write
 
 
@@ -26,9 +27,13 @@ def main(argv=None):
     if args.end is not None and not args.output:
         parser.error("--end: --list lists the ends of the whole net; give -o NET.onnx to write the graph of one")
     try:
-        run(args)
+        with forgiving():
+            run(args)
     except ConvertError as error:
         print(f"convert: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"convert: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\n" * sys.stderr.isatty() + "convert: interrupted", file=sys.stderr)
@@ -51,10 +56,12 @@ def run(args):
     if args.list:
         print(ends_table(valid_ends(model)))
     if args.output:
-        if args.end is not None:
-            model = gradient_graph(model, args.end)
+        with reading(args.prototxt):
+            if args.end is not None:
+                model = gradient_graph(model, args.end)
+            data = model.SerializeToString()
         try:
-            write(target, model.SerializeToString())
+            write(target, data)
         except OSError as error:
             raise ConvertError(f"-o {target}: cannot be written: {error.strerror}") from None
         print(f"{target}: {'gradient graph of ' + args.end if args.end is not None else 'forward graph'}, "

@@ -1,14 +1,18 @@
 """A Caffe net as an ONNX forward graph, under Caffe's names."""
+import math
 from pathlib import Path
 
 import onnx
 
-from .errors import ConvertError, no_such_end
+from .errors import ConvertError, no_such_end, reading, shown
 from .facts import End, Facts, Write
 from .graph import Graph, Tensor, float_info
-from .layers import DATA_LAYERS, DROPPED, LAYERS, SUPPORTED, Layer
-from .reader import read_caffemodel, read_prototxt
+from .layers import DATA_LAYERS, DROPPED, LAYERS, SUPPORTED, Layer, bottoms_allowed
+from .reader import AXES, read_caffemodel, read_prototxt
 from .surgery import Surgery
+
+NUMBERS = 1 << 31      # of one blob at the declared size of the input: 8 GB
+REACH = 1 << 31        # pixels of the input that one pixel of a blob stands for
 
 
 def to_onnx(prototxt, caffemodel, end=None, mean=None, channel_swap=None, surgery=False):
@@ -33,6 +37,11 @@ def to_onnx(prototxt, caffemodel, end=None, mean=None, channel_swap=None, surger
 def convert_net(net, weights, source=("prototxt", "caffemodel"), end=None, mean=None, channel_swap=None,
                 surgery=False):
     """As `to_onnx`, from a NetParameter in V2 form and {layer name: [arrays]}."""
+    with reading(source[0]):
+        return _converted(net, weights, source, end, mean, channel_swap, surgery)
+
+
+def _converted(net, weights, source, end, mean, channel_swap, surgery):
     build = _Build(net, weights, source, Surgery() if surgery else None)
     wanted = None if end is None else build.leading_to(end)
     for i, layer in enumerate(net.layer):
@@ -52,7 +61,8 @@ def convert_net(net, weights, source=("prototxt", "caffemodel"), end=None, mean=
 class _Build:
     def __init__(self, net, weights, source, surgery):
         self.net, self.weights, self.source, self.surgery = net, weights, source, surgery
-        self.graph = Graph(reserved={n for l in net.layer for n in (l.name, *l.top)})
+        self.graph = Graph(reserved={n for l in net.layer for n in (l.name, *l.top)},
+                           weights=sum(blob.size for blobs in weights.values() for blob in blobs))
         self.blobs, self.left_out, self.inputs, self.ends = {}, {}, {}, {}
         self.shapes, self.strides, self.writes = {}, {}, []
 
@@ -70,8 +80,8 @@ class _Build:
 
     def bad_end(self, end, valid=None):
         if end in self.left_out:
-            return ConvertError(f"{self.source[0]}: {self.left_out[end]} is not supported, and '{end}' needs it; "
-                                f"supported: {', '.join(SUPPORTED)}")
+            return ConvertError(f"{self.source[0]}: {self.left_out[end]} is not supported, and '{shown(end)}' needs "
+                                f"it; supported: {', '.join(SUPPORTED)}")
         return no_such_end(end, valid if valid is not None else list(self.ends))
 
     def add(self, layer):
@@ -83,10 +93,10 @@ class _Build:
         missing = [b for b in layer.bottom if b not in self.blobs]
         unknown = [b for b in missing if b not in self.left_out]
         if unknown:
-            raise ConvertError(f"{self.source[0]}: layer '{layer.name}' ({kind}): its bottom '{unknown[0]}' "
-                               "is no layer's top before it")
+            raise self.error(layer, f"its bottom '{shown(unknown[0])}' is no layer's top before it")
         if missing or kind not in LAYERS:
-            reason = self.left_out[missing[0]] if missing else f"layer '{layer.name}' of type {kind or 'unnamed'}"
+            reason = self.left_out[missing[0]] if missing \
+                else f"layer '{shown(layer.name)}' of type {shown(kind) or 'unnamed'}"
             for top in layer.top:
                 self.left_out[top] = self.left_out[layer.name] = reason
                 self.blobs.pop(top, None)
@@ -96,21 +106,23 @@ class _Build:
                         self.weights.get(layer.name, []), self.source)
         if not bottoms:
             raise context.error("has no bottom")
+        least, most = bottoms_allowed(kind)
+        if not least <= len(bottoms) <= most:
+            raise context.error(f"takes {least} bottom{'s' * (least > 1)}{' or more' * (most > least)}, "
+                                f"not {len(bottoms)}")
+        if not layer.top:
+            raise context.error("has no top")
         first = len(self.graph.nodes)
-        try:
-            results = (self.surgery.convert if self.surgery else LAYERS[kind])(context, *bottoms)
-        except TypeError as error:
-            if "positional argument" not in str(error):
-                raise
-            raise context.error(f"takes another number of bottoms than {len(bottoms)}") from None
+        results = (self.surgery.convert if self.surgery else LAYERS[kind])(context, *bottoms)
         results = results if isinstance(results, list) else [results]
         if len(results) != len(layer.top):
             raise context.error(f"has {len(layer.top)} tops where {len(results)} are allowed")
         stride = self.stride(bottoms, first)
         for top, result in zip(layer.top, results):
             tensor, shape = result if isinstance(result, tuple) else (result, context.shape)
-            if min(shape) < 1:
+            if min(shape, default=1) < 1:
                 raise context.error(f"its top would have the shape {tuple(shape)}: the declared input is too small")
+            self.check_shape(layer, "its top would have", shape)
             self.place(layer, top, tensor, tuple(shape), stride if len(shape) == 4 else None)
         if self.surgery:
             tops = [self.blobs[top].name for top in layer.top]
@@ -119,15 +131,25 @@ class _Build:
     def add_input(self, layer):
         for i, top in enumerate(layer.top[:1] if layer.type != "Input" else layer.top):
             shape = self.input_shape(layer, i)
-            if shape is None:
-                raise ConvertError(f"{self.source[0]}: layer '{layer.name}' ({layer.type}): its input shape is not "
-                                   "given; a deploy.prototxt has `input_param { shape { dim: ... } }`")
+            if not shape:
+                raise self.error(layer, "its input shape is not given; a deploy.prototxt has "
+                                        "`input_param { shape { dim: ... } }`")
+            self.check_shape(layer, "its input has", shape)
             tensor = self.graph.tensor(top)
             self.inputs[top] = shape
             self.blobs[top], self.shapes[top], self.strides[top] = tensor, shape, (1, 1)
             self.writes.append(Write(layer.name, top, top))
             if layer.name == top:
                 self.ends[top] = self.describe(shape, (1, 1))
+
+    def error(self, layer, message):
+        return ConvertError(f"{self.source[0]}: layer '{shown(layer.name)}' ({shown(layer.type)}): {message}")
+
+    def check_shape(self, layer, what, shape):
+        """Raise ConvertError for a blob that no net has."""
+        if len(shape) > AXES or min(shape, default=1) < 1 or math.prod(shape) > NUMBERS:
+            raise self.error(layer, f"{what} the shape ({', '.join(map(str, shape[:AXES]))}); allowed are {AXES} axes, "
+                                    f"each at least 1, and {NUMBERS:,} numbers in all")
 
     def input_shape(self, layer, i):
         if layer.type == "Input":
@@ -166,6 +188,9 @@ class _Build:
             if sign and bottoms[0].name in node.input:
                 step = next((tuple(a.ints) for a in node.attribute if a.name == "strides"), (1, 1))
                 total = tuple(t * s if sign > 0 else t / s for t, s in zip(total, step))
+        if not all(1 / REACH < t < REACH for t in total):
+            raise ConvertError(f"{self.source[0]}: the strides up to '{shown(bottoms[0].name)}' and behind it multiply "
+                               f"to more than {REACH:,}")
         return total
 
     @staticmethod

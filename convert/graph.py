@@ -98,7 +98,7 @@ class Graph:
         """Append a node. inputs: Tensors, numbers, arrays, lists of ints, or None for one left out.
         name: of the (first) output. Returns a Tensor, or a list of them if outputs > 1."""
         if len(self.nodes) >= NODES:
-            raise ConvertError(f"more than {NODES:,} nodes would have to be made; a net of this size has no need of them")
+            raise ConvertError(f"more than {NODES:,} nodes would have to be made; no net has need of them")
         names = ["" if x is None else (x if isinstance(x, Tensor) else self.constant(x)).name for x in inputs]
         while names and not names[-1]:
             names.pop()

@@ -5,12 +5,16 @@ bottoms), `x, *more` are the bottoms' Tensors. It returns the top, or a list of 
 (Tensor, nominal shape) where the shape differs from the first bottom's. *Nominal* shapes are those at the input size
 that the prototxt declares; nothing but the channel count and the size of an InnerProduct is taken from them.
 """
+import inspect
 import math
 
 import numpy as np
 
 from . import caffe_pb2 as pb
-from .errors import ConvertError
+from .errors import ConvertError, shown
+
+WINDOW = 65_535     # the largest kernel, stride, pad, dilation
+FLOAT = float(np.finfo(np.float32).max)
 
 
 class Layer:
@@ -27,19 +31,21 @@ class Layer:
         self._blobs, self._source = blobs, source
 
     def error(self, message):
-        return ConvertError(f"{self._source[0]}: layer '{self.name}' ({self.layer.type}): {message}")
+        return ConvertError(f"{self._source[0]}: {self._told()}: {message}")
+
+    def _told(self):
+        return f"layer '{shown(self.name)}' ({shown(self.layer.type)})"
 
     def blob(self, i, shape, what):
         """Weight blob i in the given shape; leading ones may be missing or too many, as in files before BlobShape."""
         shape = tuple(int(d) for d in shape)
         if i >= len(self._blobs):
             have = f"has {len(self._blobs)} blob(s)" if self._blobs else "has none"
-            raise ConvertError(f"layer '{self.name}' ({self.layer.type}) needs {what} of shape {shape}, "
-                               f"{self._source[1]} {have} for it")
+            raise ConvertError(f"{self._told()} needs {what} of shape {shape}, {self._source[1]} {have} for it")
         blob = self._blobs[i]
         if _without_ones(blob.shape) != _without_ones(shape):
-            raise ConvertError(f"layer '{self.name}' ({self.layer.type}) needs {what} of shape {shape}, "
-                               f"{self._source[1]} has {tuple(blob.shape)}")
+            raise ConvertError(f"{self._told()} needs {what} of shape {shape}, {self._source[1]} has "
+                               f"{tuple(blob.shape)}")
         return blob.reshape(shape)
 
     def constant(self, array, what):
@@ -54,7 +60,8 @@ class Layer:
     def spatial(self, message, name, default=None):
         """(h, w) of a size that Caffe writes as `name_h`/`name_w`, once, or once for each axis."""
         short = {"kernel_size": "kernel"}.get(name, name)
-        if message.HasField(f"{short}_h") or message.HasField(f"{short}_w"):
+        if any(field in message.DESCRIPTOR.fields_by_name and message.HasField(field)
+               for field in (f"{short}_h", f"{short}_w")):
             pair = getattr(message, f"{short}_h"), getattr(message, f"{short}_w")
         else:
             values = getattr(message, name)
@@ -64,8 +71,9 @@ class Layer:
             pair = tuple(values * 2 if len(values) == 1 else values) or default
         if pair is None:
             raise self.error(f"{name} is missing")
-        if len(pair) != 2 or (name not in ("pad",) and min(pair) < 1):
-            raise self.error(f"{name} must be at least 1, not {pair}")
+        least = 0 if name == "pad" else 1
+        if len(pair) != 2 or min(pair) < least or max(pair) > WINDOW:
+            raise self.error(f"{name} must be at least {least} and at most {WINDOW:,}, not {tuple(pair)}")
         return pair
 
     def need_4d(self):
@@ -87,9 +95,9 @@ def convolution(c, x):
     p = c.layer.convolution_param
     kernel, stride = c.spatial(p, "kernel_size"), c.spatial(p, "stride", (1, 1))
     pad = c.spatial(p, "pad", (0, 0))
-    dilation = tuple(p.dilation) * (2 if len(p.dilation) == 1 else 1) or (1, 1)
+    dilation = c.spatial(p, "dilation", (1, 1))
     n, channels, *size = c.shape
-    if channels % p.group or p.num_output % p.group:
+    if p.group < 1 or channels % p.group or p.num_output % p.group:
         raise c.error(f"group {p.group} does not divide {channels} channels and {p.num_output} outputs")
     extent = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
     common = dict(kernel_shape=kernel, strides=stride, pads=(*pad, *pad), dilations=dilation, group=p.group)
@@ -176,8 +184,8 @@ def inner_product(c, x):
 
 def lrn(c, x):
     p, g = c.layer.lrn_param, c.g
-    if p.local_size % 2 == 0:
-        raise c.error(f"local_size must be odd, not {p.local_size}")
+    if p.local_size % 2 == 0 or p.local_size > WINDOW:
+        raise c.error(f"local_size must be odd and not above {WINDOW:,}, not {p.local_size}")
     if p.norm_region == pb.LRNParameter.ACROSS_CHANNELS:
         return g.op("LRN", x, size=p.local_size, alpha=p.alpha, beta=p.beta, bias=p.k)
     # WITHIN_CHANNEL ignores k (Caffe: lrn_layer.cpp builds it of an AVE pooling and a Power layer with shift 1)
@@ -187,11 +195,13 @@ def lrn(c, x):
 
 
 def batch_norm(c, x):
-    p, channels = c.layer.batch_norm_param, (c.shape[1],)
+    p, channels = c.layer.batch_norm_param, (c.shape[c.axis(1)],)
     if p.HasField("use_global_stats") and not p.use_global_stats:
         raise c.error("use_global_stats: false (statistics of the batch) is not supported")
     factor = float(c.blob(2, (1,), "a moving-average factor")[0])
     factor = 0.0 if factor == 0 else 1 / factor
+    if abs(factor) > FLOAT:
+        raise c.error(f"its moving-average factor, {1 / factor:g}, is too near to 0")
     mean, variance = (c.blob(i, channels, what) * np.float32(factor) for i, what in ((0, "a mean"), (1, "a variance")))
     return c.g.op("BatchNormalization", x, np.ones(channels, np.float32), np.zeros(channels, np.float32),
                   c.constant(mean, "mean"), c.constant(variance, "variance"), epsilon=p.eps)
@@ -210,6 +220,8 @@ def _along(c, message, bottoms, what):
         return c.g.op("Unsqueeze", bottoms[1], list(range(rank, rank + trailing))), c.shapes[1]
     axis = c.axis(message.axis)
     end = c.rank if message.num_axes == -1 else axis + message.num_axes
+    if not axis <= end <= c.rank:
+        raise c.error(f"num_axes {message.num_axes} from axis {axis} is out of range for a blob of {c.rank} axes")
     shape = tuple(c.shape[axis:end])
     array = c.blob(0, shape, what).reshape(shape + (1,) * (len(c.shape) - end))
     return c.constant(array, what.split()[-1]), shape
@@ -238,7 +250,7 @@ def relu(c, x):
 
 
 def prelu(c, x):
-    n = 1 if c.layer.prelu_param.channel_shared else c.shape[1]
+    n = 1 if c.layer.prelu_param.channel_shared else c.shape[c.axis(1)]
     slope = c.blob(0, (n,), "slopes").reshape((n,) + (1,) * (len(c.shape) - 2))
     return c.g.op("PRelu", x, c.constant(slope, "slopes"))
 
@@ -258,13 +270,21 @@ def power(c, x):
 def exp(c, x):
     p = c.layer.exp_param
     y = _affine(x, p)
-    return c.g.op("Exp", y if p.base == -1 else y * math.log(p.base))
+    return c.g.op("Exp", y if p.base == -1 else y * _log_of_base(c, p))
 
 
 def log(c, x):
     p = c.layer.log_param
+    if p.base == 1:
+        raise c.error("base must not be 1: there is no such logarithm")
     y = c.g.op("Log", _affine(x, p))
-    return y if p.base == -1 else y / math.log(p.base)
+    return y if p.base == -1 else y / _log_of_base(c, p)
+
+
+def _log_of_base(c, p):
+    if not 0 < p.base < math.inf:
+        raise c.error(f"base must be above 0, or -1 for e, not {p.base:g}")
+    return math.log(p.base)
 
 
 def eltwise(c, *xs):
@@ -290,6 +310,8 @@ def eltwise(c, *xs):
 def concat(c, *xs):
     p = c.layer.concat_param
     axis = c.axis(p.concat_dim if p.HasField("concat_dim") else p.axis)
+    if any(len(s) != len(c.shape) for s in c.shapes):
+        raise c.error("bottoms of different numbers of axes: " + ", ".join(map(str, map(tuple, c.shapes))))
     shape = list(c.shape)
     shape[axis] = sum(s[axis] for s in c.shapes)
     return c.g.op("Concat", *xs, axis=axis), tuple(shape)
@@ -310,6 +332,8 @@ def slice_(c, x):
 def flatten(c, x):
     p = c.layer.flatten_param
     axis, end = c.axis(p.axis), c.axis(p.end_axis)
+    if axis > end:
+        raise c.error(f"axis {p.axis} must not stand behind end_axis {p.end_axis}")
     shape = (*c.shape[:axis], math.prod(c.shape[axis:end + 1]), *c.shape[end + 1:])
     if end == len(c.shape) - 1:
         return c.g.op("Reshape", x, [0] * axis + [-1]), shape
@@ -321,7 +345,8 @@ def reshape(c, x):
     rank, dims = len(c.shape), list(p.shape.dim)
     start = p.axis if p.axis >= 0 else p.axis + rank + 1
     end = rank if p.num_axes == -1 else start + p.num_axes
-    if not 0 <= start <= end <= rank or dims.count(-1) > 1:
+    if not 0 <= start <= end <= rank or dims.count(-1) > 1 \
+            or any(start + i >= rank for i, d in enumerate(dims) if d == 0):
         raise c.error(f"cannot reshape {c.shape} to {dims} from axis {p.axis}")
     shape = [*c.shape[:start], *(c.shape[start + i] if d == 0 else d for i, d in enumerate(dims)), *c.shape[end:]]
     if -1 in shape:
@@ -337,6 +362,8 @@ def reshape(c, x):
 def crop(c, x, reference):
     p, g, rank = c.layer.crop_param, c.g, len(c.shape)
     axis = c.axis(p.axis)
+    if len(c.shapes[1]) != rank:
+        raise c.error(f"bottoms of different numbers of axes: {tuple(c.shape)}, {tuple(c.shapes[1])}")
     offsets = list(p.offset) or [0]
     offsets = offsets * (rank - axis) if len(offsets) == 1 else offsets
     if len(offsets) != rank - axis:
@@ -384,6 +411,15 @@ LAYERS = {
     "Swish": lambda c, x: x * c.g.op("Sigmoid", x * c.layer.swish_param.beta),
     "TanH": simple("Tanh"),
 }
+
+
+
+def bottoms_allowed(kind):
+    """(the least number of bottoms that a layer of this type takes, the greatest), by its entry's arguments."""
+    kinds = [p.kind for p in list(inspect.signature(LAYERS[kind]).parameters.values())[1:]]
+    named = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return (named, named) if len(kinds) == named else (max(named, 1), math.inf)
+
 
 # layers that only feed training or testing: an input with a size of its own, or nothing at all
 DATA_LAYERS = {"Data": "data_param", "ImageData": "image_data_param", "HDF5Data": None, "MemoryData":

@@ -58,8 +58,8 @@ def parse_prototxt(text, source="prototxt", supported=None):
     """As `read_prototxt`, from a string; `source` names it in errors."""
     with reading(source):
         if len(text) > TEXT or sum(1 for _ in itertools.islice(_WORD.finditer(text), WORDS + 1)) > WORDS:
-            raise ConvertError(f"{source}: not a prototxt: a net's description has {WORDS:,} words and {TEXT:,} characters "
-                               "at most")
+            raise ConvertError(f"{source}: not a prototxt: a net's description has at most {WORDS:,} words and {TEXT:,} "
+                               "characters")
         net = _parsed(text, source, supported)
         _check_layers(net, source)
         net = upgrade(net)
@@ -121,7 +121,8 @@ def _check_layers(net, path):
         for kind in ("bottom", "top", "blobs"):
             count = len(getattr(layer, kind, ()))       # blobs only, in V0
             if count > ARMS:
-                raise ConvertError(f"{path}: layer '{shown(layer.name)}' has {count:,} of `{kind}`; {ARMS:,} are allowed")
+                raise ConvertError(f"{path}: layer '{shown(layer.name)}' has {count:,} of `{kind}`; {ARMS:,} are "
+                                   "allowed")
         blobs += len(layer.blobs)
     if blobs > BLOBS:
         raise ConvertError(f"{path}: {blobs:,} blobs; {BLOBS:,} are allowed")

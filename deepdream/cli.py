@@ -72,21 +72,21 @@ def _refuse_empty(args):
 
 def guarded(run, prog):
     """Call `run`; what the user can mend becomes one line on stderr and exit code 2."""
+    from convert.console import forgiving
     from convert.errors import ConvertError
     from models.records import ModelError
 
     from .errors import DreamError
     try:
-        return run() or 0
+        with forgiving():
+            return run() or 0
+        return 0      # whoever read it has gone
     except (ConvertError, DreamError, ModelError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return 2
     except MemoryError:
         print(f"{prog}: not enough memory for a picture of this size", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"{prog}: {where}{error.strerror or error}", file=sys.stderr)

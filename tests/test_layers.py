@@ -331,8 +331,8 @@ def test_old_shapes_of_blobs():
     ("Reshape", "reshape_param { shape { dim: -1 dim: -1 } }", [X], [], "cannot reshape"),
     ("Softmax", "softmax_param { axis: 4 }", [X], [], "axis 4 is out of range"),
     ("Crop", "crop_param { axis: 2 offset: 1 offset: 1 offset: 1 }", [X, X], [], "3 offsets for 2 axes"),
-    ("Crop", "", [X], [], "another number of bottoms"),
-    ("ReLU", "", [X, X], [], "another number of bottoms"),
+    ("Crop", "", [X], [], "takes 2 bottoms, not 1"),
+    ("ReLU", "", [X, X], [], "takes 1 bottom, not 2"),
 ])
 def test_what_makes_no_sense_is_said(kind, params, shapes, blobs, said):
     with pytest.raises(ConvertError, match=said) as caught:
