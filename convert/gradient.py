@@ -11,6 +11,7 @@ from .errors import ConvertError, no_such_end
 from .facts import End, Facts
 from .graph import OPSET, Graph, Tensor, attributes, float_info, metadata
 from .node import Node
+from .portable import unambiguous_pads
 from .sizes import smallest_size
 from .symbolic import symbolic_shapes
 from .vjps import FORWARD, MASK_KEEPERS, VJPS
@@ -314,5 +315,7 @@ class _Build:
         keep["sizes"] = json.dumps(sizes)
         told = {DATA, DATA_DIFF, *(n for pair in self.ends.values() for n in pair)}
         info = [float_info(k, v) for k, v in info.items() if k not in told]
+        for node in self.graph.nodes:
+            unambiguous_pads(node)
         return self.graph.model(end if isinstance(end, str) else "gradient", inputs, [*outputs, diff], info,
                                 metadata=keep, constants=renamed)

@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from .errors import ConvertError
+from .portable import spell_out
 
 OPSET = 17       # newer Pad, MaxPool and ConvTranspose have no CUDA kernel in many releases of onnxruntime
 IR_VERSION = 9   # of onnx 1.14, so that older runtimes read the files too
@@ -157,6 +158,11 @@ class Graph:
         """
         available = {**(constants or {}), **self.constants}
         used = {i for n in self.nodes for i in n.input}
+        shapes = {k: v.dims if isinstance(v, TensorProto) else np.shape(v) for k, v in available.items()} \
+            | {n.output[0]: a.t.dims for n in self.nodes if n.op_type == "Constant" for a in n.attribute
+               if a.name == "value"}
+        for node in self.nodes:
+            spell_out(node, shapes.get(node.input[1]) if len(node.input) > 1 else None)
         initializers = [v if isinstance(v, TensorProto) else numpy_helper.from_array(np.asarray(v, order="C"), k)
                         for k, v in available.items() if k in used]
         graph = helper.make_graph(self.nodes, name, list(inputs), list(outputs), initializers,

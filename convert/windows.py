@@ -6,7 +6,9 @@ import numpy as np
 
 from .graph import Tensor, attributes
 
-HUGE = 3e38     # HardSigmoid, max(0, min(1, HUGE x)), is a comparison that stays in float32 and in blocked layouts
+# HardSigmoid, max(0, min(1, HUGE x + NOTHING)), is a comparison that stays in float32 and in blocked layouts. NOTHING is
+# lost in HUGE times the smallest x there is (4e-7); OpenVINO takes a beta of 0 for none given, which would mean 0.5.
+HUGE, NOTHING = 3e38, -1e-30
 
 
 # ---- convolution
@@ -273,7 +275,7 @@ class Phases(Tensor):
 
 def positive(g, x):
     """1 where x > 0, else 0, for x >= 0."""
-    return g.op("HardSigmoid", x, alpha=HUGE, beta=0.0)
+    return g.op("HardSigmoid", x, alpha=HUGE, beta=NOTHING)
 
 
 def tapped(c, x, values, kernel=(1, 1), stride=(1, 1), before=(0, 0), behind=(0, 0)):
