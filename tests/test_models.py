@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import http.server
 import io
+import os
 import random
 import re
 import sys
