@@ -832,9 +832,8 @@ def test_an_odd_cookie_is_nobodys_business(server, toy, tmp_path):
     """(In a process of its own: pytest has its own filters of warnings.)"""
     server.raw["raw"] = answer(b"200 OK", b"Set-Cookie: a=b; expires=Thu, 99 Foo 9999 99:99:99 GMT")
     folder = toy("raw")
-    done = subprocess.run([sys.executable, "-c", FIND, str(tmp_path / "models")], cwd=PROJECT, capture_output=True,
-                          timeout=30)
-    assert right(folder) and done.stderr == b""
+    done = children.run("-c", FIND, tmp_path / "models")
+    assert right(folder) and done.stderr == ""
 
 
 @pytest.mark.parametrize("how, why", [("crawl", "too slow"), ("crawling_head", "timed out")])
@@ -863,12 +862,12 @@ def test_temporary_files_of_older_versions_are_removed(server, toy):
 def test_a_download_that_is_killed_leaves_one_partial_file(server, toy, tmp_path):
     folder = toy("crawl")
     code = "from models import download; download.CHUNK = 1; " + FIND
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "models")], cwd=PROJECT)
+    process = children.start("-c", code, tmp_path / "models")
     until = time.monotonic() + 20
     while not (folder / "toy.caffemodel.part").exists() and time.monotonic() < until:
         time.sleep(0.05)
     process.kill()
-    process.wait(10)
+    children.ended(process)
     assert sorted(p.name for p in folder.iterdir()) == [".lock", "deploy.prototxt", "toy.caffemodel.part"]
 
 

@@ -13,8 +13,9 @@ import toys
 from convert.graph import Graph, attributes, float_info
 from convert.portable import unambiguous_pads
 from convert.windows import positive
-from deepdream.objectives import feeds, objective_L2
-from deepdream.step import step_graph
+from deepdream.engine.graphs import step_graph
+from deepdream.engine.step import Step
+from deepdream.goals.objectives import objective_L2
 from toys import concat, conv, lrn, net, off, pool, product, relu, softmax
 
 SAME = 1e-5      # relative L2; other sums, in another order
@@ -71,10 +72,10 @@ def gradient(text):
 def step(end="both"):
     """(a step graph, feeds)."""
     objective, (h, w) = objective_L2.at(end), (33, 40)
-    graph = step_graph(convert.gradient_graph(toys.convert(toys.TOY), end), objective, end,
+    graph = step_graph(convert.gradient_graph(toys.convert(toys.TOY), end), Step(objective),
                        np.float32([104, 116, 122]).reshape(3, 1, 1))
     return graph, {"picture": 40 * toys.noise(1, 3, h, w), "step_size": np.array(1.5, np.float32),
-                   "rows": np.roll(np.arange(h), 3), "columns": np.roll(np.arange(w), 5), **feeds(objective)}
+                   "rows": np.roll(np.arange(h), 3), "columns": np.roll(np.arange(w), 5), **objective.feeds()}
 
 
 def agree(run, graph, feeds):
