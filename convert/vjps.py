@@ -9,9 +9,18 @@ import math
 
 import numpy as np
 
-from .windows import (average_pool, channels_first, conv, conv_transpose, global_average_pool, global_max_pool,
-                      had_last, max_pool, positive, tapped)
-
+from .windows import (
+    average_pool,
+    channels_first,
+    conv,
+    conv_transpose,
+    global_average_pool,
+    global_max_pool,
+    had_last,
+    max_pool,
+    positive,
+    tapped,
+)
 
 # ---- products
 

@@ -203,7 +203,7 @@ def _notebook_display(end):
     if getattr(get_ipython(), "kernel", None) is None:
         return None
 
-    from .pictures import showarray
+    from .pictures.files import showarray
 
     def show(octave, i, vis, report):
         picture = vis()

@@ -19,8 +19,8 @@ from .engine import memory
 from .engine.step import Step
 from .errors import DreamError
 from .goals.objectives import objective_match
-from .net.pixels import deprocess, preprocess
 from .goals.priors import Grey, TotalVariation
+from .net.pixels import deprocess, preprocess
 
 PRIORS = {"tv": TotalVariation, "l2": Grey, "none": None}
 K, WEIGHT, ITER_N = 2.0, 0.003, 60

@@ -158,7 +158,7 @@ def _mp4(frames, fps):
 
 def _av():
     try:
-        import av      # PyAV: FFmpeg's libraries in the wheel, no program to find or run
+        import av  # PyAV: FFmpeg's libraries in the wheel, no program to find or run
         return av
     except ImportError:
         raise DreamError("--movie: .mp4 needs the package av: pip install av; .gif and .webp need nothing") from None

@@ -43,7 +43,7 @@ def checked(table: dict, given: dict, where: str) -> dict:
 
 def near(word: str, words, n: int) -> list[str]:
     """The words that come nearest."""
-    import difflib                              # slow to import, and only errors need it
+    import difflib  # slow to import, and only errors need it
     return difflib.get_close_matches(word, list(words), n=n, cutoff=0.5)
 
 

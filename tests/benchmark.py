@@ -29,27 +29,28 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import onnx                                         # noqa: E402
-from onnx import numpy_helper                       # noqa: E402
-from onnx.utils import Extractor                    # noqa: E402
+import onnx  # noqa: E402
+from onnx import numpy_helper  # noqa: E402
+from onnx.utils import Extractor  # noqa: E402
 
-from convert.graph import attributes                # noqa: E402
-from deepdream import Net, deepdream                    # noqa: E402
-from deepdream.engine import memory                     # noqa: E402
-from deepdream.engine.session import Session            # noqa: E402
-from deepdream.engine.step import Step                  # noqa: E402
+from convert.graph import attributes  # noqa: E402
+from deepdream import Net, deepdream  # noqa: E402
+from deepdream.engine import memory  # noqa: E402
+from deepdream.engine.session import Session  # noqa: E402
+from deepdream.engine.step import Step  # noqa: E402
 from deepdream.engine.steppers import HostStepper, Stepper  # noqa: E402
-from deepdream.engine.tiles import TiledGradient        # noqa: E402
-from deepdream.goals.objectives import objective_L2     # noqa: E402
-from deepdream.runtime.device import Device             # noqa: E402
-from deepdream.runtime.free_memory import free_memory   # noqa: E402
-from deepdream.sky import formula_sky                   # noqa: E402
+from deepdream.engine.tiles import TiledGradient  # noqa: E402
+from deepdream.goals.objectives import objective_L2  # noqa: E402
+from deepdream.pictures.sky import formula_sky  # noqa: E402
+from deepdream.runtime.device import Device  # noqa: E402
+from deepdream.runtime.free_memory import free_memory  # noqa: E402
 
 TILED_FROM = 4.0      # megapixels
 STEPS = 10            # of an octave
 FIRST_STEP = """
 import os, sys
-from deepdream import cli, progress
+from deepdream import cli
+from deepdream.cli import progress
 progress.Progress.step = lambda *_: os._exit(0)
 cli.main(sys.argv[1:])
 """

@@ -3,8 +3,6 @@ import os
 from pathlib import Path
 
 import pytest
-
-import deepdream      # noqa: F401: before onnxruntime, whose telemetry it switches off
 import toys
 
 ROOT = Path(__file__).resolve().parent.parent

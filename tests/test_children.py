@@ -3,9 +3,8 @@ import signal
 import subprocess
 from pathlib import Path
 
-import pytest
-
 import children
+import pytest
 
 FOLDER = Path(__file__).resolve().parent
 

@@ -3,13 +3,13 @@ import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
+import children
 import numpy as np
 import onnx
 import pytest
+import toys
 from PIL import Image
 
-import children
-import toys
 from deepdream import __version__, settings
 from deepdream.cli import COMMANDS
 from deepdream.runtime.device import cuda_problem
@@ -216,7 +216,8 @@ def test_cuda_where_there_is_none(place, toy):
 
 SLOW = """
 import sys
-from deepdream import cli, progress
+from deepdream import cli
+from deepdream.cli import progress
 step = progress.Progress.step
 def stepped(*args):
     print("stepped", flush=True)

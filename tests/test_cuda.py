@@ -5,18 +5,25 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-
-import convert
 import toys
-from deepdream import (Net, deepdream, objective_channel, objective_class, objective_guide, objective_L2,
-                       objective_neuron)
-from deepdream.engine.session import Session
-from deepdream.engine.step import Step
-from deepdream.runtime.device import Device, _cuda, cuda_problem
-from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
-from deepdream.engine.steppers import Stepper
 from test_dream import REAL, SYNTHETIC, golden, lockstep
 from test_gradient import golden_ends
+
+import convert
+from deepdream import (
+    Net,
+    deepdream,
+    objective_channel,
+    objective_class,
+    objective_guide,
+    objective_L2,
+    objective_neuron,
+)
+from deepdream.engine.session import Session
+from deepdream.engine.step import Step
+from deepdream.engine.steppers import Stepper
+from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
+from deepdream.runtime.device import Device, _cuda, cuda_problem
 
 DATA = Path(__file__).parent / "data"
 pytestmark = pytest.mark.skipif(cuda_problem() is not None, reason=f"no CUDA here: {cuda_problem()}")

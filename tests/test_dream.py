@@ -6,13 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.ndimage as nd
-
 import toys
-from deepdream import (DreamError, Net, Objective, deepdream, deprocess, make_step, objective_guide, objective_L2,
-                       preprocess, visible)
+
+from deepdream import (
+    DreamError,
+    Net,
+    Objective,
+    deepdream,
+    deprocess,
+    make_step,
+    objective_guide,
+    objective_L2,
+    preprocess,
+    visible,
+)
 from deepdream.dream import octave_sizes
-from deepdream.goals.priors import Blur, Laplacian, TotalVariation
 from deepdream.engine.steppers import Stepper
+from deepdream.goals.priors import Blur, Laplacian, TotalVariation
 
 DATA = Path(__file__).parent / "data"
 SYNTHETIC = ["dream_synthetic_l2", "dream_synthetic_3b_5x5_reduce_noclip", "dream_synthetic_guide"]

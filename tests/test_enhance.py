@@ -2,13 +2,13 @@
 import os
 import signal
 
+import children
 import numpy as np
 import pytest
+import toys
 from PIL import Image
 
-import children
 import convert
-import toys
 from deepdream import DreamError, Net, load, preprocess, settings
 from deepdream import enhance as module
 from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Told, _Energy, enhance
@@ -248,8 +248,8 @@ def test_nothing_to_do_leaves_every_pixel(toy, cat, tmp_path):
 def test_the_commands_defaults_are_those_of_python():
     import inspect
 
-    from deepdream.cli import Parser
-    from deepdream.commands import enhance as cli
+    from convert.arguments import Parser
+    from deepdream.cli.commands import enhance as cli
     parser = Parser()
     cli.arguments(parser)
     args = parser.parse_args(["cat.jpg", "-o", "out.jpg"])
@@ -294,7 +294,8 @@ def test_bad_options_are_one_line_and_code_2(toy, cat, tmp_path, monkeypatch, ca
 
 SLOW = """
 import sys, time
-from deepdream import cli, progress
+from deepdream import cli
+from deepdream.cli import progress
 step = progress.Iterations.step
 def stepped(self, i, *args):
     step(self, i, *args)

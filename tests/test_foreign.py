@@ -1,16 +1,16 @@
 """Nets that are not Caffe's: convert.foreign, models.own, and what `Net` and the command line make of them."""
 import json
 
+import children
 import numpy as np
 import onnx
 import pytest
+import toys
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-import children
 import convert
 import models
-import toys
 from convert.foreign import image_input, onnx_net
 from convert.graph import metadata
 from deepdream import DreamError, Net, deepdream

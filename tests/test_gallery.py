@@ -10,18 +10,18 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import SimpleNamespace
 
+import children
 import numpy as np
 import pytest
+import toys
 from PIL import Image
 
-import children
-import toys
-from convert.errors import ConvertError
 from convert import End
-from deepdream import gallery, jobs, pictures
+from convert.errors import ConvertError
+from deepdream import pictures
+from deepdream.batch import gallery, jobs
 from deepdream.cli import main
 from deepdream.errors import DreamError
-
 
 
 @pytest.fixture(scope="module")

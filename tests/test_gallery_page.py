@@ -4,9 +4,9 @@ import shutil
 
 import numpy as np
 import pytest
+import toys
 from PIL import Image
 
-import toys
 from deepdream.cli import main
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

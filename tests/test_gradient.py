@@ -3,18 +3,18 @@ import json
 import math
 from pathlib import Path
 
+import children
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-
-import children
-import convert
 import toys
+from onnx import TensorProto, helper, numpy_helper
+from toys import concat, conv, layer, lrn, net, off, pool, product, relu, softmax
+
+import convert
 from convert.errors import ConvertError
 from convert.symbolic import resolved
-from toys import concat, conv, layer, lrn, net, off, pool, product, relu, softmax
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = 1e-5      # relative L2; a right port agrees to about 1e-6

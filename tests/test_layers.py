@@ -4,13 +4,13 @@ import math
 import numpy as np
 import onnx
 import pytest
-
 import toys
+from toys import layer, net
+
 from convert import valid_ends
 from convert.errors import ConvertError
 from convert.layers import LAYERS, pool_pads
 from convert.reader import parse_prototxt
-from toys import layer, net
 
 X = (2, 6, 7, 9)     # the usual bottom
 CASES = []

@@ -12,9 +12,9 @@ import threading
 import time
 from pathlib import Path
 
+import children
 import pytest
 
-import children
 import models
 from models import download, records, store
 
@@ -927,7 +927,8 @@ def test_single_files(server, toy, tmp_path):
 @pytest.mark.parametrize("how, why", [("endless", ".*at most 9,000"), ("404", "404 Not Found"),
                                       ("wrong", "wrong content")])
 def test_googles_originals_come_by_the_same_way(server, toy, tmp_path, monkeypatch, how, why):
-    from deepdream import DreamError, originals
+    from deepdream import DreamError
+    from deepdream.regress import originals
     monkeypatch.setattr(originals, "URL", f"http://127.0.0.1:{server.server_port}/{how}/")
     monkeypatch.setattr(originals, "FILES", {"labels.txt": hashlib.sha256(CONTENT["labels.txt"]).hexdigest()})
     monkeypatch.setattr(originals, "MOST", 9000)

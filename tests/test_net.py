@@ -1,12 +1,12 @@
 """deepdream.net: pycaffe's shape and semantics, the choice of a device, and the cache of graphs."""
 import shutil
 
+import children
 import numpy as np
 import pytest
-
-import children
-import convert
 import toys
+
+import convert
 from deepdream import DreamError, Net
 from deepdream.runtime.cache import LIMIT, cached, folder, key
 from deepdream.runtime.device import Device, cuda_problem
@@ -315,6 +315,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
 
 def test_the_oldest_make_room(tmp_path, monkeypatch):
     import os
+
     import deepdream.runtime.cache
     monkeypatch.setenv("DEEPDREAM_CACHE", str(tmp_path))
     monkeypatch.setattr(deepdream.runtime.cache, "LIMIT", 1000)

@@ -3,12 +3,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import toys
 
 import convert
-import toys
 from convert.graph import Graph, float_info
-from deepdream import (DreamError, Net, Objective, deepdream, make_step, objective_channel, objective_class,
-                       objective_guide, objective_L2, objective_match, objective_neuron)
+from deepdream import (
+    DreamError,
+    Net,
+    Objective,
+    deepdream,
+    make_step,
+    objective_channel,
+    objective_class,
+    objective_guide,
+    objective_L2,
+    objective_match,
+    objective_neuron,
+)
 from deepdream.engine.step import Step
 from deepdream.goals import objectives
 from deepdream.goals.objectives import as_objective

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from deepdream import DreamError, load, save, settings
-from deepdream.pictures import check_target, encode, refuse_inputs, to_uint8, write
+from deepdream.pictures.files import check_target, encode, refuse_inputs, to_uint8, write
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
 GREY = RGB[..., 0]

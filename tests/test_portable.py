@@ -5,18 +5,18 @@ import sys
 import numpy as np
 import onnx
 import pytest
+import toys
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+from toys import concat, conv, lrn, net, off, pool, product, relu, softmax
 
 import convert
-import toys
 from convert.graph import Graph, attributes, float_info
 from convert.portable import unambiguous_pads
 from convert.windows import positive
 from deepdream.engine.graphs import step_graph
 from deepdream.engine.step import Step
 from deepdream.goals.objectives import objective_L2
-from toys import concat, conv, lrn, net, off, pool, product, relu, softmax
 
 SAME = 1e-5      # relative L2; other sums, in another order
 SMALL = dict(shape=(1, 3, 13, 15))

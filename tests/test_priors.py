@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 import scipy.ndimage as nd
-
 import toys
+
 from convert.graph import Graph, float_info
 from deepdream import DreamError, Net, deepdream, objective_L2
 from deepdream.goals import priors

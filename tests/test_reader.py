@@ -4,9 +4,9 @@ import struct
 import numpy as np
 import onnx
 import pytest
+import toys
 
 import convert
-import toys
 from convert import caffe_pb2 as pb
 from convert.errors import ConvertError
 from convert.layers import LAYERS

@@ -3,13 +3,14 @@ import csv
 
 import numpy as np
 import pytest
+import toys
 from PIL import Image
 
-import toys
 from convert import ConvertError
-from deepdream import DreamError, Net, deepdream, objective_L2, pictures, settings, starts
+from deepdream import DreamError, Net, deepdream, objective_L2, pictures, settings
 from deepdream.cli import main
-from deepdream.recipe import class_index, class_name, recipe
+from deepdream.goals.text import class_index, class_name, recipe
+from deepdream.pictures import starts
 
 TINY = ["--iter-n", "2", "--octave-n", "2", "--jitter", "3", "--threads", "1", "--device", "cpu"]
 
@@ -150,7 +151,7 @@ def test_an_interrupted_run_keeps_its_record(toy, tmp_path, monkeypatch):
         seen.append(step)
         if len(seen) == 3:
             raise KeyboardInterrupt
-    monkeypatch.setattr("deepdream.progress.Progress.step", stop)
+    monkeypatch.setattr("deepdream.cli.progress.Progress.step", stop)
     assert main(["dream", "-o", str(tmp_path / "a.png"), "--model", str(toy), "--end", "both", *TINY, "--size", "40x36",
                  "--log", str(log)]) == 130
     assert len(log.read_text().splitlines()) == 1 + 3 and not (tmp_path / "a.png").exists()
@@ -345,7 +346,7 @@ def test_a_strip_has_as_many_pictures_as_asked_for(tmp_path):
 
 
 def test_classes_that_are_finished_survive_ctrl_c(tmp_path, monkeypatch):
-    import deepdream.commands.class_ as command
+    import deepdream.cli.commands.class_ as command
     made, dream_one = [], command._dream
 
     def one(*arguments):

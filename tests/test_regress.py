@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import deepdream
-from deepdream import cli, originals, pictures, regress, report, statistics
+from deepdream import cli, pictures
 from deepdream.errors import DreamError
-from deepdream.sky import formula_sky
+from deepdream.pictures.sky import formula_sky
+from deepdream.regress import check as regress
+from deepdream.regress import originals, report, statistics
 
 SEEDS = range(3)
 

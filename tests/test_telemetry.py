@@ -1,13 +1,12 @@
 """onnxruntime is kept from leaving a device id and a database in the user's folders, and from sending what it notes."""
-import pytest
-
 import children
+import pytest
 
 VARIABLE = "ORT_DISABLE_TELEMETRY"
 DREAM = ["-m", "deepdream", "dream", "--size", "40x36", "--iter-n", "1", "--octave-n", "1", "--end", "both", "--device",
          "cpu", "--model"]
 IN_A_WORKER = """
-from deepdream import jobs
+from deepdream.batch import jobs
 if __name__ == "__main__":
     with jobs.Processes(1) as workers:
         workers.pool.submit(exec, "import onnxruntime").result(60)

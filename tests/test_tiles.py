@@ -1,13 +1,25 @@
 """Large pictures: tiles against the whole, and what cannot fit is refused."""
 
+import children
 import numpy as np
 import pytest
+import toys
 from PIL import Image
 
-import children
-import toys
-from deepdream import (DreamError, Net, deepdream, make_step, objective_channel, objective_class, objective_guide,
-                       objective_L2, objective_match, objective_neuron, preprocess, settings)
+from deepdream import (
+    DreamError,
+    Net,
+    deepdream,
+    make_step,
+    objective_channel,
+    objective_class,
+    objective_guide,
+    objective_L2,
+    objective_match,
+    objective_neuron,
+    preprocess,
+    settings,
+)
 from deepdream.engine import memory, tiles
 from deepdream.engine.step import Step
 from deepdream.engine.steppers import HostStepper

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import onnx
 import pytest
+import toys
 from onnx import TensorProto, helper, numpy_helper
 
 import convert
-import toys
 from convert.errors import ConvertError
 from convert.vjps import VJPS
 

@@ -60,7 +60,7 @@ class Programs:
 
     def objective(self, step: Step, tile: bool = False) -> Program:
         """The objective of a step and its gradient by the picture (tile: by a tile of it)."""
-        from .graphs import objective_graph      # with onnx, which a graph on disk does without
+        from .graphs import objective_graph  # with onnx, which a graph on disk does without
         what, keep = _parts(step.objective, ())
         return self._of_gradient(("tile" if tile else "objective", *what), step.ends,
                                  lambda graph: objective_graph(graph, step, tile), keep)

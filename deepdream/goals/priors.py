@@ -237,7 +237,7 @@ class Luminance(Prior):
 
 
 def _correlate1d(*arguments, **more):
-    from scipy.ndimage import correlate1d      # takes long to import, and only the reference needs it
+    from scipy.ndimage import correlate1d  # takes long to import, and only the reference needs it
     return correlate1d(*arguments, **more)
 
 

@@ -19,8 +19,9 @@ from pathlib import Path
 import convert
 from models.records import LEVELS
 
-from . import __version__, jobs, pictures
-from .errors import DreamError
+from .. import __version__, pictures
+from ..errors import DreamError
+from . import jobs
 
 THUMB = 640                  # pixels of a thumbnail's longer side
 PAGE_EVERY = 2.0             # seconds between two versions of the page while dreams come in
@@ -310,8 +311,7 @@ class Gallery:
     def page(self, told):
         """index.html. told: what gallery.json says."""
         import jinja2
-        loader = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-        env = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        env = jinja2.Environment(loader=jinja2.PackageLoader(__package__), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                  undefined=jinja2.StrictUndefined)
         env.filters["breakable"] = _breakable
         cells = {(d.model, d.end, d.octave_n, d.wanted["guide_sha256"], d.seed): d for d in self.dreams}

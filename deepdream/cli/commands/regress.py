@@ -18,7 +18,7 @@ import json
 import os
 from pathlib import Path
 
-from ..errors import DreamError
+from ...errors import DreamError
 from ..options import device_options, number
 
 MODEL, SMALL = "bvlc_googlenet", "mini_imagenet"
@@ -45,7 +45,9 @@ def arguments(parser):
 
 
 def run(args):
-    from .. import originals, pictures, regress, report
+    from ... import pictures
+    from ...regress import check as regress
+    from ...regress import originals, report
     for option in _reports(args):
         pictures.check_file(getattr(args, option), f"--{option}")
     if args.json and args.html and os.path.realpath(args.json) == os.path.realpath(args.html):
@@ -58,7 +60,7 @@ def run(args):
     wanted = args.case or [c.name for c in regress.CASES] + ["zoom"] * args.zoom
     reference = None if args.self_test else originals.read(args.reference) if args.reference else originals.fetch()
 
-    from ..net import Net
+    from ...net import Net
     net = Net(args.model or (SMALL if args.self_test else MODEL), device=args.device, threads=args.threads)
     read = [net.prototxt, net.caffemodel]
     if reference:
@@ -92,8 +94,9 @@ def _reports(args):
 
 
 def _self_test(dreamt, cases, seeds, everything):
-    from .. import regress, report
-    from ..sky import formula_sky
+    from ...pictures.sky import formula_sky
+    from ...regress import check as regress
+    from ...regress import report
     h, w = SELF_TEST["size"]
     sky, guide = formula_sky(h, w), formula_sky(h // 2, w // 2, seed=7)[:, ::-1].copy()
     negatives = [key for key, n in regress.NEGATIVES.items() if n.must or everything]
@@ -104,7 +107,8 @@ def _self_test(dreamt, cases, seeds, everything):
 
 
 def _against(dreamt, reference, cases, seeds, args):
-    from .. import regress, report
+    from ...regress import check as regress
+    from ...regress import report
     references = {c.file: reference.dream(c.file) for c in cases}
     cases = [c for c in cases if references[c.file] is not None]
     negatives = list(regress.NEGATIVES) if args.negatives else []

@@ -4,8 +4,9 @@ from dataclasses import asdict
 
 import numpy as np
 
-from . import __version__, pictures, statistics
-from .regress import NEGATIVES
+from .. import __version__, pictures
+from . import statistics
+from .check import NEGATIVES
 
 CAUGHT = {"no": "caught", "doubtful": "doubtful", "fits": "MISSED"}
 
@@ -88,7 +89,7 @@ def page(told, checked):
     shown = [c for c in checked if not c.negative]
     images = [{"reference": uri(c.reference), "ours": uri(c.ours[0]), "difference": uri(128 + c.reference - c.ours[0])}
               for c in shown]
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("deepdream"), autoescape=True,
+    environment = jinja2.Environment(loader=jinja2.PackageLoader(__package__), autoescape=True,
                                      trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("regress.html").render(told=told, images=images, short=_short)
 

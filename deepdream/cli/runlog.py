@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 
-from . import pictures
+from .. import pictures
 
 COLUMNS = ["octave", "step", "width", "height", "objective", "mean_abs_gradient", "jitter_x", "jitter_y",
            "milliseconds"]

@@ -2,6 +2,8 @@
 import argparse
 from math import inf
 
+from ..errors import DreamError
+
 
 def number(kind, allowed, test):
     """An argparse type: a number for which `test` holds; `allowed` says so in the error."""
@@ -82,3 +84,36 @@ def settings_of(args):
     """The notebook's settings among the arguments, as keywords of `deepdream`."""
     return {name: getattr(args, name) for name in SETTINGS} | {"clip": args.clip} \
         | ({"tile": args.tile} if args.tile else {})
+
+
+def prior_options(parser):
+    """The options of PRIORS; `priors_of` reads them."""
+    positive = number(float, "a number from 0 to 1000", lambda v: 0 <= v <= 1000)
+    group = parser.add_argument_group("priors, beside the notebook (0: none)")
+    group.add_argument("--tv", type=positive, metavar="X", help="total variation: smooth areas; 1 is as strong as the "
+                       "dream")
+    group.add_argument("--grey", type=positive, metavar="X", help="towards the mean: no colour stronger than need be")
+    group.add_argument("--blur", type=positive, metavar="SIGMA", help="blur the picture by so many pixels ...")
+    group.add_argument("--blur-until", type=positive, metavar="SIGMA", help="... going over to so many in the last step "
+                       "...")
+    group.add_argument("--blur-every", type=number(int, "a whole number from 1", lambda v: v >= 1), default=1,
+                       metavar="N", help="... every N steps (1)")
+    group.add_argument("--laplacian", type=number(int, "a whole number from 0 to 12", lambda v: 0 <= v <= 12),
+                       nargs="?", const=4, metavar="LEVELS", help="details of all sizes alike: normalize the gradient's "
+                       "Laplacian pyramid (4 levels)")
+    group.add_argument("--keep-colours", action=argparse.BooleanOptionalAction, default=False, help="only the luminance dreams")
+
+
+def priors_of(args):
+    """The priors among the arguments: {option: value}."""
+    if args.blur is None and (args.blur_until or args.blur_every != 1):
+        raise DreamError("--blur-until, --blur-every: there is no blur; give --blur SIGMA too")
+    values = {"tv": args.tv, "grey": args.grey, "blur": [args.blur, args.blur_every, args.blur_until] if args.blur else None,
+              "laplacian": args.laplacian, "keep_colours": args.keep_colours}
+    return {k: v for k, v in values.items() if v}
+
+
+def remembered_priors(priors):
+    """The arguments that `priors_of` was given, {name: value}, from what it gave."""
+    return {k: v for k, v in priors.items() if k != "blur"} | dict(
+        zip(("blur", "blur_every", "blur_until"), priors.get("blur", ())))

@@ -9,9 +9,19 @@ as one long run. The notebook did not seed its jitter; here the seed is drawn, k
 import math
 from pathlib import Path
 
+from ...goals.text import recipe
 from ..nets import model_option, net_of
-from ..options import device_options, fast_option, number, options, quality_option, seed_of, settings_of
-from ..recipe import prior_options, priors_of, recipe
+from ..options import (
+    device_options,
+    fast_option,
+    number,
+    options,
+    prior_options,
+    priors_of,
+    quality_option,
+    seed_of,
+    settings_of,
+)
 from ..record import end_texts
 from .dream import checked_sizes, end_option, make_folder
 
@@ -39,11 +49,11 @@ def arguments(parser):
 
 
 def run(args):
-    from .. import pictures
+    from ... import pictures
     image = pictures.load(args.picture)
     guide = pictures.load(args.guide) if args.guide else None
 
-    from .. import zoom
+    from ... import zoom
     from ..progress import Progress
     folder = Path(args.output)
     for path in folder.glob("[0-9]*.jpg"):
@@ -88,6 +98,6 @@ def checksum(path):
 
 def kept_seed(folder):
     """The seed of the zoom in a folder; None if there is none."""
-    from ..zoom import kept
+    from ...zoom import kept
     there = kept(folder)
     return there and there[2].get("seed")

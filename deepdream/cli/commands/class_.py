@@ -6,10 +6,21 @@
 """
 from pathlib import Path
 
-from ..errors import DreamError
+from ...errors import DreamError
+from ...goals.text import CLASS, class_index, class_name, recipe
 from ..nets import model_option, net_of, pixel_options, pixels_of
-from ..options import SETTINGS, device_options, fast_option, options, quality_option, seed_of, settings_of, whole
-from ..recipe import CLASS, class_index, class_name, prior_options, priors_of, recipe
+from ..options import (
+    SETTINGS,
+    device_options,
+    fast_option,
+    options,
+    prior_options,
+    priors_of,
+    quality_option,
+    seed_of,
+    settings_of,
+    whole,
+)
 from .dream import check_start, checked_sizes, free_name, start_options, starting_from
 
 OWN = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, "jitter": 16, "laplacian": 4, "blur": 1.0,
@@ -39,7 +50,7 @@ def arguments(parser):
 
 
 def run(args):
-    from .. import pictures
+    from ... import pictures
     output = Path(args.output) if args.output else free_name(Path("class.png"))
     pictures.check_target(output)
     check_start(args)
@@ -48,9 +59,9 @@ def run(args):
 
     import numpy as np
 
-    from .. import __version__
-    from ..net.pixels import deprocess, preprocess
-    from ..sheet import enlarged, grid
+    from ... import __version__
+    from ...net.pixels import deprocess, preprocess
+    from ...pictures.sheet import enlarged, grid
     ends = [f"{CLASS}{label}" for label in args.label]
     net = net_of(args, ends)
     indices = [class_index(net, label) for label in args.label]
@@ -108,7 +119,7 @@ def _dream(net, plan, start, sizes, settings, seed, stages):
     """(dream, [the picture after each step], for `stages` of a strip; else an empty list)."""
     import numpy as np
 
-    from ..dream import SETTLED, deepdream, visible
+    from ...dream import SETTLED, deepdream, visible
     from ..progress import Progress
     before, way = start, []
     with Progress(sizes, settings["iter_n"]) as progress:
@@ -130,7 +141,7 @@ def _strip(net, start, dream, way, index, n):
     other; of a net of one layer, its weights too."""
     import numpy as np
 
-    from ..starts import resized
+    from ...pictures.starts import resized
     h, w = dream.shape[:2]
     steps = np.unique(np.geomspace(1, len(way), n - 1).round().astype(int))
     shown = [start] + [p if p.shape == dream.shape else resized(p, h, w) for p in (way[n - 1] for n in steps[:-1])]
@@ -150,7 +161,7 @@ def _weights(net, index, h, w):
     """The class's weights as a picture (h, w, 3), if the net is linear, so that its gradient is the same everywhere."""
     import numpy as np
 
-    from ..net.pixels import deprocess
+    from ...net.pixels import deprocess
     data, gradients = net.blobs[net.inputs[0]], []
     for level in (-20.0, 20.0):
         data.reshape(1, data.channels, h, w)

@@ -1,9 +1,9 @@
 """The net that the command line asks for."""
 from models.own import CHANNELS, LAYOUTS, numbers
 
-from .errors import DreamError
+from ..errors import DreamError
+from ..goals.text import needs_surgery
 from .options import number
-from .recipe import needs_surgery
 
 MODEL = "mini_imagenet"
 PIXELS = {"mean": "pixel_mean", "scale": "pixel_scale", "channels": "channels", "layout": "layout", "input": "input"}
@@ -36,7 +36,7 @@ def _numbers(positive):
 def net_of(args, ends=(), **options):
     """The Net that the arguments of `model_option` and `pixel_options` ask for; its classifier runs at any size if one
     of the ENDs is a class. options: of Net, beside those among the arguments."""
-    from .net import Net
+    from ..net import Net
     name = str(args.model)
     told = {k: v for k, dest in PIXELS.items() if (v := getattr(args, dest, None)) is not None}
     if told and not name.lower().endswith(".onnx"):

@@ -8,8 +8,8 @@ import numpy as np
 
 import models
 
-from . import pictures
-from .errors import DreamError
+from .. import pictures
+from ..errors import DreamError
 
 COMMIT = "bbc2ddf9e7632cc3f4d3e70211e85ae7169f366f"
 URL = f"https://raw.githubusercontent.com/google/deepdream/{COMMIT}/"

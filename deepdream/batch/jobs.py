@@ -18,7 +18,7 @@ from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from .errors import DreamError
+from ..errors import DreamError
 
 TRIES = 3      # of a dream whose process dies
 
@@ -38,10 +38,10 @@ def make(job, on_step=None):
 def _make(job, on_step):
     import numpy as np
 
-    from . import pictures
-    from .dream import deepdream, visible
-    from .recipe import recipe
-    from .starts import resized
+    from .. import pictures
+    from ..dream import deepdream, visible
+    from ..goals.text import recipe
+    from ..pictures.starts import resized
     begun, told = time.monotonic(), None
     picture, guide = (data and pictures.load(io.BytesIO(data)) for data in (job["picture"], job["guide"]))
     if job.get("size"):
@@ -61,8 +61,8 @@ def _make(job, on_step):
 
 def _net(job):
     """The job's net. One net with one end's session is held at a time, and freed before the next is loaded."""
-    from .net import Net
-    from .recipe import needs_surgery
+    from ..goals.text import needs_surgery
+    from ..net import Net
     what = tuple(str(job.get(k)) for k in ("model", "end", "device", "fast", "threads"))
     if what in _held and not _held[what].files.is_current():      # a worker lives long, and files change
         _held.clear()
@@ -180,7 +180,7 @@ class Processes:
         self.renew()
 
     def renew(self):
-        import multiprocessing      # spawn: onnxruntime's threads do not survive a fork
+        import multiprocessing  # spawn: onnxruntime's threads do not survive a fork
         self.pool = ProcessPoolExecutor(self.n, multiprocessing.get_context("spawn"), _worker_begins)
 
     def width(self):
@@ -220,7 +220,7 @@ def _worker_begins():
 
 
 def _version():
-    from . import __version__
+    from .. import __version__
     return __version__
 
 

@@ -3,10 +3,9 @@ import json
 import sys
 from pathlib import Path
 
-from .errors import DreamError
+from ..errors import DreamError
 from .nets import MODEL, PIXELS, pixels_of, remembered_pixels
-from .options import SETTINGS
-from .recipe import remembered_priors
+from .options import SETTINGS, remembered_priors
 
 OPTIONAL = ("tile", "priors", "start", "size", "noise", "fast", "pixels")      # in a record only if they were asked for
 GIVES_WAY = {   # what is remembered -> the arguments before which it gives way
@@ -22,7 +21,7 @@ def end_texts(net, args):
 
 def record_of(net, args, seed, settings, priors):
     """What a picture's metadata tells of how it was made."""
-    from . import __version__
+    from .. import __version__
     ends = end_texts(net, args)
     record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum,
               "end": ends[0] if len(ends) == 1 else ends, **settings, "seed": seed,
@@ -35,7 +34,7 @@ def record_of(net, args, seed, settings, priors):
 
 def made_so(path, record, any_seed):
     """Whether a dream is there that was made with these settings, on whatever device, of whatever version."""
-    from .pictures import settings
+    from ..pictures.files import settings
     free = {"software", "device"} | ({"seed"} if any_seed else set())
     try:
         there = settings(path)
@@ -47,7 +46,7 @@ def made_so(path, record, any_seed):
 
 def is_dream(path):
     """Whether a file is a picture that was dreamt here."""
-    from .pictures import settings
+    from ..pictures.files import settings
     try:
         return str(settings(path).get("software", "")).startswith("deepdream")
     except OSError:
@@ -56,7 +55,7 @@ def is_dream(path):
 
 def say_other_net(path, net):
     """Say so, where the net's files are not those that a picture was dreamt with."""
-    from . import pictures
+    from .. import pictures
     if pictures.settings(path).get("checksum") != net.checksum:
         print(f"--settings {path}: was dreamt with other files of {net.name}, or by another version", file=sys.stderr)
 
@@ -66,7 +65,7 @@ def remembered(args):
     is in `args`. Raises DreamError."""
     import models
 
-    from . import pictures
+    from .. import pictures
     path, given = args.settings, {k for k, v in vars(args).items() if v not in (None, MODEL)}
     pictures.load(path)      # says what is wrong with it
     record = pictures.settings(path)

@@ -10,13 +10,14 @@ from typing import Callable
 
 import numpy as np
 
-from . import __version__, pictures, statistics
-from .runtime.device import Device
-from .dream import deepdream, octave_sizes
-from .errors import DreamError
-from .net import Net
-from .goals.objectives import Objective, objective_guide, objective_L2
-from .zoom import zoomed
+from .. import __version__, pictures
+from ..dream import deepdream, octave_sizes
+from ..errors import DreamError
+from ..goals.objectives import Objective, objective_guide, objective_L2
+from ..net import Net
+from ..runtime.device import Device
+from ..zoom import zoomed
+from . import statistics
 
 LAYERS = ["conv2/3x3", "inception_3a/output", "inception_3b/5x5_reduce", "inception_3b/output", "inception_4a/output",
           "inception_4b/output", "inception_4c/output", "inception_4d/output", "inception_4e/output"]

@@ -14,7 +14,7 @@ distance to the net's mean. Ctrl-C writes the picture of the last iteration.
 import time
 from pathlib import Path
 
-from ..errors import DreamError
+from ...errors import DreamError
 from ..nets import model_option, net_of, pixel_options, pixels_of
 from ..options import device_options, fast_option, number, quality_option
 
@@ -44,7 +44,7 @@ def arguments(parser):
 
 
 def run(args):
-    from .. import pictures
+    from ... import pictures
     output = Path(args.output)
     pictures.check_target(output)
     pictures.refuse_inputs(output, args.picture)
@@ -54,9 +54,9 @@ def run(args):
 
     import numpy as np
 
-    from .. import __version__
-    from ..dream import visible
-    from ..enhance import INTERRUPTED, WEIGHT, enhance
+    from ... import __version__
+    from ...dream import visible
+    from ...enhance import INTERRUPTED, WEIGHT, enhance
     from ..progress import Iterations, interrupted
     net = net_of(args)
     settings = {"end": net.default_end if args.end is None else args.end, "k": args.k, "prior": args.prior,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import models
 
-from ..errors import DreamError
+from ...errors import DreamError
 from ..options import device_options, number, options, quality_option, settings_of
 
 MODELS = ["mini_imagenet", "mini_places"]
@@ -38,7 +38,7 @@ def arguments(parser):
 
 
 def run(args):
-    from .. import gallery, jobs
+    from ...batch import gallery, jobs
     source = gallery.Source.read(args.picture)
     guides = list({g.sha256: g for g in map(gallery.Source.read, args.guides)}.values())
     device = _device(args)
@@ -68,7 +68,7 @@ def run(args):
 
 def load_nets(names):
     """{name: Net}, {name: what to load it by}; the nets tell their ends and settings only, and dream elsewhere."""
-    from ..net import Net
+    from ...net import Net
     nets, given = {}, {}
     for text in dict.fromkeys(names):
         net = Net(text, device="cpu")
@@ -88,7 +88,7 @@ def _device(args):
         if args.jobs > 1:
             raise DreamError("--jobs and --dask: one or the other; a cluster has as many dreams at a time as workers")
         return args.device
-    from ..runtime.device import Device
+    from ...runtime.device import Device
     device = Device(args.device)
     device.announce()
     return device.name
@@ -100,7 +100,7 @@ class Bar:
     def __init__(self, todo, total, size):
         from tqdm import tqdm
 
-        from ..dream import octave_sizes
+        from ...dream import octave_sizes
         self.sizes = {id(d): octave_sizes(*size, d.octave_n, d.wanted["octave_scale"]) for d in todo}
         self.weight = {id(d): sum(h * w for h, w in self.sizes[id(d)]) * d.wanted["iter_n"] for d in todo}
         self.todo, self.total, self.done, self.at, self.failed = todo, total, total - len(todo), 0, 0

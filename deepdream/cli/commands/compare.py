@@ -6,7 +6,7 @@
 """
 from pathlib import Path
 
-from ..errors import DreamError
+from ...errors import DreamError
 from ..options import device_options, options, quality_option, seed_of, settings_of
 from .dream import free_name
 from .gallery import MODELS, load_nets
@@ -26,17 +26,18 @@ def arguments(parser):
 
 
 def run(args):
-    from .. import pictures
+    from ... import pictures
     output = Path(args.output) if args.output else free_name(Path("compare.jpg"))
     pictures.check_target(output)
     image = pictures.load(args.picture)
     pictures.refuse_inputs(output, args.picture)
 
-    from .. import __version__, jobs
-    from ..runtime.device import Device
-    from ..dream import octave_sizes
+    from ... import __version__
+    from ...batch import jobs
+    from ...dream import octave_sizes
+    from ...pictures.sheet import side_by_side
+    from ...runtime.device import Device
     from ..progress import Progress
-    from ..sheet import side_by_side
     device = Device(args.device)
     nets, given = load_nets(args.models)
     if len(nets) < 2:

@@ -6,7 +6,7 @@ import sys
 
 from convert.arguments import Parser
 
-from . import __version__
+from .. import __version__
 
 MODULES = {"class": "class_"}      # where a command's name cannot be its module's
 COMMANDS = {   # command -> one line of help; the module of that name has `arguments(parser)` and `run(args)`
@@ -64,7 +64,7 @@ def main(argv=None):
 
 def _refuse_empty(args):
     """Raise DreamError for an argument that is there and empty: mostly a variable of the shell that is not set."""
-    from .errors import DreamError
+    from ..errors import DreamError
     for name, value in vars(args).items():
         if value == "" or isinstance(value, list) and "" in value:
             raise DreamError(f"{name.upper() if name in ('picture', 'label') else '--' + name.replace('_', '-')}: is empty")
@@ -76,7 +76,7 @@ def guarded(run, prog):
     from convert.errors import ConvertError
     from models.records import ModelError
 
-    from .errors import DreamError
+    from ..errors import DreamError
     try:
         with forgiving():
             return run() or 0

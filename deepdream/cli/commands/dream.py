@@ -15,10 +15,20 @@
 import sys
 from pathlib import Path
 
-from ..errors import DreamError
+from ...errors import DreamError
+from ...goals.text import recipe
 from ..nets import MODEL, model_option, net_of, pixel_options
-from ..options import device_options, fast_option, number, options, quality_option, seed_of, settings_of
-from ..recipe import prior_options, priors_of, recipe
+from ..options import (
+    device_options,
+    fast_option,
+    number,
+    options,
+    prior_options,
+    priors_of,
+    quality_option,
+    seed_of,
+    settings_of,
+)
 from ..record import end_texts, is_dream, made_so, record_of, say_other_net
 
 SIZE = (1024, 575)      # of a dream that starts from grey or noise
@@ -82,7 +92,7 @@ def run(args):
     check_start(args)
     if args.picture and Path(args.picture).is_dir():
         return dream_folder(args)
-    from .. import pictures
+    from ... import pictures
     output = Path(args.output) if args.output else free_name(Path("dream.jpg"))
     pictures.check_target(output)
     read = [args.picture, args.guide, args.settings]
@@ -99,7 +109,7 @@ def run(args):
 
     import numpy as np
 
-    from ..dream import deepdream, visible
+    from ...dream import deepdream, visible
     from ..progress import Progress
     from ..runlog import RunLog
     net = net_of(args, args.end)
@@ -131,7 +141,7 @@ def run(args):
 
 def starting_from(image, args, seed):
     """The picture that a dream starts from, (H, W, 3). image: the user's, or None."""
-    from .. import starts
+    from ...pictures import starts
     w, h = args.size or SIZE
     if args.start == "noise":
         return starts.noise(h, w, seed, *(args.noise or starts.NOISE))
@@ -146,7 +156,7 @@ def dream_folder(args):
     """Dream every picture of a folder into another one, under the same names (`targets_of`). A picture that fails is
     told of and does not stop the others (exit code 2 at the end); a dream that was made with the same settings is
     kept."""
-    from .. import pictures
+    from ... import pictures
     folder, output = Path(args.picture), Path(args.output or "")
     for option in ("log", "plot"):
         if getattr(args, option):
@@ -167,10 +177,10 @@ def dream_folder(args):
 
     from tqdm import tqdm
 
-    from .. import jobs
-    from ..dream import check_layers
-    from ..engine import tiles
-    from ..engine.step import Step
+    from ...batch import jobs
+    from ...dream import check_layers
+    from ...engine import tiles
+    from ...engine.step import Step
     net = net_of(args, args.end)
     ends, settings, priors = end_texts(net, args), settings_of(args), priors_of(args)
     guide = Path(args.guide).read_bytes() if args.guide else None
@@ -216,7 +226,7 @@ def dream_folder(args):
 def targets_of(sources, output):
     """{picture: its dream} in the folder `output`: of the same name; .png for what is not written (BMP, GIF, PPM),
     behind the whole name where another picture has that one."""
-    from ..pictures import ONLY_READ
+    from ...pictures.files import ONLY_READ
     targets = {p: output / p.name for p in sources if p.suffix.lower() not in ONLY_READ}
     taken = {target.name.casefold() for target in targets.values()}
     for path in sources:
@@ -232,8 +242,8 @@ def targets_of(sources, output):
 def checked_sizes(net, plan, image, settings):
     """(h, w) of the octaves of a picture (H, W, 3). Raises what `deepdream` would, before anything is made: for an
     unknown layer, and for a picture that is too small for it in the smallest octave. plan: from `recipe`."""
-    from ..dream import check_dream, octave_sizes
-    from ..engine.step import Step
+    from ...dream import check_dream, octave_sizes
+    from ...engine.step import Step
     sizes = octave_sizes(*image.shape[:2], settings["octave_n"], settings["octave_scale"])
     check_dream(net, Step(plan["objective"]), sizes)
     return sizes
@@ -251,13 +261,14 @@ def default_picture(height, width):
     """The sky by formula, (height, width, 3). It takes a second, so it is kept under a checksum of the formula."""
     import numpy as np
 
-    from ..runtime.cache import cached, key
+    from ... import pictures
+    from ...runtime.cache import cached, key
 
     def make():
-        from ..sky import formula_sky
+        from ...pictures.sky import formula_sky
         return np.uint8(formula_sky(height, width)).tobytes()
 
-    formula = Path(__file__).resolve().parent.parent / "sky.py"
+    formula = Path(pictures.__file__).with_name("sky.py")
     data = cached(f"{key(formula.read_bytes(), height, width)}.sky", make)
     return np.frombuffer(data, np.uint8).reshape(height, width, 3).astype(np.float32)
 

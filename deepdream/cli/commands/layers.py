@@ -4,7 +4,7 @@
     deepdream layers --model net.onnx                          (with the operator of each)
     deepdream layers --model bvlc_googlenet --labels           the classes, by number
 """
-from ..errors import DreamError
+from ...errors import DreamError
 from ..nets import model_option, net_of, pixel_options
 
 

@@ -1,0 +1,1 @@
+"""Many dreams: as jobs in this process, in several, or on a cluster; and galleries of them."""
