@@ -1,8 +1,7 @@
 """Writing a net as Caffe has it; only the scripts that make nets need it."""
 import numpy as np
-
-from convert.caffe_pb2 import NetParameter
-from convert.files import write
+from deepdream.convert.caffe_pb2 import NetParameter
+from deepdream.convert.files import write
 
 
 def write_net(folder, title, layers, weights, labels):

@@ -15,7 +15,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from models.caffe_files import write_net  # noqa: E402
+from deepdream.models.caffe_files import write_net  # noqa: E402
 
 MEAN = 78.0        # grey level 0..255: the mean of the pictures, rounded; ink is bright
 DECAY = 0.003      # L2, on weights for pixels in 0..1

@@ -30,10 +30,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import onnx  # noqa: E402
+from deepdream.convert.graph import attributes  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 from onnx.utils import Extractor  # noqa: E402
 
-from convert.graph import attributes  # noqa: E402
 from deepdream import Net, deepdream  # noqa: E402
 from deepdream.engine import memory  # noqa: E402
 from deepdream.engine.session import Session  # noqa: E402

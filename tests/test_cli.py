@@ -242,9 +242,9 @@ def test_ctrl_c_in_the_middle(place, toy, tmp_path):
 
 
 def test_ctrl_c_in_convert(monkeypatch, capsys):
-    import convert.__main__
-    monkeypatch.setattr(convert.__main__, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert convert.__main__.main(["a", "b", "--list"]) == 130
+    from deepdream.convert import __main__ as command
+    monkeypatch.setattr(command, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert command.main(["a", "b", "--list"]) == 130
     assert capsys.readouterr().err == "convert: interrupted\n"
 
 

@@ -9,9 +9,9 @@ import toys
 from test_dream import REAL, SYNTHETIC, golden, lockstep
 from test_gradient import golden_ends
 
-import convert
 from deepdream import (
     Net,
+    convert,
     deepdream,
     objective_channel,
     objective_class,

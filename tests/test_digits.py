@@ -3,14 +3,13 @@ import sys
 
 import numpy as np
 import pytest
+from deepdream.convert.reader import read_caffemodel
+from deepdream.models import make_digits
+from deepdream.models.caffe_files import write_net
 
-import models
-from convert.reader import read_caffemodel
-from deepdream import Net
+from deepdream import Net, models
 from deepdream.cli import main
 from deepdream.dream import preprocess
-from models import make_digits
-from models.caffe_files import write_net
 
 FILES = ("deploy.prototxt", "digits.caffemodel", "labels.txt")
 

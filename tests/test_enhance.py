@@ -8,8 +8,7 @@ import pytest
 import toys
 from PIL import Image
 
-import convert
-from deepdream import DreamError, Net, load, preprocess, settings
+from deepdream import DreamError, Net, convert, load, preprocess, settings
 from deepdream import enhance as module
 from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Told, _Energy, enhance
 from deepdream.goals.priors import Grey, TotalVariation
@@ -248,7 +247,8 @@ def test_nothing_to_do_leaves_every_pixel(toy, cat, tmp_path):
 def test_the_commands_defaults_are_those_of_python():
     import inspect
 
-    from convert.arguments import Parser
+    from deepdream.convert.arguments import Parser
+
     from deepdream.cli.commands import enhance as cli
     parser = Parser()
     cli.arguments(parser)

@@ -1,7 +1,6 @@
 """convert.errors: names from outside, in messages of one line."""
 import pytest
-
-from convert.errors import no_such_end, shown
+from deepdream.convert.errors import no_such_end, shown
 
 
 @pytest.mark.parametrize("text, expected", [

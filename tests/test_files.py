@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from deepdream.convert import ConvertError, files
+from deepdream.convert.files import write_new
 
-from convert import ConvertError, files
-from convert.files import write_new
 from deepdream.runtime import cache
 
 POSIX = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")

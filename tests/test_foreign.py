@@ -6,14 +6,12 @@ import numpy as np
 import onnx
 import pytest
 import toys
+from deepdream.convert.foreign import image_input, onnx_net
+from deepdream.convert.graph import metadata
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-import convert
-import models
-from convert.foreign import image_input, onnx_net
-from convert.graph import metadata
-from deepdream import DreamError, Net, deepdream
+from deepdream import DreamError, Net, convert, deepdream, models
 from deepdream.dream import preprocess
 
 SCALE = (0.0171, 0.0175, 0.0174)

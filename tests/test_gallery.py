@@ -14,10 +14,10 @@ import children
 import numpy as np
 import pytest
 import toys
+from deepdream.convert import End
+from deepdream.convert.errors import ConvertError
 from PIL import Image
 
-from convert import End
-from convert.errors import ConvertError
 from deepdream import pictures
 from deepdream.batch import gallery, jobs
 from deepdream.cli import main

@@ -9,12 +9,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 import toys
+from deepdream.convert.errors import ConvertError
+from deepdream.convert.symbolic import resolved
 from onnx import TensorProto, helper, numpy_helper
 from toys import concat, conv, layer, lrn, net, off, pool, product, relu, softmax
 
-import convert
-from convert.errors import ConvertError
-from convert.symbolic import resolved
+from deepdream import convert
 
 DATA = Path(__file__).parent / "data"
 GOLDEN = 1e-5      # relative L2; a right port agrees to about 1e-6

@@ -5,12 +5,11 @@ import numpy as np
 import onnx
 import pytest
 import toys
+from deepdream.convert import valid_ends
+from deepdream.convert.errors import ConvertError
+from deepdream.convert.layers import LAYERS, pool_pads
+from deepdream.convert.reader import parse_prototxt
 from toys import layer, net
-
-from convert import valid_ends
-from convert.errors import ConvertError
-from convert.layers import LAYERS, pool_pads
-from convert.reader import parse_prototxt
 
 X = (2, 6, 7, 9)     # the usual bottom
 CASES = []

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import children
 import pytest
+from deepdream.models import download, records, store
 
-import models
-from models import download, records, store
+from deepdream import models
 
 PROJECT = Path(models.__file__).resolve().parent.parent
 WEIGHTS = random.Random(0).randbytes(300_000)       # stands for a caffemodel

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import toys
 
-import convert
-from deepdream import DreamError, Net
+from deepdream import DreamError, Net, convert
 from deepdream.runtime.cache import LIMIT, cached, folder, key
 from deepdream.runtime.device import Device, cuda_problem
 from deepdream.runtime.notices import say_once

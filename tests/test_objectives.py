@@ -4,13 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import toys
+from deepdream.convert.graph import Graph, float_info
 
-import convert
-from convert.graph import Graph, float_info
 from deepdream import (
     DreamError,
     Net,
     Objective,
+    convert,
     deepdream,
     make_step,
     objective_channel,

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import pytest
 import toys
+from deepdream.convert.graph import Graph, attributes, float_info
+from deepdream.convert.portable import unambiguous_pads
+from deepdream.convert.windows import positive
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from toys import concat, conv, lrn, net, off, pool, product, relu, softmax
 
-import convert
-from convert.graph import Graph, attributes, float_info
-from convert.portable import unambiguous_pads
-from convert.windows import positive
+from deepdream import convert
 from deepdream.engine.graphs import step_graph
 from deepdream.engine.step import Step
 from deepdream.goals.objectives import objective_L2

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import scipy.ndimage as nd
 import toys
+from deepdream.convert.graph import Graph, float_info
 
-from convert.graph import Graph, float_info
 from deepdream import DreamError, Net, deepdream, objective_L2
 from deepdream.goals import priors
 from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, TotalVariation

@@ -5,12 +5,12 @@ import numpy as np
 import onnx
 import pytest
 import toys
+from deepdream.convert import caffe_pb2 as pb
+from deepdream.convert.errors import ConvertError
+from deepdream.convert.layers import LAYERS
+from deepdream.convert.reader import parse_prototxt, read_caffemodel, read_mean, read_prototxt
 
-import convert
-from convert import caffe_pb2 as pb
-from convert.errors import ConvertError
-from convert.layers import LAYERS
-from convert.reader import parse_prototxt, read_caffemodel, read_mean, read_prototxt
+from deepdream import convert
 
 W = np.float32(np.random.default_rng(0).standard_normal((4, 3, 3, 3)))
 B = np.float32(np.random.default_rng(1).standard_normal(4))

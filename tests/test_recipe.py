@@ -4,9 +4,9 @@ import csv
 import numpy as np
 import pytest
 import toys
+from deepdream.convert import ConvertError
 from PIL import Image
 
-from convert import ConvertError
 from deepdream import DreamError, Net, deepdream, objective_L2, pictures, settings
 from deepdream.cli import main
 from deepdream.goals.text import class_index, class_name, recipe

@@ -5,12 +5,11 @@ import numpy as np
 import onnx
 import pytest
 import toys
+from deepdream.convert.__main__ import main
+from deepdream.convert.errors import ConvertError
 from toys import concat, conv, layer, net, off, pool, product, relu, softmax
 
-import convert
-from convert.__main__ import main
-from convert.errors import ConvertError
-from deepdream import DreamError, Net
+from deepdream import DreamError, Net, convert
 
 # An AlexNet in small, without padding: fc6 on 6x6, fc7, fc8. Stride 4; 47x47 pixels for one place.
 ALEX = net(conv("conv1", "data", 6, 3, stride=2), relu("conv1"), pool("pool1", "conv1", "MAX", 3, 2),

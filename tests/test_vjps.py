@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import pytest
 import toys
+from deepdream.convert.errors import ConvertError
+from deepdream.convert.vjps import VJPS
 from onnx import TensorProto, helper, numpy_helper
 
-import convert
-from convert.errors import ConvertError
-from convert.vjps import VJPS
+from deepdream import convert
 
 PICTURE = (1, 4, 9, 8)
 CASES = []          # (id, entry, body, options)

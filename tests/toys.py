@@ -5,13 +5,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import scipy.special
+from deepdream.convert import caffe_pb2 as pb
+from deepdream.convert.forward import convert_net
+from deepdream.convert.reader import parse_prototxt
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-
-from convert import caffe_pb2 as pb
-from convert.forward import convert_net
-from convert.reader import parse_prototxt
 
 
 def formula(layer, i, shape):

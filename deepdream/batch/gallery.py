@@ -16,11 +16,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import convert
-from models.records import LEVELS
-
-from .. import __version__, pictures
+from .. import __version__, convert, pictures
 from ..errors import DreamError
+from ..models.records import LEVELS
 from . import jobs
 
 THUMB = 640                  # pixels of a thumbnail's longer side

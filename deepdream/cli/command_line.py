@@ -4,9 +4,8 @@ import importlib
 import os
 import sys
 
-from convert.arguments import Parser
-
 from .. import __version__
+from ..convert.arguments import Parser
 
 MODULES = {"class": "class_"}      # where a command's name cannot be its module's
 COMMANDS = {   # command -> one line of help; the module of that name has `arguments(parser)` and `run(args)`
@@ -72,11 +71,10 @@ def _refuse_empty(args):
 
 def guarded(run, prog):
     """Call `run`; what the user can mend becomes one line on stderr and exit code 2."""
-    from convert.console import forgiving
-    from convert.errors import ConvertError
-    from models.records import ModelError
-
+    from ..convert.console import forgiving
+    from ..convert.errors import ConvertError
     from ..errors import DreamError
+    from ..models.records import ModelError
     try:
         with forgiving():
             return run() or 0

@@ -1,8 +1,7 @@
 """The net that the command line asks for."""
-from models.own import CHANNELS, LAYOUTS, numbers
-
 from ..errors import DreamError
 from ..goals.text import needs_surgery
+from ..models.own import CHANNELS, LAYOUTS, numbers
 from .options import number
 
 MODEL = "mini_imagenet"

@@ -63,9 +63,7 @@ def say_other_net(path, net):
 def remembered(args):
     """The words of a command line with which the picture of --settings was dreamt, but for those that give way to what
     is in `args`. Raises DreamError."""
-    import models
-
-    from .. import pictures
+    from .. import models, pictures
     path, given = args.settings, {k for k, v in vars(args).items() if v not in (None, MODEL)}
     pictures.load(path)      # says what is wrong with it
     record = pictures.settings(path)

@@ -2,9 +2,8 @@
 import numpy as np
 import onnx
 
-from convert.gradient import end_tensors
-from convert.graph import Graph, Tensor, float_info, metadata
-
+from ..convert.gradient import end_tensors
+from ..convert.graph import Graph, Tensor, float_info, metadata
 from ..goals.priors import at_place, need_unshifted, prior_feeds
 from .step import Step
 

@@ -79,9 +79,9 @@ def _alive(graph: bytes) -> tuple[float, int]:
     """Bytes a pixel that are alive at a time at most, and bytes of the weights, of a serialized graph."""
     import onnx
 
-    from convert.graph import metadata
-    from convert.sizes import without_weights
-    from convert.symbolic import resolved
+    from ..convert.graph import metadata
+    from ..convert.sizes import without_weights
+    from ..convert.symbolic import resolved
     model = onnx.load_from_string(graph)
     weights = {t.name: t for t in model.graph.initializer}
     light = without_weights(model)

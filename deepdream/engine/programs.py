@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-import convert
-
+from .. import convert
 from ..runtime.cache import cached, graph_key
 from ..runtime.device import Device
 from .session import Session

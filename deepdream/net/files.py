@@ -3,9 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-import convert
-import models
-
+from .. import convert, models
 from ..errors import DreamError
 from ..runtime.cache import cached, graph_key, key
 from ..runtime.notices import say_once
@@ -87,7 +85,7 @@ class OnnxFile(Files):
     stderr: mean and scale of PyTorch's ImageNet nets if neither is known, a mean of 0 or a scale of 1 if one is."""
 
     def __init__(self, path, mean, channel_swap, scale=None, layout=None, input=None):
-        from convert import foreign
+        from ..convert import foreign
         path = models.expanded(path)
         model = foreign.read(path)
         self.record = own = models.own.beside(path)

@@ -15,11 +15,10 @@ import numpy as np
 import onnx
 from onnx.utils import Extractor
 
-import convert
-from convert import sizes
-from convert.layers import DATA_LAYERS, DROPPED, LAYERS
-from convert.reader import read_prototxt
-
+from .. import convert
+from ..convert import sizes
+from ..convert.layers import DATA_LAYERS, DROPPED, LAYERS
+from ..convert.reader import read_prototxt
 from ..engine.session import Session
 from ..errors import DreamError
 

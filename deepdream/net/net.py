@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-import convert
-import models
-
+from .. import convert, models
 from ..engine.programs import Programs
 from ..errors import DreamError
 from ..runtime.cache import cached, graph_key
@@ -175,7 +173,7 @@ class Net:
 
     def shape_at(self, end: str, data_shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of `end`'s blob for data of a shape (N, C, H, W)."""
-        from convert.sizes import end_shape, without_weights
+        from ..convert.sizes import end_shape, without_weights
         return end_shape(without_weights(self.model), self.inputs[0], self.tensor_of(end, end), data_shape)
 
     def tensor_of(self, blob: str, end: str) -> str:

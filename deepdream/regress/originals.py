@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-import models
-
-from .. import pictures
+from .. import models, pictures
 from ..errors import DreamError
 
 COMMIT = "bbc2ddf9e7632cc3f4d3e70211e85ae7169f366f"

@@ -7,9 +7,8 @@ import stat
 import time
 from pathlib import Path
 
-import convert
-import models
-from convert.files import write
+from .. import convert, models
+from ..convert.files import write
 
 LIMIT = 1 << 30   # bytes; what has not been used for longest is dropped beyond it
 LARGEST = 1 << 31   # bytes of one file: more no protobuf may have

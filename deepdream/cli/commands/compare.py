@@ -71,7 +71,7 @@ def run(args):
 
 def _ends(asked, nets):
     """{model: end}."""
-    from convert import no_such_end
+    from ...convert import no_such_end
     first = next(iter(nets.values()))
     if asked is None:
         end = first.default_end

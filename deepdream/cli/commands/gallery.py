@@ -12,8 +12,7 @@ The same command again makes only what is missing or was made with other setting
 import sys
 from pathlib import Path
 
-import models
-
+from ... import models
 from ...errors import DreamError
 from ..options import device_options, number, options, quality_option, settings_of
 

@@ -15,7 +15,7 @@ def arguments(parser):
 
 
 def run(args):
-    from convert.listing import ends_table
+    from ...convert.listing import ends_table
 
     net = net_of(args, device="cpu")
     if args.labels and not net.labels:

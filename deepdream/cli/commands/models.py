@@ -10,7 +10,7 @@ def arguments(parser):
 
 
 def run(args):
-    import models
+    from ... import models
     if args.fetch:
         model = models.fetch(args.fetch)
         print(f"{model.name}: {model.folder}")
