@@ -1,10 +1,9 @@
 """python -m convert: Caffe's files to ONNX."""
 import argparse
-import sys
 from pathlib import Path
 
 from .arguments import Parser
-from .console import forgiving
+from .console import guarded, program
 from .errors import ConvertError, reading
 from .files import check_target, refuse_inputs, write
 
@@ -26,19 +25,7 @@ def main(argv=None):
         parser.error("nothing to do: give -o NET.onnx, or --list")
     if args.end is not None and not args.output:
         parser.error("--end: --list lists the ends of the whole net; give -o NET.onnx to write the graph of one")
-    try:
-        with forgiving():
-            run(args)
-    except ConvertError as error:
-        print(f"convert: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"convert: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\n" * sys.stderr.isatty() + "convert: interrupted", file=sys.stderr)
-        return 130
-    return 0
+    return guarded(lambda: run(args), "convert", ConvertError)
 
 
 def run(args):
@@ -76,4 +63,4 @@ def _mean(text):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program(main)

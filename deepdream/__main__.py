@@ -1,9 +1,12 @@
-import sys
+from convert.console import interrupted, program
 
-try:
-    from .cli import main
-    code = main()
-except KeyboardInterrupt:      # before a command has begun: while modules are still being imported
-    print("deepdream: interrupted", file=sys.stderr)
-    code = 130
-sys.exit(code)
+
+def main():
+    try:
+        from .cli import main
+        return main()
+    except KeyboardInterrupt:      # before a command has begun: while modules are still being imported
+        return interrupted("deepdream")
+
+
+program(main)

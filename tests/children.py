@@ -48,7 +48,7 @@ def run(*args, **options):
 
 
 def shell(line, *args, **options):
-    """Run a line of the shell, in which $0 is this Python and $1 ... are the arguments, and wait until it has `ended`."""
+    """Run a line of the shell and wait until it has `ended`. In it, $0 is this Python, $1 ... are the arguments."""
     return ended(_start(["sh", "-c", line, sys.executable, *map(str, args)], **options))
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 
 from .. import __version__
+from ..convert import console
 from ..convert.arguments import Parser
 
 MODULES = {"class": "class_"}      # where a command's name cannot be its module's
@@ -30,8 +31,7 @@ def main(argv=None):
     if name not in COMMANDS and name not in ("-h", "--help", "--version"):
         guess = f"did you mean `deepdream dream {' '.join(argv)}`?" if name.startswith("-") or os.path.exists(name) \
             else f"the commands are {', '.join(COMMANDS)}"
-        print(f"deepdream: '{name}' is not a command; {guess}", file=sys.stderr)
-        return 2
+        return console.complain("deepdream", f"'{name}' is not a command; {guess}")
     parser = Parser(prog="deepdream", description="DeepDream as Google's notebook of 2015 made it, from Caffe's nets, "
                     "on ONNX Runtime.", epilog="`deepdream COMMAND --help` tells more. Without any argument: "
                     "dream a sky with the net that comes along, and write dream.jpg.",
@@ -71,24 +71,8 @@ def _refuse_empty(args):
 
 def guarded(run, prog):
     """Call `run`; what the user can mend becomes one line on stderr and exit code 2."""
-    from ..convert.console import forgiving
     from ..convert.errors import ConvertError
     from ..errors import DreamError
     from ..models.records import ModelError
-    try:
-        with forgiving():
-            return run() or 0
-        return 0      # whoever read it has gone
-    except (ConvertError, DreamError, ModelError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return 2
-    except MemoryError:
-        print(f"{prog}: not enough memory for a picture of this size", file=sys.stderr)
-        return 2
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"{prog}: {where}{error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        from .progress import interrupted
-        return interrupted(prog)
+    return console.guarded(run, prog, (ConvertError, DreamError, ModelError),
+                           "not enough memory for a picture of this size")

@@ -2,7 +2,10 @@
 import argparse
 from math import inf
 
+from ..convert.errors import shown
 from ..errors import DreamError
+
+MANY = 10 ** 9      # more than that many of anything is a slip of the finger
 
 
 def number(kind, allowed, test):
@@ -14,24 +17,25 @@ def number(kind, allowed, test):
                 return value
         except ValueError:
             pass
-        raise argparse.ArgumentTypeError(f"'{text}' is not {allowed}")
+        raise argparse.ArgumentTypeError(f"'{shown(text)}' is not {allowed}")
     return parse
 
 
-def whole(low, high):
+def whole(low, high=MANY):
     """An argparse type: a whole number from `low` to `high`."""
-    return number(int, f"a whole number from {low} to {high}", lambda v: low <= v <= high)
+    return number(int, f"a whole number from {low} to {high if high < MANY else '1e9'}", lambda v: low <= v <= high)
 
 
 NOTEBOOK = {"iter_n": 10, "octave_n": 4, "octave_scale": 1.4, "step_size": 1.5, "jitter": 32}
 SETTINGS = {   # option -> (type, what is allowed, test, help)
-    "iter_n": (int, "a whole number from 1", lambda v: v >= 1, "steps in each octave"),
+    "iter_n": (int, "a whole number from 1 to 1e9", lambda v: 1 <= v <= MANY, "steps in each octave"),
     "octave_n": (int, "a whole number from 1 to 100", lambda v: 1 <= v <= 100,
                  "octaves: sizes of the picture that are dreamt at"),
     "octave_scale": (float, "a number greater than 1", lambda v: 1 < v < inf, "from one octave to the next"),
     "step_size": (float, "a number other than 0, to 1e6", lambda v: 0 < abs(v) <= 1e6,
                   "mean change of a pixel in a step, of 255"),
-    "jitter": (int, "a whole number from 0", lambda v: v >= 0, "the picture is shifted by up to N pixels in each step"),
+    "jitter": (int, "a whole number from 0 to 1e9", lambda v: 0 <= v <= MANY,
+               "the picture is shifted by up to N pixels in each step"),
 }
 
 
@@ -44,7 +48,7 @@ def options(parser, several=False, defaults=NOTEBOOK):
         parser.add_argument(f"--{name.replace('_', '-')}", type=number(kind, allowed, test), metavar="NX"[kind is float],
                             help=f"{line} ({default})", nargs="+" if many else None,
                             default=None if isinstance(default, str) else [default] if many else default)
-    parser.add_argument("--tile", type=number(int, "a whole number from 0", lambda v: v >= 0), metavar="N",
+    parser.add_argument("--tile", type=whole(0), metavar="N",
                         help="dream what is larger than N pixels in overlapping tiles of at most NxN, in the memory of "
                         "one of them (1024: about 2 GB, for 8 megapixels). Without it, what needs more memory than is "
                         "free (or than $DEEPDREAM_MEMORY_GB says) is refused")
@@ -96,10 +100,8 @@ def prior_options(parser):
     group.add_argument("--blur", type=positive, metavar="SIGMA", help="blur the picture by so many pixels ...")
     group.add_argument("--blur-until", type=positive, metavar="SIGMA", help="... going over to so many in the last step "
                        "...")
-    group.add_argument("--blur-every", type=number(int, "a whole number from 1", lambda v: v >= 1), default=1,
-                       metavar="N", help="... every N steps (1)")
-    group.add_argument("--laplacian", type=number(int, "a whole number from 0 to 12", lambda v: 0 <= v <= 12),
-                       nargs="?", const=4, metavar="LEVELS", help="details of all sizes alike: normalize the gradient's "
+    group.add_argument("--blur-every", type=whole(1), default=1, metavar="N", help="... every N steps (1)")
+    group.add_argument("--laplacian", type=whole(0, 12), nargs="?", const=4, metavar="LEVELS", help="details of all sizes alike: normalize the gradient's "
                        "Laplacian pyramid (4 levels)")
     group.add_argument("--keep-colours", action=argparse.BooleanOptionalAction, default=False, help="only the luminance dreams")
 

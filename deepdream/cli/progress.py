@@ -50,9 +50,3 @@ class Iterations:
 def _bar(total, quiet=False):
     return tqdm(total=total, file=sys.stderr, leave=False, disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True,
                 bar_format="{desc}|{bar}| {percentage:3.0f}%  {elapsed}, {remaining} left")
-
-
-def interrupted(prog):
-    """Say so, on a line of its own behind what the terminal shows of Ctrl-C. Returns the exit code."""
-    print("\n" * sys.stderr.isatty() + f"{prog}: interrupted", file=sys.stderr)
-    return 130

@@ -133,7 +133,8 @@ class Blur(Prior):
         t = i / (n - 1) if n > 1 else 0.0
         sigma = 0.0 if (i + 1) % self.every else self.sigma + t * (self.until - self.sigma)
         at = np.arange(-self.radius, self.radius + 1)
-        kernel = np.exp(-0.5 * (at / sigma) ** 2) if sigma > 0 else at == 0
+        with np.errstate(over="ignore"):      # by a sigma that is next to nothing
+            kernel = np.exp(-0.5 * (at / sigma) ** 2) if sigma > 0 else at == 0
         return {"kernel": np.float32(kernel / kernel.sum())}
 
     def __call__(self, x, feeds):

@@ -10,6 +10,7 @@ each with a weight behind a colon, if it is not 1: inception_3b/output:0.3
 import difflib
 import re
 
+from ..convert.errors import shown
 from ..errors import DreamError
 from .objectives import objective_channel, objective_class, objective_guide, objective_L2, objective_neuron
 from .priors import Blur, Grey, Laplacian, Luminance, TotalVariation
@@ -17,6 +18,7 @@ from .priors import Blur, Grey, Laplacian, Luminance, TotalVariation
 CLASS = "class:"
 NEAREST = 5
 MOST = 1 << 16      # channels of a range
+MANY = 10 ** 9      # the number of a channel that nothing has
 
 
 def recipe(net, ends=None, guide=None, priors=None):
@@ -50,7 +52,8 @@ def _term(net, text, guide):
         return _scaled(objective.at(name), weight)
     objective = _selected(match[2], text)
     if guide is not None:
-        raise DreamError(f"--end {text}: a guide follows whole layers; leave out [{match[2]}], or the guide")
+        raise DreamError(f"--end {shown(text)}: a guide follows whole layers; leave out [{shown(match[2])}], or the "
+                         "guide")
     return _scaled(objective.at(match[1]), weight)
 
 
@@ -68,7 +71,7 @@ def _weighted(text, names):
     except ValueError:
         return text, 1.0
     if not abs(weight) <= 1e9:
-        raise DreamError(f"--end: the weight of {before} is {behind}; allowed are numbers to 1e9")
+        raise DreamError(f"--end: the weight of {shown(before)} is {shown(behind)}; allowed are numbers to 1e9")
     return before, weight
 
 
@@ -85,8 +88,8 @@ def _selected(inside, text):
                 raise ValueError
             channels = [c for first, last in ranges for c in range(first, last + 1)]
     except ValueError:
-        raise DreamError(f"--end {text}: [{inside}] is no choice of channels; allowed are [13,17], [20-25] and, for a "
-                         "neuron, [13@0.5,0.5]") from None
+        raise DreamError(f"--end {shown(text)}: [{shown(inside)}] is no choice of channels; allowed are [13,17], "
+                         "[20-25] and, for a neuron, [13@0.5,0.5]") from None
     return objective_neuron(channel, x, y) if at else objective_channel(channels)
 
 
@@ -96,12 +99,12 @@ def class_index(net, label):
     count, labels = net.ends[net.classifier].channels, net.labels
     if not label:
         raise DreamError("class: needs a label or a number")
-    if re.fullmatch(r"\d+", label):
-        if int(label) >= (count or int(label) + 1):
-            raise DreamError(f"class {label}: {net.name} has classes 0 to {count - 1}")
+    if re.fullmatch(r"[0-9]+", label):
+        if len(label) > 9 or int(label) >= (count or MANY):
+            raise DreamError(f"class {shown(label)}: {net.name} has classes 0 to {(count or MANY) - 1}")
         return int(label)
     if not labels:
-        raise DreamError(f"class '{label}': {net.name} has no labels; give the number of the class")
+        raise DreamError(f"class '{shown(label)}': {net.name} has no labels; give the number of the class")
     words = {}
     for i, line in enumerate(labels):
         for word in (line, *line.split(",")):
@@ -110,8 +113,8 @@ def class_index(net, label):
         return words[_plain(label)]
     near = [w for w in words if re.search(rf"\b{re.escape(_plain(label))}\b", w)] + \
         difflib.get_close_matches(_plain(label), words, NEAREST, 0.6)
-    near = list(dict.fromkeys(labels[words[w]].split(",")[0] for w in near))[:NEAREST]
-    raise DreamError(f"class '{label}': {net.name} knows none of this name; "
+    near = [shown(name) for name in dict.fromkeys(labels[words[w]].split(",")[0] for w in near)][:NEAREST]
+    raise DreamError(f"class '{shown(label)}': {net.name} knows none of this name; "
                      + (f"did you mean {', '.join(near)}?" if near else "`deepdream layers --labels` lists them"))
 
 

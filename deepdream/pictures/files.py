@@ -12,6 +12,7 @@ from ..convert.files import write
 from ..errors import DreamError
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+SIDE = {"JPEG": 65500, "WEBP": 16383}      # pixels of a side at most: the libraries write no more
 ONLY_READ = (".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")      # suffixes of what `load` takes and `save` does not
 READABLE = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 
@@ -75,6 +76,14 @@ def check_target(path, option="-o"):
     if path.suffix.lower() not in FORMATS:
         raise DreamError(f"{option} {path}: '{path.suffix}' is not a picture format; allowed are {', '.join(FORMATS)}")
     check_file(path, option)
+
+
+def check_size(path, h, w, option="-o"):
+    """Raise DreamError unless a file of this name can hold a picture of h x w pixels."""
+    fmt = FORMATS[Path(path).suffix.lower()]
+    if max(h, w) > SIDE.get(fmt, max(h, w)):
+        raise DreamError(f"{option} {path}: the picture has {w}x{h} pixels, and a {fmt} file holds at most {SIDE[fmt]} "
+                         "in each direction; .png and .tif hold more")
 
 
 def check_file(path, option):

@@ -6,6 +6,8 @@ import math
 import re
 import sys
 
+from convert.errors import shown
+
 from ..errors import DreamError
 from .notices import say_once
 
@@ -90,8 +92,9 @@ class Device:
 
     def __init__(self, choice="auto", fast=False, cuda=None):
         kind, _, number = str(choice).partition(":")
-        if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdigit())):
-            raise DreamError(f"--device: '{choice}' is not a device; allowed are {CHOICES}")
+        numbered = kind == "cuda" and re.fullmatch(r"[0-9]{1,4}", number)
+        if kind not in ("auto", "cpu", "cuda") or number and not numbered:
+            raise DreamError(f"--device: '{shown(choice)}' is not a device; allowed are {CHOICES}")
         index = int(number or 0)
         problem = None if kind == "cpu" else cuda_problem(index)
         if kind == "cuda" and problem:

@@ -6,6 +6,7 @@
 """
 from pathlib import Path
 
+from ...convert.console import interrupted
 from ...errors import DreamError
 from ...goals.text import CLASS, class_index, class_name, recipe
 from ..nets import model_option, net_of, pixel_options, pixels_of
@@ -21,7 +22,7 @@ from ..options import (
     settings_of,
     whole,
 )
-from .dream import check_start, checked_sizes, free_name, start_options, starting_from
+from .dream import check_start, checked_sizes, free_name, start_options, start_size, starting_from
 
 OWN = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, "jitter": 16, "laplacian": 4, "blur": 1.0,
        "blur_until": 0.4}     # and a picture of twice the size that the net was trained on
@@ -68,11 +69,11 @@ def run(args):
     _fill_in(args, net)
     seed = seed_of(args)
     settings, priors = settings_of(args), priors_of(args)
+    plans = [recipe(net, [end], None, priors) for end in ends]
+    sizes = checked_sizes(net, plans[0], start_size(None, args), settings)
     start = starting_from(None, args, seed)
     if net.blobs[net.inputs[0]].channels == 1:
         start = deprocess(net, preprocess(net, start))      # as the net sees it
-    plans = [recipe(net, [end], None, priors) for end in ends]
-    sizes = checked_sizes(net, plans[0], start, settings)
     dreams, names = [], [class_name(net, i) for i in indices]
     try:
         for plan in plans:
@@ -96,7 +97,6 @@ def run(args):
               "noise": args.noise, "seed": seed, "device": net.device.name, "fast": args.fast, "pixels": pixels_of(net)}
     pictures.save(picture, output, record, args.quality)
     print(f"{output}: {', '.join(names)}; {note}")
-    from ..progress import interrupted
     return interrupted("deepdream") if len(dreams) < len(plans) else 0
 
 

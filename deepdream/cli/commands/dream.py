@@ -12,9 +12,11 @@
     deepdream dream --start noise --size 640x480 --tv 0.3      from noise, kept smooth
     deepdream dream cat.jpg --settings out.jpg                 as out.jpg was dreamt; other options win
 """
+import re
 import sys
 from pathlib import Path
 
+from ...convert.errors import shown
 from ...errors import DreamError
 from ...goals.text import recipe
 from ..nets import MODEL, model_option, net_of, pixel_options
@@ -32,6 +34,7 @@ from ..options import (
 from ..record import end_texts, is_dream, made_so, record_of, say_other_net
 
 SIZE = (1024, 575)      # of a dream that starts from grey or noise
+MOST = 178956970        # pixels of a dream: Pillow reads no picture that has more
 
 
 def arguments(parser):
@@ -74,10 +77,12 @@ def start_options(parser, start=None, usual=f"the picture's own, or {SIZE[0]}x{S
 def size(text):
     """An argparse type: 640x480 as [640, 480]."""
     import argparse
-    w, _, h = text.lower().partition("x")
-    if not (w.isdecimal() and h.isdecimal() and 0 < int(w) < 10 ** 6 and 0 < int(h) < 10 ** 6):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a size like 640x480")
-    return [int(w), int(h)]
+    found = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", text.lower())
+    w, h = map(int, found.groups()) if found else (0, 0)
+    if not 0 < w * h <= MOST:
+        raise argparse.ArgumentTypeError(f"'{shown(text)}' is not a size like 640x480, of at most {MOST // 10 ** 6} "
+                                         "million pixels")
+    return [w, h]
 
 
 def check_start(args):
@@ -117,9 +122,10 @@ def run(args):
         say_other_net(args.settings, net)
     settings, priors = settings_of(args), priors_of(args)
     seed = seed_of(args)
-    image = starting_from(image, args, seed)
     plan = recipe(net, args.end, guide, priors)
-    sizes = checked_sizes(net, plan, image, settings)
+    sizes = checked_sizes(net, plan, start_size(image, args), settings)
+    pictures.check_size(output, *sizes[-1])
+    image = starting_from(image, args, seed)
     log = RunLog()
     try:
         with Progress(sizes, args.iter_n) as progress:
@@ -139,10 +145,15 @@ def run(args):
               "or --model mini_places")
 
 
+def start_size(image, args):
+    """(h, w) of the picture that a dream starts from."""
+    return image.shape[:2] if image is not None and not args.size else (args.size or SIZE)[::-1]
+
+
 def starting_from(image, args, seed):
     """The picture that a dream starts from, (H, W, 3). image: the user's, or None."""
     from ...pictures import starts
-    w, h = args.size or SIZE
+    h, w = start_size(image, args)
     if args.start == "noise":
         return starts.noise(h, w, seed, *(args.noise or starts.NOISE))
     if args.start == "grey":
@@ -193,7 +204,8 @@ def dream_folder(args):
         for path in bar:
             bar.set_description_str(path.name)
             try:
-                checked_sizes(net, plan, starting_from(pictures.load(path), args, 0), settings)
+                sizes = checked_sizes(net, plan, start_size(pictures.load(path), args), settings)
+                pictures.check_size(targets[path], *sizes[-1])
             except DreamError as error:
                 failed += 1
                 said = str(error)
@@ -239,13 +251,18 @@ def targets_of(sources, output):
     return targets
 
 
-def checked_sizes(net, plan, image, settings):
-    """(h, w) of the octaves of a picture (H, W, 3). Raises what `deepdream` would, before anything is made: for an
-    unknown layer, and for a picture that is too small for it in the smallest octave. plan: from `recipe`."""
+def checked_sizes(net, plan, size, settings):
+    """(h, w) of the octaves of a picture of a size (h, w). Raises what `deepdream` would, before anything is made: for
+    an unknown layer, for a picture that is too small for it in the smallest octave, and for one that is too large for
+    the memory. plan: from `recipe`."""
     from ...dream import check_dream, octave_sizes
+    from ...engine import memory, tiles
     from ...engine.step import Step
-    sizes = octave_sizes(*image.shape[:2], settings["octave_n"], settings["octave_scale"])
-    check_dream(net, Step(plan["objective"]), sizes)
+    sizes = octave_sizes(*size, settings["octave_n"], settings["octave_scale"])
+    step = Step(plan["objective"], settings["clip"], plan["priors"], settings.get("tile"))
+    check_dream(net, step, sizes)
+    tiles.check(net, step, sizes)
+    memory.check(net, step, sizes[-1])
     return sizes
 
 

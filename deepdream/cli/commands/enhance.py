@@ -14,9 +14,10 @@ distance to the net's mean. Ctrl-C writes the picture of the last iteration.
 import time
 from pathlib import Path
 
+from ...convert.console import interrupted
 from ...errors import DreamError
 from ..nets import model_option, net_of, pixel_options, pixels_of
-from ..options import device_options, fast_option, number, quality_option
+from ..options import device_options, fast_option, number, quality_option, whole
 
 PRIORS = ("tv", "l2", "none")      # those of `deepdream.enhance`, which takes scipy to import
 
@@ -35,8 +36,7 @@ def arguments(parser):
     parser.add_argument("--prior", choices=PRIORS, default="tv", help="what is natural (tv)")
     parser.add_argument("--weight", type=positive, metavar="X", help="of the prior, alike at every layer and size "
                         "(0.003)")
-    parser.add_argument("--iter-n", type=number(int, "a whole number from 1", lambda v: v >= 1), default=60,
-                        metavar="N", help="iterations at most (60)")
+    parser.add_argument("--iter-n", type=whole(1), default=60, metavar="N", help="iterations at most (60)")
     parser.add_argument("--no-clip", action="store_true", help="let pixels leave 0 to 255, and scale them at the end")
     device_options(parser)
     fast_option(parser)
@@ -51,13 +51,14 @@ def run(args):
     if args.prior == "none" and args.weight is not None:
         raise DreamError("--weight: with --prior none there is nothing to weigh; allowed are --prior tv and l2")
     image = pictures.load(args.picture)
+    pictures.check_size(output, *image.shape[:2])
 
     import numpy as np
 
     from ... import __version__
     from ...dream import visible
     from ...enhance import INTERRUPTED, WEIGHT, enhance
-    from ..progress import Iterations, interrupted
+    from ..progress import Iterations
     net = net_of(args)
     settings = {"end": net.default_end if args.end is None else args.end, "k": args.k, "prior": args.prior,
                 "weight": WEIGHT if args.weight is None and args.prior != "none" else args.weight,

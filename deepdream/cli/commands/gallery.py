@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ... import models
 from ...errors import DreamError
-from ..options import device_options, number, options, quality_option, settings_of
+from ..options import device_options, options, quality_option, settings_of, whole
 
 MODELS = ["mini_imagenet", "mini_places"]
 
@@ -30,8 +30,8 @@ def arguments(parser):
                         "in each of these")
     options(parser, several=True)
     device_options(parser)
-    parser.add_argument("--jobs", type=number(int, "a whole number from 1", lambda v: v >= 1), default=1, metavar="N",
-                        help="dreams made at a time, each in a process of its own, --threads divided among them (1)")
+    parser.add_argument("--jobs", type=whole(1), default=1, metavar="N", help="dreams made at a time, each in a process "
+                        "of its own, --threads divided among them (1)")
     parser.add_argument("--dask", metavar="ADDRESS", help="of a running Dask scheduler, as tcp://host:8786")
     quality_option(parser)
 

@@ -19,7 +19,7 @@ import os
 from pathlib import Path
 
 from ...errors import DreamError
-from ..options import device_options, number
+from ..options import device_options, whole
 
 MODEL, SMALL = "bvlc_googlenet", "mini_imagenet"
 SELF_TEST = {"size": (144, 256), "settings": {"octave_n": 3}}     # large and long enough to tell nets apart
@@ -29,8 +29,8 @@ def arguments(parser):
     parser.add_argument("--model", metavar="NAME_OR_FOLDER", help=f"the net ({MODEL}; for the self-test {SMALL})")
     parser.add_argument("--reference", metavar="FOLDER", help="with sky1024px.jpg, flowers.jpg and google_*.jpg "
                         "(without: fetched once)")
-    parser.add_argument("--seeds", type=number(int, "a whole number from 2", lambda v: v >= 2), default=4, metavar="N",
-                        help="dreams of each picture (4); with 2 the check is blunt")
+    parser.add_argument("--seeds", type=whole(2, 1000), default=4, metavar="N", help="dreams of each "
+                        "picture (4); with 2 the check is blunt")
     parser.add_argument("--case", action="append", metavar="NAME", help="only this picture: 4c, 3b_5x5_reduce, "
                         "3b_5x5_reduce_leftover, guided_3b, zoom; may be given several times")
     parser.add_argument("--zoom", action="store_true", help="frame 0029 of the endless zoom too: 30 dreams a seed")

@@ -21,6 +21,7 @@ from ..options import (
     quality_option,
     seed_of,
     settings_of,
+    whole,
 )
 from ..record import end_texts
 from .dream import checked_sizes, end_option, make_folder
@@ -29,8 +30,7 @@ from .dream import checked_sizes, end_option, make_folder
 def arguments(parser):
     parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
     parser.add_argument("-o", "--output", required=True, metavar="FRAMES", help="folder of the frames")
-    parser.add_argument("--frames", type=number(int, "a whole number from 1", lambda v: v >= 1), default=100,
-                        metavar="N", help="frames in all (100)")
+    parser.add_argument("--frames", type=whole(1), default=100, metavar="N", help="frames in all (100)")
     parser.add_argument("--scale", type=number(float, "a number between 0 and 1", lambda v: 0 < v < 1), default=0.05,
                         metavar="X", help="of the size, cut off from one frame to the next (0.05)")
     parser.add_argument("--legacy-affine", action="store_true", help="zoom as the SciPy of 2015 did: towards 0.475 of "
@@ -64,7 +64,7 @@ def run(args):
     net = net_of(args, args.end)
     settings, priors, ends = settings_of(args), priors_of(args), end_texts(net, args)
     plan = recipe(net, ends, guide, priors)
-    sizes = checked_sizes(net, plan, image, settings)
+    sizes = checked_sizes(net, plan, image.shape[:2], settings)
     record = {"model": net.name, "checksum": net.checksum, "end": ends[0] if len(ends) == 1 else ends,
               "picture": checksum(args.picture), "guide": args.guide and checksum(args.guide),
               "priors": priors, "fast": args.fast}
@@ -75,6 +75,7 @@ def run(args):
                                     "seed": seed})
     make_folder(folder)
     pictures.check_target(zoom.frame_path(folder, 0))
+    pictures.check_size(zoom.frame_path(folder, 0), *sizes[-1])
     with Progress(sizes, args.iter_n * max(0, args.frames - first)) as progress:
         def on_frame(i):
             progress.bar.set_description_str(f"frame {i + 1}/{args.frames} ", refresh=False)
