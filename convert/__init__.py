@@ -4,6 +4,7 @@
     convert.onnx_net(path)                   the same of any ONNX classifier
     convert.gradient_graph(model, end)       the gradient graph of one end or several, of this or any other ONNX net
     convert.valid_ends(model)                the names that can be an end
+    convert.classifier(model)                the end that holds a score for each class
 """
 import importlib
 
@@ -12,7 +13,8 @@ from .version import VERSION
 
 # onnx takes its time to import; what needs it is imported when it is asked for
 _LAZY = {"to_onnx": "forward", "onnx_net": "foreign", "gradient_graph": "gradient", "valid_ends": "gradient",
-         "min_size": "gradient", "end_tensors": "gradient", "no_such_end": "errors", "Facts": "facts", "End": "facts"}
+         "min_size": "gradient", "classifier": "scores", "end_tensors": "gradient", "no_such_end": "errors",
+         "Facts": "facts", "End": "facts"}
 __all__ = ["ConvertError", "VERSION", *_LAZY]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from .arguments import Parser
 from .console import guarded, program
-from .errors import ConvertError, reading
+from .errors import ConvertError, about
 from .files import check_target, refuse_inputs, write
 
 
@@ -29,9 +29,10 @@ def main(argv=None):
 
 
 def run(args):
+    from .facts import Facts
     from .forward import to_onnx
     from .gradient import gradient_graph, valid_ends
-    from .listing import ends_table
+    from .listing import listing
     if args.output:
         target = Path(args.output)
         check_target(target)
@@ -41,9 +42,9 @@ def run(args):
     model = to_onnx(args.prototxt, args.caffemodel, mean=args.mean, channel_swap=(2, 1, 0) if args.mean else None,
                     surgery=args.surgery)
     if args.list:
-        print(ends_table(valid_ends(model)))
+        print(listing(valid_ends(model), Facts.read(model).left_out))
     if args.output:
-        with reading(args.prototxt):
+        with about(args.prototxt):
             if args.end is not None:
                 model = gradient_graph(model, args.end)
             data = model.SerializeToString()

@@ -8,13 +8,16 @@ class ConvertError(ValueError):
 
 
 @contextlib.contextmanager
-def reading(path):
-    """The boundary around a file that others wrote: whatever it brings about in the libraries that read it becomes one
-    line that names it. The cause stays attached, for those who look for it in Python."""
+def about(path, *others):
+    """The boundary around a net's file, or files, that others wrote: whatever they bring about, in the libraries that
+    read them too, becomes one line with the name of one of them, the first if there is none in it. The cause stays
+    attached, for those who look for it in Python."""
     try:
         yield
-    except ConvertError:
-        raise
+    except ConvertError as error:
+        if any(str(p) in str(error) for p in (path, *others)):
+            raise
+        raise ConvertError(f"{path}: {error}") from error
     except RecursionError as error:
         raise ConvertError(f"{path}: damaged, or no net: it is nested too deeply") from error
     except MemoryError as error:

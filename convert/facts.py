@@ -1,12 +1,16 @@
 """What a forward graph tells of itself in its metadata: one record, with one way to write it and one to read it.
 
-onnx takes its time to import, and a record that was kept elsewhere does without it.
+A file may have been changed by anyone, so what is read is checked. onnx takes its time to import, and a record that was
+kept elsewhere does without it.
 """
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
+
+from .errors import ConvertError, about, shown
 
 if TYPE_CHECKING:
     import onnx
@@ -38,57 +42,117 @@ class Facts:
     data: the name of its input; data_shape: the input's declared shape (N, C, H, W).
     ends: the names that can be an `end`, in the net's order.
     writes: the results of all layers, in order.
-    left_out: {blob: why it is not there}, for what follows on something that is not supported.
-    outputs: the names of the graph's outputs.
-    classifier: the `end` with a score for each class.
+    left_out: {name: why it is no end}.
+    lost: {blob: type of its layer}, for the net's outputs that are left out.
     mean, channel_swap: how it wants its pictures, if somebody said so.
+    outputs: the names of the graph's outputs.
+    classifier, no_classifier: the `end` with a score for each class, or why there is none (see `convert.classifier`).
     """
     data: str
     data_shape: tuple[int, ...]
     ends: dict[str, End]
     writes: tuple[Write, ...]
     left_out: dict[str, str] = field(default_factory=dict)
-    outputs: tuple[str, ...] = ()
-    classifier: str | None = None
+    lost: dict[str, str] = field(default_factory=dict)
     mean: tuple[float, ...] | None = None
     channel_swap: tuple[int, ...] | None = None
+    outputs: tuple[str, ...] = ()
+    classifier: str | None = None
+    no_classifier: str | None = None
 
     def write(self, model: onnx.ModelProto):
-        """Put the facts into a model's metadata. The outputs and the classifier are seen in the graph itself."""
+        """Put the facts into a model's metadata. The graph itself tells its outputs and its classifier."""
         from onnx.helper import set_model_props
 
         from .graph import metadata
         ends = {name: {k: v for k, v in end._asdict().items() if k != "operator" or v} for name, end in
                 self.ends.items()}
-        told = {"ends": ends, "writes": self.writes, "left_out": self.left_out, "data_shape": self.data_shape}
-        told |= {k: v for k in ("mean", "channel_swap") if (v := getattr(self, k)) is not None}
-        known = metadata(model) | {"data": self.data} | {k: json.dumps(v) for k, v in told.items()}
-        set_model_props(model, known)
+        values = {name: getattr(self, name) for name in _READ} | {"ends": ends}
+        texts = {name: value if name == "data" else json.dumps(value) for name, value in values.items()
+                 if value is not None}
+        set_model_props(model, metadata(model) | texts)
 
     @classmethod
-    def read(cls, model: onnx.ModelProto) -> Facts | None:
-        """The facts in a model's metadata; None if it was not made by this converter."""
+    def read(cls, model: onnx.ModelProto, source: str = "the model", whole: bool = True) -> Facts | None:
+        """The facts in a model's metadata; None if it was not made by this converter.
+
+        source: what errors call the model. whole: False for a part of a net, which keeps the metadata of the whole.
+        Raises ConvertError for facts that do not fit the model.
+        """
         from .graph import metadata
-        held = metadata(model)
-        if "writes" not in held:
+        texts = metadata(model)
+        if whole and "end" in texts:
+            raise ConvertError(f"{source}: the gradient graph of '{shown(texts['end'])}'; give the net that it was made of")
+        if "writes" not in texts:
             return None
-        told = {k: json.loads(held[k]) for k in ("ends", "writes", "left_out", "data_shape", "mean", "channel_swap")
-                if k in held}
-        return cls.from_plain({"data": held["data"], **told, "outputs": [o.name for o in model.graph.output],
-                               "classifier": _classifier(model, told["ends"])})
+        values = {}
+        for name, (fits, required) in _READ.items():
+            if name in texts:
+                with about(f"{source}: its metadata, {name}"):
+                    values[name] = texts[name] if name == "data" else json.loads(texts[name])
+            elif required:
+                raise ConvertError(f"{source}: damaged: its metadata lacks {name}")
+            if name in values and not fits(values[name]):
+                raise ConvertError(f"{source}: damaged: its metadata, {name}, is {shown(texts[name])}")
+        facts = cls.from_plain(values | {"outputs": [o.name for o in model.graph.output]})
+        if whole:
+            facts._check_names(model, source)
+        return facts
+
+    def _check_names(self, model, source):
+        """Raise ConvertError where the facts name what is not in the model."""
+        inputs = {i.name for i in model.graph.input}
+        there = inputs | {name for node in model.graph.node for name in node.output}
+        layers = {write.layer for write in self.writes}
+        missing = [name for name in (self.data, *(write.tensor for write in self.writes)) if name not in there] \
+            + [end for end in self.ends if end not in layers] + [self.data] * (self.data not in inputs)
+        if missing:
+            raise ConvertError(f"{source}: damaged: its metadata tells of '{shown(missing[0])}', which is not in the net")
 
     def plain(self) -> dict:
         """The facts as a dict that JSON can hold; `from_plain` reads it back."""
         return asdict(self) | {"ends": {name: end._asdict() for name, end in self.ends.items()}}
 
     @classmethod
-    def from_plain(cls, told: dict) -> Facts:
+    def from_plain(cls, values: dict) -> Facts:
         ends = {name: End(end["channels"], end["stride"] and tuple(end["stride"]), end.get("operator"))
-                for name, end in told["ends"].items()}
-        tuples = {k: v and tuple(v) for k, v in told.items() if isinstance(v, list)}
-        return cls(**{**told, **tuples, "ends": ends, "writes": tuple(Write(*w) for w in told["writes"])})
+                for name, end in values["ends"].items()}
+        tuples = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+        return cls(**{**values, **tuples, "ends": ends, "writes": tuple(Write(*w) for w in values["writes"])})
 
 
-def _classifier(model, ends):
-    scores = [n.input[0] for n in model.graph.node if n.op_type in ("Softmax", "LogSoftmax")]
-    return ([s for s in scores if s in ends] or list(ends))[-1]
+def _is_number(value):
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e9
+
+
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def _is_list(value, fits, count=None):
+    return isinstance(value, list) and all(map(fits, value)) and count in (None, len(value))
+
+
+def _is_texts(value):
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
+def _is_end(value):
+    """Channels and a stride, or None where there is none."""
+    return isinstance(value, dict) and {"channels", "stride"} <= set(value) \
+        and (value["channels"] is None or type(value["channels"]) is int) \
+        and (value["stride"] is None or _is_list(value["stride"], lambda v: _is_number(v) and v > 0, 2)) \
+        and isinstance(value.get("operator") or "", str)
+
+
+# what stands in the metadata: (does this value fit?, must it be there?)
+_READ = {
+    "data": (_is_text, True),
+    "data_shape": (lambda v: _is_list(v, lambda d: type(d) is int and 0 < d < 1 << 31) and v, True),
+    "ends": (lambda v: isinstance(v, dict) and all(map(_is_end, v.values())), True),
+    "writes": (lambda v: _is_list(v, lambda write: _is_list(write, _is_text, 3)), True),
+    "left_out": (_is_texts, True),
+    "lost": (_is_texts, False),
+    "mean": (lambda v: _is_list(v, _is_number), False),
+    "channel_swap": (lambda v: _is_list(v, _is_number) and sorted(v) == [0, 1, 2], False),
+}

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, external_data_helper, helper, numpy_helper, version_converter
-from onnx.reference import ReferenceEvaluator
+import onnx.inliner
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
-from .errors import ConvertError
+from . import external
+from .admission import ROUNDS, check_model, check_shape
+from .constants import computed
+from .errors import ConvertError, about, shown
 from .facts import End, Facts, Write
-from .graph import OPSET, Graph, attributes, float_info, metadata
+from .graph import OPSET, REAL, Graph, attributes, float_info, inner_nodes, kind, reads, told
+from .refusals import refusals
 from .sizes import without_weights
+from .source import Source
 from .vjps import VJPS
 
 OPSETS = 9, 22               # the oldest and the newest that are read
@@ -21,7 +26,6 @@ LAYOUTS = {"nchw": (0, 1, 2, 3), "nhwc": (0, 3, 1, 2)}     # where N, C, H, W st
 DATA = "data"
 SIDE = 224                   # of the data blob before anyone reshapes it, where the export declares no size
 FAR = 20160                  # two sizes that far apart tell strides: it is divisible by 64, 9, 5 and 7
-REAL = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
 
 # ---- files
@@ -36,25 +40,14 @@ def read(path):
         raise ConvertError(f"{path}: not an ONNX file, or cut off") from None
     if not model.graph.node:
         raise ConvertError(f"{path}: not an ONNX file: it holds no graph")
+    check_model(model, path)
     return model
-
-
-def external_files(model, path):
-    """The files beside `path` that hold weights of its model (PyTorch: net.onnx.data), in alphabetical order."""
-    names = {entry.value for tensor in model.graph.initializer for entry in tensor.external_data
-             if entry.key == "location"}
-    return [Path(path).parent / name for name in sorted(names)]
 
 
 def load(path):
     """The ModelProto in a file, with all its weights."""
     model = read(path)
-    try:
-        external_data_helper.load_external_data_for_model(model, str(Path(path).parent))
-    except Exception as error:      # onnx.checker's own kinds, ValueError for a file that is too short
-        wanted = ", ".join(p.name for p in external_files(model, path))
-        raise ConvertError(f"{path}: its weights lie in {wanted}, which must lie beside it, whole "
-                           f"({_line(error)})") from None
+    external.load(model, path)
     return model
 
 
@@ -69,27 +62,28 @@ def image_input(model, name=None, layout=None, source="the model"):
     """
     held = {t.name for t in model.graph.initializer}      # old exports list their weights among the inputs
     inputs = {i.name: i.type.tensor_type for i in model.graph.input if i.name not in held}
-    told = ", ".join(f"'{n}' {_told(t)}" for n, t in inputs.items()) or "none"
+    listed = shown(", ".join(f"'{n}' {_told(t)}" for n, t in inputs.items()) or "none", 300)
     if name is not None and name not in inputs:
-        raise ConvertError(f"{source}: input: no input is called '{name}'; its inputs: {told}")
+        raise ConvertError(f"{source}: input: no input is called '{shown(name)}'; its inputs: {listed}")
     able = [n for n, t in inputs.items() if len(t.shape.dim) == 4] if name is None else [name]
     if not able or len(inputs[able[0]].shape.dim) != 4:
-        raise ConvertError(f"{source}: takes no picture: an input of four axes is needed; its inputs: {told}")
+        raise ConvertError(f"{source}: takes no picture: an input of four axes is needed; its inputs: {listed}")
     if len(able) > 1:
-        raise ConvertError(f"{source}: several inputs could take the picture, say which (input); its inputs: {told}")
+        raise ConvertError(f"{source}: several inputs could take the picture, say which (input); its inputs: {listed}")
     kind = inputs[able[0]]
     dims = [d.dim_value or None for d in kind.shape.dim]
     if layout is None:
         layout = "nhwc" if dims[3] in (1, 3) and dims[1] not in (1, 3) else "nchw"
     shape = [dims[axis] for axis in LAYOUTS[layout]]
+    check_shape([d or 1 for d in shape], f"input '{shown(able[0])}'", source)
     if shape[1] not in (None, 1, 3):
-        raise ConvertError(f"{source}: input '{able[0]}' {_told(kind)} has {shape[1]} channels as {layout}; "
+        raise ConvertError(f"{source}: input '{shown(able[0])}' {_told(kind)} has {shape[1]} channels as {layout}; "
                            "1 (grey) or 3 are allowed")
     return able[0], layout, [shape[0], shape[1] or 3, *shape[2:]], kind.elem_type
 
 
 def _told(kind):
-    return "(" + ", ".join(str(d.dim_value or d.dim_param or "?") for d in kind.shape.dim) + ")"
+    return "(" + shown(", ".join(str(d.dim_value or d.dim_param or "?") for d in kind.shape.dim)) + ")"
 
 
 # ---- the model
@@ -108,18 +102,27 @@ def onnx_net(model, scale=1.0, layout=None, input=None, source=None):
     Raises ConvertError, in one line, for what is no net of pictures.
     """
     source = source or (str(model) if isinstance(model, (str, Path)) else "the model")
-    model = load(model) if isinstance(model, (str, Path)) else model
-    if "writes" in metadata(model):
-        return model
+    with about(source):
+        if isinstance(model, (str, Path)):
+            model = load(model)
+        elif any(t.data_location == TensorProto.EXTERNAL for t in external.tensors(model.graph)):
+            raise ConvertError(f"{source}: its weights lie in other files; give its path, or load them first")
+        else:
+            check_model(model, source)
+        return model if Facts.read(model, source) else _net(model, scale, layout, input, source)
+
+
+def _net(model, scale, layout, input, source):
     name, layout, shape, _ = image_input(model, input, layout, source)
     nominal = [shape[0] or 1, shape[1], shape[2] or SIDE, shape[3] or SIDE]
     model, opset = _raised(model, source)
     build = _Build(model.graph, opset, name, layout, nominal, np.float32(scale).ravel(), source)
     net = build.model()
+    _check_sizes(build, net, nominal, source)
     ends, left_out = _ends(net, build.own, nominal)
     if not ends:
-        raise ConvertError(f"{source}: nothing to dream at: " + (next(iter(left_out.values())) + " has no derivative "
-                           "here" if left_out else f"no result of two or four axes depends on the input '{name}'"))
+        raise ConvertError(f"{source}: nothing to dream at: " + (next(iter(left_out.values())) + " is not supported"
+                           if left_out else f"no result of two or four axes depends on the input '{name}'"))
     ends = {DATA: End(nominal[1], (1, 1), "input")} | ends
     Facts(DATA, tuple(nominal), ends, tuple(Write(e, e, e) for e in ends), left_out).write(net)
     return net
@@ -147,16 +150,20 @@ class _Build:
 
     def __init__(self, graph, opset, name, layout, nominal, scale, source):
         self.old, self.opset, self.name, self.nominal, self.source = graph, opset, name, nominal, source
+        self.opsets = [helper.make_opsetid("", opset)]
         names = {n for node in self.old.node for n in (*node.input, *node.output)}
-        self.graph = Graph(reserved=names | {i.name for i in self.old.input} | {DATA})
-        self.constants = {t.name: _float32(t) for t in self.old.initializer}
-        self.values = {n: numpy_helper.to_array(t) for n, t in self.constants.items()}
+        self.constants, self.values = {}, {}
+        for tensor in self.old.initializer:
+            self.add_weights(tensor)
+        self.graph = Graph(reserved=names | {i.name for i in self.old.input} | {DATA},
+                           weights=sum(v.size for v in self.values.values()))
         self.sizes = None
         self.names = {DATA: self.graph.unique(DATA)} if DATA in names and name != DATA else {}
         self.names[name] = self.prepared(layout, scale)
         self.own = {self.names.get(o, o) for node in self.old.node for o in node.output if o}
         for node in self.old.node:
-            self.add(node)
+            with about(told(node)):
+                self.add(node)
 
     def prepared(self, layout, scale):
         """The name of `data` as the model wants it."""
@@ -168,6 +175,13 @@ class _Build:
             x = x * (scale.reshape(1, -1, 1, 1) if len(scale) > 1 else scale[0])
         self.first = x.name                              # channels first, for a model that asks for no more than that
         return x.name if layout == "nchw" else self.graph.op("Transpose", x, perm=[0, 2, 3, 1]).name
+
+    def add_weights(self, tensor):
+        what = f"the weights '{shown(tensor.name)}'"
+        check_shape(tensor.dims, what, self.source)
+        with about(what):
+            self.constants[tensor.name] = _float32(tensor)
+            self.values[tensor.name] = numpy_helper.to_array(self.constants[tensor.name])
 
     def add(self, old):
         node = onnx.NodeProto()
@@ -194,22 +208,17 @@ class _Build:
     def rename(self, node):
         for names in (node.input, node.output):
             names[:] = [self.names.get(n, n) for n in names]
-        for inner in _inner_nodes(node):
+        for inner in inner_nodes(node):
             self.rename(inner)
 
     def folded(self, node):
         """Is it computed from constants (PyTorch: the pads of F.pad, by ten operators)? Then its results are some."""
-        if node.op_type not in VJPS and node.op_type not in SHAPELY or any(n and n not in self.values
-                                                                           for n in node.input):
+        if node.op_type not in VJPS and node.op_type not in SHAPELY or node.domain not in ("", "ai.onnx") \
+                or any(n and n not in self.values for n in node.input):
             return False
-        feeds = {n: self.values[n] for n in node.input if n}
-        infos = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
-                 for n, v in feeds.items()]
-        graph = helper.make_graph([node], "constant", infos,
-                                  [helper.make_empty_tensor_value_info(n) for n in node.output if n])
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)])
-        for name, value in zip(filter(None, node.output), ReferenceEvaluator(model).run(None, feeds)):
-            self.constants[name] = self.values[name] = np.asarray(value)
+        found = computed(node, {n: self.values[n] for n in node.input if n}, self.opsets, self.graph.room)
+        self.constants |= found
+        self.values |= found
         return True
 
     def tensors(self, node):
@@ -222,7 +231,7 @@ class _Build:
     def declared(self, name):
         """A tensor's shape at the declared size of the input; None if it is not known."""
         if self.sizes is None:
-            model = helper.make_model(self.old, opset_imports=[helper.make_opsetid("", self.opset)])
+            model = helper.make_model(self.old, opset_imports=self.opsets)
             self.sizes = {name: shape for name, (shape, _) in _shapes(without_weights(model)).items()}
         return self.sizes.get(next((old for old, new in self.names.items() if new == name), name))
 
@@ -233,7 +242,8 @@ class _Build:
 
     def model(self):
         used = {i for n in self.graph.nodes for i in n.input}
-        self.graph.nodes = [n for n in self.graph.nodes if n.output[0] in self.own | used]
+        kept = self.own | used
+        self.graph.nodes = [n for n in self.graph.nodes if n.output and n.output[0] in kept]
         made = {o for n in self.graph.nodes for o in n.output}
         kinds = {self.names.get(o.name, o.name): o.type.tensor_type.elem_type for o in self.old.output}
         outputs = [helper.make_tensor_value_info(o, TensorProto.FLOAT if kind in REAL else kind, None)
@@ -251,6 +261,27 @@ class _Build:
         return onnx.shape_inference.infer_shapes(model)
 
 
+def _check_sizes(build, net, nominal, source):
+    """Raise ConvertError for results, at the declared size, that no net has; and, of those that do not depend on the
+    picture, for what would not be ready in time."""
+    moving = {DATA}
+    sizes = {name: shape for name, (shape, _) in _shapes(without_weights(net), nominal).items()}
+    for node in net.graph.node:
+        moves = not moving.isdisjoint(reads(node))
+        if node.op_type == "Loop" and not moves:
+            rounds = build.value(node, 0)
+            if rounds is None or rounds.size != 1 or rounds.item() > ROUNDS:
+                raise ConvertError(f"{source}: {told(node)}: a loop that does not depend on the picture; allowed are "
+                                   f"{ROUNDS:,} rounds")
+        for name in node.output:
+            check_shape(sizes.get(name) or (), told(node), source)
+            if moves:
+                moving.add(name)
+            else:
+                with about(told(node)):
+                    build.graph.room.take(math.prod(sizes.get(name) or ()))
+
+
 def _float32(tensor):
     if tensor.data_type not in REAL or tensor.data_type == TensorProto.FLOAT:
         return tensor
@@ -258,7 +289,7 @@ def _float32(tensor):
 
 
 def _line(error):
-    return " ".join(str(error).split())[:160]
+    return shown(" ".join(str(error).split()), 160)
 
 
 SHAPELY = {"Constant", "ConstantOfShape", "Gather", "Range", "Shape", "Size"}     # what sizes are computed with
@@ -367,58 +398,25 @@ LOWERED = {
 
 def _ends(net, own, nominal):
     """({end: facts}, {what is no end: why}), in the net's order. own: the names that the net itself gave."""
-    light = without_weights(net)
+    light, source = without_weights(net), Source(net, nominal)
     n, c, *size = nominal
     declared, near, far = (_shapes(light, (n, c, *s)) for s in (size, (FAR, FAR), (2 * FAR, 2 * FAR)))
-    moving, broken, ends, left_out = {DATA}, {}, {}, {}
-    outside = {i.name for i in net.graph.input} - {DATA}
+    reasons, ends, left_out = refusals(source), {}, {}
     for node in net.graph.node:
-        reads = list(_reads(node))
-        kind = f"{node.domain}.{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
-        if node.op_type in ("Shape", "Size") or not moving.intersection(reads):
-            continue
-        reason = next((broken[i] for i in reads if i in broken), None) \
-            or next((f"a second input, '{i}'," for i in reads if i in outside), None) \
-            or (None if _differentiable(node) else f"operator {kind} (node '{node.name or node.output[0]}')")
         for name in node.output:
-            moving.add(name)
-            if reason:
-                broken[name] = reason
             shape, element = declared.get(name, (None, None))
-            if name not in own or element not in (None, TensorProto.FLOAT) or shape and len(shape) not in (2, 4):
+            if name not in own or name not in source.moving or element not in (None, TensorProto.FLOAT) \
+                    or shape and len(shape) not in (2, 4):
                 continue
             # a net of fixed size has none at others
             sizes = [there.get(name, (None,))[0] or shape for there in (near, far)]
-            if reason or not shape:
-                left_out[name] = reason or f"a result whose size cannot be told ({kind})"
+            if name in reasons or not shape:
+                left_out[name] = reasons.get(name, "a result whose size cannot be told")
             elif len(shape) == 4 and sizes[0][1] != sizes[1][1]:
-                left_out[name] = f"a result with its channels last ({kind})"
+                left_out[name] = "a result with its channels last"
             else:
-                ends[name] = End(shape[1], _stride(shape, *sizes, size), kind)
+                ends[name] = End(shape[1], _stride(shape, *sizes, size), kind(node))
     return ends, left_out
-
-
-def _inner_nodes(node):
-    """The nodes of a node's subgraphs (If, Loop)."""
-    for attribute in node.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            yield from graph.node
-
-
-def _reads(node):
-    """The names that a node reads, inside its subgraphs too."""
-    yield from node.input
-    for inner in _inner_nodes(node):
-        yield from _reads(inner)
-
-
-def _differentiable(node):
-    """Has it a derivative here, and does opset 17 know it in this form?"""
-    if node.op_type not in VJPS or node.domain not in ("", "ai.onnx") \
-            or node.op_type == "BatchNormalization" and attributes(node).get("training_mode", 0):
-        return False
-    schema = onnx.defs.get_schema(node.op_type, OPSET)
-    return len(node.input) <= schema.max_input and all(a.name in schema.attributes for a in node.attribute)
 
 
 def _stride(shape, near, far, size):

@@ -1,14 +1,17 @@
 """A Caffe net as an ONNX forward graph, under Caffe's names."""
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
-from .errors import ConvertError, no_such_end, reading, shown
+from .errors import ConvertError, about, no_such_end, shown
 from .facts import End, Facts, Write
 from .graph import Graph, Tensor, float_info
 from .layers import DATA_LAYERS, DROPPED, LAYERS, SUPPORTED, Layer, bottoms_allowed
 from .reader import AXES, read_caffemodel, read_prototxt
+from .refusals import refusals
+from .source import Source
 from .surgery import Surgery
 
 NUMBERS = 1 << 31      # of one blob at the declared size of the input: 8 GB
@@ -37,7 +40,7 @@ def to_onnx(prototxt, caffemodel, end=None, mean=None, channel_swap=None, surger
 def convert_net(net, weights, source=("prototxt", "caffemodel"), end=None, mean=None, channel_swap=None,
                 surgery=False):
     """As `to_onnx`, from a NetParameter in V2 form and {layer name: [arrays]}."""
-    with reading(source[0]):
+    with about(*source):
         return _converted(net, weights, source, end, mean, channel_swap, surgery)
 
 
@@ -206,11 +209,18 @@ class _Build:
         if outputs and outputs[0] in self.inputs:   # the end is the input itself
             outputs = [self.graph.op("Identity", Tensor(self.graph, outputs[0])).name]
         data = "data" if "data" in self.inputs else next(iter(self.inputs))
-        facts = Facts(data, tuple(self.inputs[data]), self.ends, tuple(self.writes), self.left_out,
-                      mean=None if mean is None else tuple(map(float, mean)),
-                      channel_swap=None if channel_swap is None else tuple(map(int, channel_swap)))
+        bottoms = {b for l in self.net.layer for b in l.bottom}
+        lost = {t: l.type for l in self.net.layer for t in l.top if t in self.left_out and t not in bottoms}
         outputs = [float_info(o, [None] * len(self.shapes[o]) if o in self.shapes else None)
                    for o in dict.fromkeys(outputs)]
+        facts = Facts(data, tuple(self.inputs[data]), self.ends, tuple(self.writes), self.left_out, lost,
+                      mean=None if mean is None else tuple(map(float, mean)),
+                      channel_swap=None if channel_swap is None else tuple(map(int, channel_swap)))
         model = self.graph.model(name, inputs, outputs)
         facts.write(model)
-        return onnx.shape_inference.infer_shapes(model)
+        model = onnx.shape_inference.infer_shapes(model)
+        refused = {e: why for e, why in refusals(Source(model)).items() if e in self.ends}
+        if refused:
+            replace(facts, ends={e: end for e, end in self.ends.items() if e not in refused},
+                    left_out=self.left_out | refused).write(model)
+        return model

@@ -8,14 +8,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .errors import ConvertError
+from .errors import ConvertError, shown
 from .portable import spell_out
 
 OPSET = 17       # newer Pad, MaxPool and ConvTranspose have no CUDA kernel in many releases of onnxruntime
+REAL = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 IR_VERSION = 9   # of onnx 1.14, so that older runtimes read the files too
 # how large a graph may become: a small file can ask for more than any machine has
 NODES = 100_000
-ROOM = 1 << 25, 8     # numbers in constants that are made: so many, and so many for each of the weights that are given
+ROOM = 1 << 25, 8     # numbers in constants that are made: so many, and so many for each of the net's own
 
 
 class Tensor:
@@ -42,17 +43,34 @@ class Tensor:
     def __repr__(self): return f"Tensor({self.name!r})"
 
 
+class Room:
+    """How many numbers there is room for, in the constants that are made of a net. weights: how many it has itself;
+    None: room for any."""
+
+    def __init__(self, weights=None):
+        self.left = math.inf if weights is None else ROOM[0] + ROOM[1] * weights
+
+    def check(self, numbers):
+        """Raise ConvertError if there is no room for so many: asked before they are made."""
+        if numbers > self.left:
+            raise ConvertError(f"constants of {numbers:,} numbers and more would have to be made; "
+                               "a net of this size has no need of them")
+
+    def take(self, numbers):
+        self.check(numbers)
+        self.left -= numbers
+
+
 class Graph:
     """Nodes and constants of one ONNX graph.
 
-    reserved: names that only `rename` and `tensor` may give. weights: how many numbers the weights have of the net that
-    the graph is made of: constants that take far more are refused (`ROOM`). None: there is no such limit.
+    reserved: names that only `rename` and `tensor` may give. weights: as of `Room`.
     """
 
     def __init__(self, reserved=(), opset=OPSET, weights=None):
         self.nodes, self.constants, self.opset = [], {}, opset
         self._reserved, self._taken, self._shared, self._numbers = set(reserved), set(), {}, {}
-        self._room = math.inf if weights is None else ROOM[0] + ROOM[1] * weights
+        self.room = Room(weights)
 
     def unique(self, hint):
         """`hint` itself if it is free, else with a number behind it."""
@@ -64,12 +82,6 @@ class Graph:
             self._numbers[hint] = i       # the numbers before it are taken for good
         self._taken.add(name)
         return name
-
-    def check_room(self, numbers):
-        """Raise ConvertError if there is no room for a constant of so many numbers: asked before it is made."""
-        if numbers > self._room:
-            raise ConvertError(f"constants of {numbers:,} numbers and more would have to be made; "
-                               "a net of this size has no need of them")
 
     def tensor(self, name):
         """A Tensor for a name that exists already (an input, another graph's node)."""
@@ -86,8 +98,7 @@ class Graph:
         key = (value.dtype.str, value.shape, value.tobytes()) if name is None and value.size <= 64 else None
         if key in self._shared:
             return self._shared[key]
-        self.check_room(value.size)
-        self._room -= value.size
+        self.room.take(value.size)
         name = self.unique(name or "const")
         self.constants[name] = value
         tensor = Tensor(self, name)
@@ -178,9 +189,33 @@ def float_info(name, shape):
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
+def kind(node):
+    """What operator a node is; one that is not ONNX's own stands behind its domain."""
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
 def attributes(node):
     """A node's attributes as a dict of Python values."""
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def told(node):
+    """What messages call a node."""
+    return f"node '{shown(node.name or next(iter(node.output), ''))}' ({shown(kind(node))})"
+
+
+def inner_nodes(node):
+    """The nodes of a node's subgraphs (If, Loop)."""
+    for attribute in node.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            yield from graph.node
+
+
+def reads(node):
+    """The names that a node reads, inside its subgraphs too."""
+    yield from node.input
+    for inner in inner_nodes(node):
+        yield from reads(inner)
 
 
 def metadata(model):

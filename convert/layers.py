@@ -49,7 +49,7 @@ class Layer:
         return blob.reshape(shape)
 
     def constant(self, array, what):
-        self.g.check_room(array.size)
+        self.g.room.check(array.size)
         return self.g.constant(np.ascontiguousarray(array), f"{self.name}/{what}")
 
     def axis(self, axis):

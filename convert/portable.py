@@ -1,5 +1,5 @@
-"""Nodes written so that every runtime computes the same: what ONNX lets one leave out or write in two ways, some runtimes
-miss or misread."""
+"""Nodes written so that every runtime computes the same: what ONNX lets one leave out or write in two ways, some
+of them miss or misread."""
 from onnx import helper
 
 

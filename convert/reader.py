@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from . import caffe_pb2 as pb
-from .errors import ConvertError, reading, shown
+from .errors import ConvertError, about, shown
 
 # how large what a file describes may be
 LAYERS = 10_000       # of a net; the deepest nets that were published have half as many
@@ -56,10 +56,10 @@ def read_prototxt(path, supported=None):
 
 def parse_prototxt(text, source="prototxt", supported=None):
     """As `read_prototxt`, from a string; `source` names it in errors."""
-    with reading(source):
+    with about(source):
         if len(text) > TEXT or sum(1 for _ in itertools.islice(_WORD.finditer(text), WORDS + 1)) > WORDS:
-            raise ConvertError(f"{source}: not a prototxt: a net's description has at most {WORDS:,} words and {TEXT:,} "
-                               "characters")
+            raise ConvertError(f"{source}: not a prototxt: a net's description has at most {WORDS:,} words and "
+                               f"{TEXT:,} characters")
         net = _parsed(text, source, supported)
         _check_layers(net, source)
         net = upgrade(net)
@@ -87,7 +87,7 @@ def read_caffemodel(path):
     Arrays of files older than BlobShape have four axes, filled from the left with ones.
     """
     data = _bytes(path)
-    with reading(path):
+    with about(path):
         return _weights(data, path)
 
 
@@ -160,7 +160,7 @@ def _varint(data, at):
 def read_mean(path):
     """Read a mean.binaryproto. Returns the mean of each channel, float32."""
     data = _bytes(path)
-    with reading(path):
+    with about(path):
         blob = pb.BlobProto()
         try:
             blob.ParseFromString(data)

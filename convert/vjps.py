@@ -5,11 +5,15 @@ gradient of the objective by the node's output `y`, `xs` its inputs; all are Ten
 formula. It returns the gradient by the first input, or a tuple, one an input, None where there is none. Gradients by
 weights are not computed. Where Caffe defines a derivative at a kink, it is Caffe's.
 """
+import functools
 import math
 
 import numpy as np
+import onnx
 
+from .graph import REAL
 from .windows import (
+    MOST,
     average_pool,
     channels_first,
     conv,
@@ -55,8 +59,8 @@ def matmul(c, dy, y, a, b):
 def lrn_forward(c, x):
     """y = x s^-b with s = k + a/n sum x^2 over the window of channels, in parts that the gradient uses again: there is
     no output of LRN's for its scale. With the channels last the sum is a pooling."""
-    if c.shape(0)[1] is None:
-        raise c.error("the number of channels must be known")
+    if len(c.shape(0)) != 4 or c.shape(0)[1] is None:
+        raise c.error("only for (N, C, H, W) with a known number of channels")
     size, alpha, beta, k = c.attr["size"], c.attr.get("alpha", 1e-4), c.attr.get("beta", 0.75), c.attr.get("bias", 1.0)
     unit = alpha if alpha > 0 and 0 <= k / alpha < 1e8 else 1.0       # in units of a the sum needs no factor
     x = _pixels(c, x)
@@ -163,11 +167,13 @@ def transpose(c, dy, y, x):
 
 
 def slice_(c, dy, y, x, starts, ends, *more):
-    """Zeros where nothing was taken. Starts and steps constant; only steps of 1."""
+    """Zeros where nothing was taken. Axes and steps constant; only steps of 1."""
     rank = len(c.shape(0))
-    axes = [int(a) % rank for a in c.value(3)] if len(more) > 0 else list(range(len(c.shape(1)) and c.shape(1)[0]))
-    if len(more) > 1 and any(int(s) != 1 for s in c.value(4)):
+    if c.has(4) and any(int(s) != 1 for s in c.value(4)):
         raise c.error("only steps of 1 are supported")
+    if not c.has(3) and c.shape(1) in ([], [None]):
+        raise c.error("the number of its starts is unknown")
+    axes = [int(a) % rank for a in c.value(3)] if c.has(3) else list(range(c.shape(1)[0]))
     g, size, taken = c.g, c.g.shape(x), c.g.shape(y)
     # a start counts from the end where it is negative, and is held inside the axis, as the node does it
     length = g.op("Gather", size, axes)
@@ -180,7 +186,9 @@ def slice_(c, dy, y, x, starts, ends, *more):
 
 def pad(c, dy, y, x, pads=None, *_):
     if c.attr.get("mode", b"constant") not in (b"constant", "constant"):
-        raise c.error(f"only mode constant is supported, not {c.attr['mode']}")
+        raise c.error(f"only mode constant is supported, not {_text(c.attr['mode'])}")
+    if c.has(3):
+        raise c.error("only pads for all axes are supported")
     rank = len(c.shape(0))
     before = [int(p) for p in c.value(1)[:rank]]
     if any(int(p) < 0 for p in c.value(1)):
@@ -189,7 +197,8 @@ def pad(c, dy, y, x, pads=None, *_):
 
 
 def expand(c, dy, y, x, *_):
-    return _sum_to(c, dy, c.shape(0), [list(c.shape(0)), [int(d) for d in c.value(1)]])
+    target = [int(d) for d in c.value(1)]
+    return _sum_to(c, dy, 0, [c.shape(0), target], [c.usual_shape(0), target])
 
 
 def depth_to_space(c, dy, y, x):
@@ -197,6 +206,8 @@ def depth_to_space(c, dy, y, x):
     b, channels = c.attr["blocksize"], c.shape(0)[1]
     if c.attr.get("mode", b"DCR") in (b"DCR", "DCR"):
         return c.g.op("SpaceToDepth", dy, blocksize=b)
+    if channels is None:
+        raise c.error("the number of channels must be known")
     return c.g.op("Gather", c.g.op("SpaceToDepth", dy, blocksize=b),
                   [p * (channels // (b * b)) + k for k in range(channels // (b * b)) for p in range(b * b)], axis=1)
 
@@ -208,13 +219,15 @@ def space_to_depth(c, dy, y, x):
 def _reduced_axes(c):
     rank = len(c.shape(0))
     axes = c.attr.get("axes")
-    if axes is None and c.inputs > 1:
+    if axes is None and c.has(1):
         axes = [int(a) for a in c.value(1)]
-    return [a % rank for a in axes] if axes else list(range(rank))
+    return [a % rank for a in axes] if axes else [] if c.attr.get("noop_with_empty_axes", 0) else list(range(rank))
 
 
 def reduce_sum(c, dy, y, x, *_, mean=False):
     axes, g = _reduced_axes(c), c.g
+    if not axes:
+        return dy
     if not c.attr.get("keepdims", 1):
         dy = g.op("Unsqueeze", dy, axes)
     if mean:
@@ -228,32 +241,75 @@ def reduce_mean(c, dy, y, x, *_):
 
 def resize(c, dy, y, x, *_):
     """Nearest neighbour by whole factors: the sum over each block."""
-    if c.attr.get("mode", b"nearest") not in (b"nearest", "nearest"):
+    upsample = c.op_type == "Upsample"
+    if _text(c.attr.get("mode", "nearest")) != "nearest" or c.has(3):
         raise c.error("only mode nearest by whole factors is supported")
-    scales = [float(s) for s in c.value(c.inputs - 1)] if c.inputs > 1 else []
-    rank = len(c.shape(0))
-    if len(scales) != rank or scales[:2] != [1, 1] or any(s != int(s) for s in scales):
+    transform = "asymmetric" if upsample else _text(c.attr.get("coordinate_transformation_mode", "half_pixel"))
+    rounding = "floor" if upsample else _text(c.attr.get("nearest_mode", "round_prefer_floor"))
+    scales = [float(s) for s in c.value(1 if upsample else 2)]
+    if len(scales) != len(c.shape(0)) or scales[:2] != [1, 1] or any(s != int(s) or s > MOST for s in scales):
         raise c.error(f"only whole factors on the spatial axes are supported, not {scales}")
     kernel = [int(s) for s in scales[2:]]
+    if not all(_blocks(s, transform, rounding) for s in kernel):
+        raise c.error(f"coordinates {transform} and {rounding} do not make each pixel a block")
     return c.g.op("AveragePool", dy, kernel_shape=kernel, strides=kernel) * float(math.prod(kernel))
+
+
+def _blocks(factor, transform, rounding):
+    """Does the nearest neighbour make of each pixel the `factor` pixels that stand in its place?"""
+    if transform == "align_corners":
+        return factor <= 2 and rounding.startswith("round")
+    if transform not in PIXEL_AT or rounding not in ROUNDINGS:
+        return False
+    at = PIXEL_AT[transform]
+    return all(ROUNDINGS[rounding]((pixel + at) / factor - at) == 1 for pixel in range(factor, 2 * factor))
+
+
+# where in itself a pixel is, 0 to 1, for each way to count coordinates
+PIXEL_AT = {"asymmetric": 0, "half_pixel": 0.5, "half_pixel_symmetric": 0.5, "pytorch_half_pixel": 0.5}
+ROUNDINGS = {"floor": math.floor, "ceil": math.ceil, "round_prefer_floor": lambda x: math.ceil(x - 0.5),
+             "round_prefer_ceil": lambda x: math.floor(x + 0.5)}
+
+
+def _text(value):
+    return value.decode() if isinstance(value, bytes) else value
 
 
 # ---- elementwise
 
+def cast(c, dy, y, x):
+    if c.attr["to"] not in REAL:
+        raise c.error("what is rounded has no gradient")
+    return c.g.op("Cast", dy, to=1)
+
+
+def dropout(c, dy, y, x, *_):
+    """The identity, but while training."""
+    if c.has(2) and c.value(2).any():
+        raise c.error("training_mode is not supported")
+    return dy
+
+
 def _unbroadcast(c, dy, i, keep=0):
     """Sum dy over the axes along which input i was broadcast. keep: trailing axes that never are."""
-    return _sum_to(c, dy, c.shape(i), [c.shape(j) for j in range(c.inputs) if c.has(j)], keep)
+    inputs = [j for j in range(c.inputs) if c.has(j)]
+    return _sum_to(c, dy, i, [c.shape(j) for j in inputs], [c.usual_shape(j) for j in inputs], keep)
 
 
-def _sum_to(c, dy, shape, operands, keep=0):
-    """Sum dy, of the shape that the operands broadcast to, down to `shape`."""
-    rank = max(map(len, operands))
-    extra = rank - len(shape)
-    mine = [1] * extra + list(shape)
-    operands = [[1] * (rank - len(s)) + list(s) for s in operands]
-    axes = [a for a in range(rank - keep) if a < extra or mine[a] == 1 and any(s[a] != 1 for s in operands)]
-    dy = _reduce_sum(c, dy, axes) if axes else dy
+def _sum_to(c, dy, i, operands, usual, keep=0):
+    """Sum dy, of the shape that the operands broadcast to, down to the shape of input i. usual: the operands' shapes
+    with what is known of open axes at the declared size: a pooling over all of it may leave one pixel there."""
+    rank, shape = max(map(len, operands)), c.shape(i)
+    extra, known = rank - len(shape), [[d or 1 for d in s] for s in usual]
+    axes = {a for mine, others in ((shape, operands), (c.usual_shape(i), known)) for a in range(rank - keep)
+            if a < extra or mine[a - extra] == 1 and any(_at(s, a - rank) != 1 for s in others)}
+    dy = _reduce_sum(c, dy, sorted(axes)) if axes else dy
     return c.g.op("Squeeze", dy, list(range(extra))) if extra else dy
+
+
+def _at(shape, axis):
+    """The size of an axis, counted from the last; those before the first are 1."""
+    return shape[axis] if -axis <= len(shape) else 1
 
 
 def binary(*gradients):
@@ -326,7 +382,7 @@ def hard_swish(c, dy, y, x):
 
 
 def gelu(c, dy, y, x):
-    if c.attr.get("approximate", b"none") not in (b"none", "none"):
+    if _text(c.attr.get("approximate", "none")) != "none":
         raise c.error("only approximate=none is supported")
     cdf = 0.5 * (1.0 + c.g.op("Erf", x * math.sqrt(0.5)))
     return dy * (cdf + x * c.g.op("Exp", x * x * -0.5) * (1 / math.sqrt(2 * math.pi)))
@@ -335,10 +391,10 @@ def gelu(c, dy, y, x):
 VJPS = {
     # elementwise, one operand
     "Abs":          lambda c, dy, y, x: dy * c.g.op("Sign", x),
-    "Cast":         lambda c, dy, y, x: c.g.op("Cast", dy, to=1),
+    "Cast":         cast,
     "Clip":         clip,
     "Cos":          lambda c, dy, y, x: -dy * c.g.op("Sin", x),
-    "Dropout":      lambda c, dy, y, x, *_: dy,
+    "Dropout":      dropout,
     "Elu":          lambda c, dy, y, x: c.g.where(x > 0, dy, dy * (y + c.attr.get("alpha", 1.0))),
     "Erf":          lambda c, dy, y, x: dy * c.g.op("Exp", -(x * x)) * (2 / math.sqrt(math.pi)),
     "Exp":          lambda c, dy, y, x: dy * y,
@@ -407,3 +463,29 @@ FORWARD = {"LRN": lrn_forward}
 
 # operators whose output is 0 where their input is, so that a gradient that is 0 there stays so
 MASK_KEEPERS = {"Concat", "Dropout", "Identity", "LRN"}
+
+
+def input_gradients(c, dys, ys, xs):
+    """The gradient by each input of a node, None where there is none. dys: by each of its outputs, None where nothing
+    comes back. Raises NoDerivative."""
+    entry = VJPS.get(c.op_type)
+    if entry is None:
+        raise c.error("it is not in the table of derivatives")
+    if c.op_type != "Split":
+        if any(dy is not None for dy in dys[1:]):
+            raise c.error("only its first output has a derivative")
+        dys, ys = dys[0], ys[0]
+    found = entry(c, dys, ys, *xs)
+    found = found if isinstance(found, tuple) else (found,)
+    found += (None,) * (len(xs) - len(found))
+    for i, gradient in enumerate(found):
+        if gradient is None and c.wants(i) and _may_be_real(c.op_type, i):
+            raise c.error(f"its input {i} depends on the picture; it must be constant")
+    return found
+
+
+@functools.lru_cache(None)
+def _may_be_real(op_type, i):
+    """May input i be of real numbers, and not only of whole ones or truth values?"""
+    inputs = onnx.defs.get_schema(op_type).inputs
+    return "tensor(float)" in inputs[min(i, len(inputs) - 1)].types

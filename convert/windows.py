@@ -6,9 +6,11 @@ import numpy as np
 
 from .graph import Tensor, attributes
 
-# HardSigmoid, max(0, min(1, HUGE x + NOTHING)), is a comparison that stays in float32 and in blocked layouts. NOTHING is
-# lost in HUGE times the smallest x there is (4e-7); OpenVINO takes a beta of 0 for none given, which would mean 0.5.
+# HardSigmoid, max(0, min(1, HUGE x + NOTHING)), is a comparison that stays in float32 and in blocked layouts. NOTHING
+# is lost in HUGE times the smallest x there is (4e-7); OpenVINO takes a beta of 0 for none given, which would mean 0.5.
 HUGE, NOTHING = 3e38, -1e-30
+MOST = 1024         # of a window, a stride, a dilation: beyond it there would be nodes without end
+NUMBERS = 1 << 27   # of one convolution's weights
 
 
 # ---- convolution
@@ -19,6 +21,8 @@ def _windows(c, kernel):
     n = len(kernel)
     stride = list(c.attr.get("strides", [1] * n))
     dilation = list(c.attr.get("dilations", [1] * n))
+    if not all(1 <= size <= MOST for size in (*kernel, *stride, *dilation)):
+        raise c.error(f"windows, strides and dilations must be 1 to {MOST}")
     auto = c.attr.get("auto_pad", b"NOTSET")
     auto = auto.decode() if isinstance(auto, bytes) else auto
     if auto in ("NOTSET", "VALID"):
@@ -77,7 +81,10 @@ def _convolve_phases(c, dy, weights, group, stride, dilation, more):
     # where one block holds all phases (those of a picture's colours) the double stride, for a better use of registers
     m = 2 if w.shape[0] * w.shape[1] * math.prod(stride) <= 16 else 1
     steps, reach = [m * s for s in stride], [d * (k - 1) // s + m for k, s, d in zip(kernel, stride, dilation)]
-    phases = np.zeros((*w.shape[:2], *steps, w.shape[2], *reach), weights.dtype)
+    shape = (*w.shape[:2], *steps, w.shape[2], *reach)
+    if math.prod(shape) > NUMBERS:
+        raise c.error(f"its strides and dilations make weights of more than {NUMBERS:,} numbers")
+    phases = np.zeros(shape, weights.dtype)
     for tap in np.ndindex(*kernel):
         at = [t * d for t, d in zip(tap, dilation)]
         for half in np.ndindex(*[m] * n):
@@ -166,8 +173,8 @@ def max_pool(c, dy, y, x, *_):
     The first maximum stands in the first row that holds it, at the first place in that row: one axis after the other.
     """
     kernel, stride, dilation, before, behind = _pool_windows(c)
-    if len(kernel) > 3 or c.outputs > 1:
-        raise c.error("only up to three spatial axes, and no use of its Indices")
+    if len(kernel) > 3:
+        raise c.error("only up to three spatial axes are supported")
     # maxima over the axes behind the one at hand: rows[i] is x pooled over axes i, i + 1, ...
     rows = [y]
     for i in range(1, len(kernel)):
@@ -363,6 +370,8 @@ def average_pool(c, dy, y, x, *_):
         counted = g.op("Div", inside, g.op("AveragePool", ones, **mine))
     else:
         counted = inside
+    if channels * math.prod(kernel) > NUMBERS:
+        raise c.error(f"its windows make weights of more than {NUMBERS:,} numbers")
     weights = np.full((channels, 1, *kernel), 1 / math.prod(kernel), np.float32)
     return _conv_input_gradient(c, dy / counted, x, weights, channels, stride, dilation, before, behind)
 

@@ -1,4 +1,4 @@
-from convert.console import interrupted, program
+from .convert.console import interrupted, program
 
 
 def main():

@@ -1,13 +1,13 @@
 """Command lines on odd terminals, into pipes that close, and with arguments that nobody would type."""
 import os
 
+import children
 import numpy as np
 import pytest
+import toys
+from deepdream.convert.console import one_line
 from PIL import Image
 
-import children
-import toys
-from convert.console import one_line
 from deepdream import load
 from deepdream.cli import main
 
@@ -97,8 +97,8 @@ def test_odd_commands_are_one_short_line(capsys):
 
 def test_a_giant_start_is_refused_before_it_is_made(toy, tmp_path, monkeypatch, capsys):
     """By arithmetic: numpy would promise the memory."""
-    from deepdream.pictures import starts
     from deepdream.cli.commands import dream
+    from deepdream.pictures import starts
     monkeypatch.setenv("DEEPDREAM_MEMORY_GB", "4")
     monkeypatch.setattr(starts, "noise", None)
     monkeypatch.setattr(dream, "default_picture", None)

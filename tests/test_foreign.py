@@ -164,7 +164,7 @@ def test_channels_last():
     for end in ("c", "d", "u", "y"):
         check(model, end)
         check(model, end, (27, 30))
-    with pytest.raises(convert.ConvertError, match="a result with its channels last .* is not supported, and 'lr'"):
+    with pytest.raises(convert.ConvertError, match="a result with its channels last is not supported, and 'lr'"):
         convert.gradient_graph(model, "lr")
 
 

@@ -1,4 +1,4 @@
-"""Gradient graphs and step graphs mean the same in other runtimes: onnx's reference evaluator, as it is, and OpenVINO."""
+"""Gradient graphs and step graphs mean the same elsewhere: in onnx's reference evaluator, as it is, and in OpenVINO."""
 import json
 import sys
 

@@ -7,6 +7,7 @@ blocked layouts are copies), by a factor that was much the same for all nets, en
 import functools
 import json
 
+from ..convert.errors import about
 from ..errors import DreamError
 from ..runtime.cache import cached, graph_key
 from ..runtime.free_memory import free_memory
@@ -63,7 +64,9 @@ def _program(net, step, size, whole_step):
 def estimate(net, program: Program, step: Step, size: tuple[int, int]) -> float:
     """Bytes that a process needs to dream a picture of `size` (h, w)."""
     def find():
-        return json.dumps(_alive(net.programs.graph(program))).encode()
+        graph = net.programs.graph(program)
+        with about(net.prototxt):
+            return json.dumps(_alive(graph)).encode()
 
     name = f"{graph_key(net.checksum, *program.key, 'memory')}.json"
     a_pixel, weights = json.loads(cached(name, find) if program.keep == "disk" else find())

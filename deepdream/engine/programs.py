@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import convert
+from ..convert.errors import about
 from ..runtime.cache import cached, graph_key
 from ..runtime.device import Device
 from .session import Session
@@ -31,13 +32,13 @@ class Program(NamedTuple):
 class Programs:
     """The programs of one net on one device.
 
-    model: the forward graph: `model.proto` reads it, `model.release()` forgets it.
-    checksum: of the files that the model is made from.
+    files: those of the net: `proto` reads the forward graph, `release()` forgets it; `checksum`; `prototxt` is what errors
+    name.
     bias: the net's mean, (C, 1, 1), by which pictures are clipped.
     """
 
-    def __init__(self, model, checksum: str, bias: np.ndarray, device: Device, threads: int | None = None):
-        self.model, self.checksum, self.bias = model, checksum, bias
+    def __init__(self, files, bias: np.ndarray, device: Device, threads: int | None = None):
+        self.files, self.bias = files, bias
         self.device, self.threads = device, threads
         self._sessions, self._last_built = OrderedDict(), (None, None)
 
@@ -47,9 +48,10 @@ class Programs:
         """From the input `data` to tensors of the forward graph."""
         def build():
             from onnx.utils import Extractor
-            extracted = Extractor(self.model.proto).extract_model([data], tensors)
-            del extracted.graph.value_info[:]
-            return extracted.SerializeToString()
+            with about(self.files.prototxt):
+                extracted = Extractor(self.files.proto).extract_model([data], tensors)
+                del extracted.graph.value_info[:]
+                return extracted.SerializeToString()
 
         return Program(("forward", *tensors), build, None)
 
@@ -75,9 +77,10 @@ class Programs:
 
     def _of_gradient(self, key, ends, around, keep):
         def build():
-            graph = around(convert.gradient_graph(self.model.proto, ends[0] if len(ends) == 1 else ends))
-            self.model.release()      # not to hold the weights twice during a dream
-            return graph.SerializeToString()
+            with about(self.files.prototxt):
+                graph = convert.gradient_graph(self.files.proto, ends[0] if len(ends) == 1 else ends)
+            self.files.release()      # not to hold the weights twice during a dream
+            return around(graph).SerializeToString()
 
         return Program(key, build, keep)
 
@@ -88,7 +91,7 @@ class Programs:
         if program.keep is None:
             return program.build()
         if program.keep == "disk":
-            return cached(f"{graph_key(self.checksum, *program.key)}.onnx", program.build)
+            return cached(f"{graph_key(self.files.checksum, *program.key)}.onnx", program.build)
         if self._last_built[0] != program.key:      # the octaves of a dream ask for the same one after the other
             self._last_built = program.key, program.build()
         return self._last_built[1]
@@ -108,7 +111,7 @@ class Programs:
             self.device.announce()
             while len(self._sessions) >= (CAPTURED if self.device.captures else READY):
                 self._sessions.popitem(last=False)
-            session = Session(self.device.session(self.graph(program), self.threads, size), self.device, size)
+            session = Session(self.device.session(self.graph(program), self.threads, size, self.files.prototxt), self.device, size)
         self._sessions[name] = session
         return session
 

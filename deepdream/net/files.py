@@ -85,19 +85,19 @@ class OnnxFile(Files):
     stderr: mean and scale of PyTorch's ImageNet nets if neither is known, a mean of 0 or a scale of 1 if one is."""
 
     def __init__(self, path, mean, channel_swap, scale=None, layout=None, input=None):
-        from ..convert import foreign
+        from ..convert import external, foreign
         path = models.expanded(path)
         model = foreign.read(path)
         self.record = own = models.own.beside(path)
         self.prototxt, self.caffemodel, self.name = path, None, path.stem
         self.layout, self.input = layout or own.layout, input or own.input
         mean, scale = (v if given is None else _tuple(given) for v, given in ((own.mean, mean), (own.scale, scale)))
-        facts = convert.Facts.read(model)
+        facts = convert.Facts.read(model, path)
         if facts:
             for name, value in {"scale": scale, "layout": self.layout, "input": self.input}.items():
                 if value is not None:
                     raise DreamError(f"{name}: {path} was converted from Caffe's files and takes Caffe's pictures")
-            channels, swap = facts.data_shape[1], facts.channel_swap or SWAP
+            channels, swap = [*facts.data_shape, 1][1], facts.channel_swap or SWAP
             usual = facts.mean or (MEAN if channels == 3 else (sum(MEAN) / 3,)), None
         else:
             _, self.layout, (_, channels, *_), kind = foreign.image_input(model, self.input, self.layout, path)
@@ -115,7 +115,7 @@ class OnnxFile(Files):
         self.channel_swap = tuple(channel_swap or models.own.CHANNELS.get(own.channels, swap))
         self.arguments = {"prototxt": str(path.resolve()), "mean": self.mean, "channel_swap": self.channel_swap,
                       "scale": self.scale, "layout": self.layout, "input": self.input}
-        self._files = [path, *foreign.external_files(model, path)]
+        self._files = [path, *external.files(model, path)]
         self.checksum = self._sum()
         if assumed:
             self._say()

@@ -116,8 +116,8 @@ class Leftover:
             raise DreamError(f"leftover_diffs: layer '{layer.name}' ({layer.kind}) with {len(layer.bottoms)} bottoms "
                              f"and {len(layer.tops)} tops is not supported; make the net without leftover_diffs")
         if layer.name not in self.sessions:
-            device = self.net.device
-            self.sessions[layer.name] = Session(device.session(self._graph(layer), self.net.threads), device)
+            device, name = self.net.device, self.net.prototxt
+            self.sessions[layer.name] = Session(device.session(self._graph(layer), self.net.threads, name=name), device)
         x, shape = self.values[layer.reads[0]], self._shape_of_top(layer)
         dx = self.sessions[layer.name].run(["data_diff"], {"data": x, "end_diff": self.diff(layer.tops[0], shape)})[0]
         self.diff(layer.bottoms[0], x.shape)[...] = dx

@@ -3,10 +3,12 @@ import functools
 import json
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from .. import convert, models
+from ..convert.errors import about, shown
 from ..engine.programs import Programs
 from ..errors import DreamError
 from ..runtime.cache import cached, graph_key
@@ -15,6 +17,7 @@ from .blobs import Blob, Transformer
 from .files import files_of
 from .pixels import preprocess
 
+CHANNELS = 1024                   # of a picture; ours have 1 or 3
 BLOCK_ENDS = ("Concat", "Add")    # how a block of a GoogLeNet, a DenseNet, a ResNet ends
 
 
@@ -46,9 +49,12 @@ class Net:
         self.facts = convert.Facts.from_plain(json.loads(cached(f"{graph_key(self.checksum)}-facts.json",
                                                                 self._describe)))
         name, shape = self.facts.data, self.facts.data_shape
+        if len(shape) != 4 or shape[1] > CHANNELS:
+            raise DreamError(f"{self.prototxt}: takes no picture: the shape of its input '{shown(name)}' is {shape}; "
+                             f"(N, C, H, W) is needed, and at most {CHANNELS} channels")
         self.transformer = Transformer(name, _mean_of(self.files.mean, shape[1]), self.files.channel_swap)
         self.inputs, self.outputs = [name], list(self.facts.outputs)
-        self.programs = Programs(self.files, self.checksum, self.transformer.mean[name],
+        self.programs = Programs(self.files, self.transformer.mean[name],
                                  device if isinstance(device, Device) else Device(device, fast), threads)
         self.blobs = OrderedDict((blob, Blob(blob, shape if blob == name else (0,))) for _, blob, _ in self.facts.writes)
         self._smallest = {}
@@ -71,6 +77,7 @@ class Net:
     device = property(lambda self: self.programs.device)
     threads = property(lambda self: self.programs.threads)
     ends = property(lambda self: self.facts.ends)
+    left_out = property(lambda self: self.facts.left_out)
 
     @functools.cached_property
     def labels(self) -> list[str]:
@@ -79,7 +86,9 @@ class Net:
 
     @property
     def classifier(self) -> str:
-        """The layer with a score for each class: the one before the softmax."""
+        """The layer with a score for each class: the one before the softmax. Raises DreamError if there is none."""
+        if self.facts.classifier is None:
+            raise DreamError(f"{self.name} has no classifier to ask for a class: {self.facts.no_classifier}")
         return self.facts.classifier
 
     @property
@@ -99,7 +108,9 @@ class Net:
         return self.files.proto
 
     def _describe(self):
-        return json.dumps(convert.Facts.read(self.model).plain()).encode()
+        classifier, no_classifier = convert.classifier(self.model)
+        facts = replace(convert.Facts.read(self.model, self.prototxt), classifier=classifier, no_classifier=no_classifier)
+        return json.dumps(facts.plain()).encode()
 
     # ---- pycaffe
 
@@ -146,15 +157,16 @@ class Net:
     def checked(self, end: str) -> str:
         """The name of a layer. Raises ConvertError or DreamError if it is no `end`."""
         if end not in self.ends:
-            if end in self.facts.left_out:
-                raise DreamError(f"{self.facts.left_out[end]} is not supported, and '{end}' needs it")
+            if end in self.left_out:
+                raise DreamError(f"{self.left_out[end]} is not supported, and '{shown(end)}' needs it")
             raise convert.no_such_end(end, list(self.ends))
         return end
 
     def smallest(self, end: str) -> tuple[int, int, bool]:
         """(h, w, exact): the smallest picture for which `end` has a pixel; exact: no other will do."""
         def find():
-            return json.dumps(convert.min_size(self.model, end)).encode()
+            with about(self.prototxt):
+                return json.dumps(convert.min_size(self.model, end)).encode()
 
         if end not in self._smallest:
             self._smallest[end] = tuple(json.loads(cached(f"{graph_key(self.checksum, end, 'size')}.json", find)))
@@ -165,16 +177,17 @@ class Net:
         low_h, low_w, exact = self.smallest(end)
         if exact and (h, w) != (low_h, low_w):
             before = "an InnerProduct" if self.caffemodel else "a layer of fixed size"
-            raise DreamError(f"'{end}' stands behind {before} and needs a picture of exactly {low_w}x{low_h} pixels; "
+            raise DreamError(f"'{shown(end)}' stands behind {before} and needs a picture of exactly {low_w}x{low_h} pixels; "
                              f"{what} has {w}x{h}")
         if h < low_h or w < low_w:
-            raise DreamError(f"{what} has {w}x{h} pixels, too small for '{end}', "
+            raise DreamError(f"{what} has {w}x{h} pixels, too small for '{shown(end)}', "
                              f"which needs at least {low_w}x{low_h}")
 
     def shape_at(self, end: str, data_shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of `end`'s blob for data of a shape (N, C, H, W)."""
         from ..convert.sizes import end_shape, without_weights
-        return end_shape(without_weights(self.model), self.inputs[0], self.tensor_of(end, end), data_shape)
+        with about(self.prototxt):
+            return end_shape(without_weights(self.model), self.inputs[0], self.tensor_of(end, end), data_shape)
 
     def tensor_of(self, blob: str, end: str) -> str:
         """The tensor that a blob holds after a forward pass up to the layer `end`."""

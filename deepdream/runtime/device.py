@@ -6,7 +6,7 @@ import math
 import re
 import sys
 
-from convert.errors import shown
+from ..convert.errors import shown
 
 from ..errors import DreamError
 from .notices import say_once
@@ -66,19 +66,24 @@ def _cuda(index, tf32=False, **more):
 
 @contextlib.contextmanager
 def readable(h, w):
-    """Turn onnxruntime's errors during a run at h x w pixels into one line."""
+    """Turn onnxruntime's errors during a run at h x w pixels into one line. Nothing but a session runs inside: whatever
+    is raised there is onnxruntime's, in kinds of its own and in Python's."""
     try:
         yield
-    except (RuntimeError, ValueError) as error:
-        if not type(error).__module__.startswith("onnxruntime") and "ONNXRuntimeError" not in str(error) \
-                and "onnxruntime" not in str(error):
-            raise
-        text = str(error)
-        if re.search(r"[Ff]ailed to allocate|out of memory|bad_alloc|CUDA_ERROR_OUT_OF_MEMORY", text):
+    except Exception as error:
+        if _no_memory(error):
             raise DreamError(f"not enough memory for {w}x{h} pixels") from None
-        text = re.sub(r"\s+", " ", re.sub(r"^.*?(Non-zero status code returned while running |: FAIL : )", "", text,
-                                         flags=re.S))
-        raise DreamError(f"the net cannot run at {w}x{h} pixels: {text[:200]}") from None
+        raise DreamError(f"the net cannot run at {w}x{h} pixels: {_line(error)}") from error
+
+
+def _no_memory(error):
+    return isinstance(error, MemoryError) \
+        or re.search(r"[Ff]ailed to allocate|out of memory|bad_alloc|CUDA_ERROR_OUT_OF_MEMORY", str(error))
+
+
+def _line(error):
+    text = re.sub(r"^.*?(Non-zero status code returned while running |: FAIL : )", "", str(error), flags=re.S)
+    return shown(" ".join(text.split()), 200)
 
 
 class Device:
@@ -130,13 +135,20 @@ class Device:
             self._free_at_first[self.index] = _free_bytes(self.index)
         return self._free_at_first[self.index]
 
-    def session(self, graph, threads=None, size=None):
+    def session(self, graph, threads=None, size=None, name="the net"):
         """An onnxruntime session. graph: a serialized model. threads: of the CPU; None leaves it to onnxruntime,
-        which takes one for each core. size: (h, w) of the only pictures that it will see, if that is known."""
+        which takes one for each core. size: (h, w) of the only pictures that it will see, if that is known. name: what
+        the DreamError calls the net, if onnxruntime cannot run it."""
         import onnxruntime as ort
         more = {k: v for k, v in self._cuda.items() if size or k != "enable_cuda_graph"}     # recorded is one size only
         cuda = _cuda(self.index, self.fast, **more) if self.is_cuda else []
-        return ort.InferenceSession(graph, self.options(threads, size), providers=[*cuda, "CPUExecutionProvider"])
+        options = self.options(threads, size)
+        try:
+            return ort.InferenceSession(graph, options, providers=[*cuda, "CPUExecutionProvider"])
+        except Exception as error:      # onnxruntime raises its own kinds
+            if _no_memory(error):
+                raise DreamError(f"{name}: not enough memory for this net") from None
+            raise DreamError(f"{name}: onnxruntime cannot run this net: {_line(error)}") from error
 
     @staticmethod
     def options(threads=None, size=None):

@@ -1,4 +1,5 @@
-"""List the layers of a net that one can dream at: name, channels, pixels of the picture for one of the layer's.
+"""List the layers of a net that one can dream at: name, channels, pixels of the picture for one of the layer's. What one
+cannot dream at follows, with its reason.
 
     deepdream layers --model bvlc_googlenet
     deepdream layers --model net.onnx                          (with the operator of each)
@@ -15,9 +16,10 @@ def arguments(parser):
 
 
 def run(args):
-    from ...convert.listing import ends_table
+    from ...convert.listing import listing
 
     net = net_of(args, device="cpu")
     if args.labels and not net.labels:
         raise DreamError(f"--labels: {net.name} has none")
-    print("\n".join(f"{i:5}  {label}" for i, label in enumerate(net.labels)) if args.labels else ends_table(net.ends))
+    print("\n".join(f"{i:5}  {label}" for i, label in enumerate(net.labels)) if args.labels
+          else listing(net.ends, net.left_out))
