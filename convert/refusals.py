@@ -6,6 +6,8 @@ from .graph import Graph, Tensor, kind, reads
 from .node import Node, NoDerivative, refusal
 from .vjps import FORWARD, VJPS, input_gradients
 
+NODES = 100_000      # of all derivatives together: a small file can ask for more than anyone waits for
+
 
 def refusals(source):
     """{tensor: why it is no end}, of the tensors that depend on the picture. source: a `source.Source`.
@@ -13,11 +15,16 @@ def refusals(source):
     What lies behind a node without a derivative is refused for that node's sake, if a gradient would have to come
     through it. What needs a second input, or a node that cannot be computed here, is refused in any case.
     """
-    refused, blocked = {}, {name: f"a second input, '{name}'," for name in source.others}
+    refused, blocked, made = {}, {name: f"a second input, '{name}'," for name in source.others}, 0
     for node in source.nodes:
         inputs, moving = [i for i in reads(node) if i], [o for o in node.output if o in source.moving]
         block = next((blocked[i] for i in inputs if i in blocked), None) or _unknown_form(node, source.opset)
-        why = block or moving and _why_not(source, node, inputs, refused)
+        why = block
+        if moving and not block:
+            graph = Graph(opset=source.opset, weights=source.weights)
+            why = _why_not(source, node, inputs, refused, graph) if made < NODES else \
+                refusal(node, f"the derivatives before it have {made:,} nodes; more are not tried out")
+            made += len(graph.nodes)
         if why and (block or node.op_type in FORWARD):
             blocked.update(dict.fromkeys(node.output, why))
         if why:
@@ -40,13 +47,13 @@ def _unknown_form(node, opset):
     return None
 
 
-def _why_not(source, node, inputs, refused):
+def _why_not(source, node, inputs, refused, graph):
     """Why no gradient comes from a node's output to the picture; None if one does."""
     inherited = next((refused[i] for i in inputs if i in refused), None)
     if kind(node) not in VJPS:
         return inherited or refusal(node)
     try:
-        passed = _tried(source, node)
+        passed = _tried(source, node, graph)
     except NoDerivative as error:
         return inherited or error.reason
     except ConvertError as error:
@@ -58,9 +65,8 @@ def _why_not(source, node, inputs, refused):
     return next((refused[i] for i in passed if i in refused), None)
 
 
-def _tried(source, node):
+def _tried(source, node, g):
     """The inputs that the gradient goes on to. Raises what the derivative raises."""
-    g = Graph(opset=source.opset, weights=source.weights)
     context = Node(g, node, source, lambda name: Tensor(g, f"{name}: size"))
     ys, xs = ([Tensor(g, name) if name else None for name in names] for names in (node.output, node.input))
     dys = [Tensor(g, f"{name}: gradient") if i == 0 or node.op_type == "Split" else None

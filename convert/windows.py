@@ -9,8 +9,8 @@ from .graph import Tensor, attributes
 # HardSigmoid, max(0, min(1, HUGE x + NOTHING)), is a comparison that stays in float32 and in blocked layouts. NOTHING
 # is lost in HUGE times the smallest x there is (4e-7); OpenVINO takes a beta of 0 for none given, which would mean 0.5.
 HUGE, NOTHING = 3e38, -1e-30
-MOST = 1024         # of a window, a stride, a dilation: beyond it there would be nodes without end
-NUMBERS = 1 << 27   # of one convolution's weights
+MOST = 512          # of a window, a stride, a dilation: beyond it there would be nodes without end
+NUMBERS = 1 << 25   # of a convolution's weights, if they are more than eight times those that it is made from
 
 
 # ---- convolution
@@ -82,8 +82,8 @@ def _convolve_phases(c, dy, weights, group, stride, dilation, more):
     m = 2 if w.shape[0] * w.shape[1] * math.prod(stride) <= 16 else 1
     steps, reach = [m * s for s in stride], [d * (k - 1) // s + m for k, s, d in zip(kernel, stride, dilation)]
     shape = (*w.shape[:2], *steps, w.shape[2], *reach)
-    if math.prod(shape) > NUMBERS:
-        raise c.error(f"its strides and dilations make weights of more than {NUMBERS:,} numbers")
+    if math.prod(shape) > max(NUMBERS, 8 * weights.size):
+        raise c.error(f"its strides and dilations make weights of {math.prod(shape):,} numbers")
     phases = np.zeros(shape, weights.dtype)
     for tap in np.ndindex(*kernel):
         at = [t * d for t, d in zip(tap, dilation)]
@@ -371,7 +371,7 @@ def average_pool(c, dy, y, x, *_):
     else:
         counted = inside
     if channels * math.prod(kernel) > NUMBERS:
-        raise c.error(f"its windows make weights of more than {NUMBERS:,} numbers")
+        raise c.error(f"its windows make weights of {channels * math.prod(kernel):,} numbers")
     weights = np.full((channels, 1, *kernel), 1 / math.prod(kernel), np.float32)
     return _conv_input_gradient(c, dy / counted, x, weights, channels, stride, dilation, before, behind)
 
