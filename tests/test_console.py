@@ -31,18 +31,19 @@ def test_letters_that_the_terminal_does_not_have(labelled):
     assert result.returncode == 2 and result.stderr.count("\n") == 1 and "K\\xe4tzchen" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["-m deepdream layers --model \"$1\"", "-m deepdream --help", "-m deepdream layers --help",
-                                     "-m convert \"$1/deploy.prototxt\" \"$1/net.caffemodel\" --list"])
+@pytest.mark.parametrize("command", [
+    '-m deepdream layers --model "$1"', "-m deepdream --help", "-m deepdream layers --help",
+    '-m convert "$1/deploy.prototxt" "$1/net.caffemodel" --list'])
 def test_nobody_reads(command, toy):
     result = children.shell(f'{{ "$0" {command}; echo $? >&2; }} | true', toy)
     assert result.stderr == "0\n"
 
 
 def test_streams_that_are_closed(toy, tmp_path):
-    result = children.shell(f"{DREAM} a.png >&-; echo $?; {DREAM} b.png 2>&-; echo $?; {DREAM} c.png <&- >&- 2>&-; echo $?",
-                            toy, cwd=tmp_path)
+    closed = {"a.png": ">&-", "b.png": "2>&-", "c.png": "<&- >&- 2>&-"}
+    result = children.shell("".join(f"{DREAM} {name} {how}; echo $?\n" for name, how in closed.items()), toy, cwd=tmp_path)
     assert [line for line in result.stdout.splitlines() if line.isdigit()] == ["0", "0", "0"], result
-    for name in ("a.png", "b.png", "c.png"):
+    for name in closed:
         assert load(tmp_path / name).shape == (36, 40, 3)
     result = children.shell('"$0" -m deepdream layers --model nosuch >&- 2>&-', toy)
     assert result.returncode == 2
@@ -65,9 +66,10 @@ LONG, DIGITS = "x" * 5000, "9" * 5000
 ODD = [   # arguments behind a dream of a picture that is there
     ["--end=--"], ["-o--"], ["--end", ""], ["--end="], ["--end", "a\0b"], ["--end", LONG], ["--end", f"both[{DIGITS}]"],
     ["--end", "both[" + "1, " * 3000 + "x]"], ["--end", f"both[1@{DIGITS},0]"], ["--end", f"class:{DIGITS}"],
-    ["--end", "class:²"], ["--end", "pool2\x1b[2J\n"], ["--iter-n", DIGITS], ["--jitter", "1" + "0" * 30], ["--jitter", "²"],
-    ["--seed", DIGITS], ["--size", f"{DIGITS}x9"], ["--size", "999999x999999"], ["--size", "1000x100000"],
-    ["--size", "10000x10000"], ["--size", "²x²"], ["--step-size", "1e400"], ["--octave-scale", "nan"], ["--tile", DIGITS],
+    ["--end", "class:²"], ["--end", "pool2\x1b[2J\n"], ["--iter-n", DIGITS], ["--jitter", "1" + "0" * 30],
+    ["--jitter", "²"], ["--seed", DIGITS], ["--size", f"{DIGITS}x9"], ["--size", "999999x999999"],
+    ["--size", "1000x100000"], ["--size", "10000x10000"], ["--size", "²x²"], ["--step-size", "1e400"],
+    ["--octave-scale", "nan"], ["--tile", DIGITS], ["--model", ""],
     ["--device", "cuda:²"], ["--device", f"cuda:{DIGITS}"], ["--model", "~nouser"], ["--model", "~nouser/net.onnx"],
     ["--model", LONG], ["--guide", LONG], ["--settings", LONG], ["--log", "no\0"], [LONG], ["\0"], ["--" + LONG],
     ["--start", LONG],
@@ -80,7 +82,8 @@ def test_odd_arguments_are_one_short_line(odd, toy, tmp_path, monkeypatch, capsy
     monkeypatch.setenv("DEEPDREAM_MEMORY_GB", "4")
     Image.fromarray(np.uint8(np.abs(toys.noise(40, 44, 3)) * 60)).save("cat.png")
     try:
-        code = main(["dream", "cat.png", "--model", str(toy), "--end", "both", "--iter-n", "1", "--device", "cpu", *odd])
+        code = main(["dream", "cat.png", "--model", str(toy), "--end", "both", "--iter-n", "1", "--device", "cpu",
+                     *odd])
     except SystemExit as end:
         code = end.code
     said, error = capsys.readouterr()
@@ -114,7 +117,8 @@ def test_a_size_that_the_format_cannot_hold_is_refused_at_once(toy, tmp_path, ca
                      "--octave-n", "1", "--size", size]) == 2
         assert "holds at most" in capsys.readouterr().err
     Image.new("RGB", (16384, 20)).save(tmp_path / "wide.png")
-    assert main(["enhance", str(tmp_path / "wide.png"), "-o", str(tmp_path / "a.webp"), "--model", str(toy), "--end", "both"]) == 2
+    assert main(["enhance", str(tmp_path / "wide.png"), "-o", str(tmp_path / "a.webp"), "--model", str(toy), "--end",
+                 "both"]) == 2
     assert "holds at most" in capsys.readouterr().err
 
 

@@ -30,8 +30,8 @@ def arguments(parser):
                         "in each of these")
     options(parser, several=True)
     device_options(parser)
-    parser.add_argument("--jobs", type=whole(1), default=1, metavar="N", help="dreams made at a time, each in a process "
-                        "of its own, --threads divided among them (1)")
+    parser.add_argument("--jobs", type=whole(1), default=1, metavar="N", help="dreams made at a time, each in a "
+                        "process of its own, --threads divided among them (1)")
     parser.add_argument("--dask", metavar="ADDRESS", help="of a running Dask scheduler, as tcp://host:8786")
     quality_option(parser)
 
