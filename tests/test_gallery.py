@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -192,6 +193,45 @@ def test_a_gallery_does_not_overwrite_its_pictures(nets, picture, tmp_path, caps
     assert "source.jpg: would overwrite" in capsys.readouterr().err
     assert main(command(picture, out, nets[:1], "--guides", str(source))) == 2
     assert source.read_bytes() == before and [p.name for p in out.iterdir()] == ["source.jpg"]
+
+
+@pytest.mark.parametrize("facts, kept", [
+    ({"seconds": "3"}, 3), ({"seconds": None}, 3), ({"seconds": -1.0}, 3), ({"seconds": float("nan")}, 3),
+    ({"seconds": 10 ** 400}, 3), ({"seconds": {"a": [1]}}, 3), ({"objective": "x"}, 3), ({"objective": 10 ** 400}, 3),
+    ({"objective": True}, 3), ({"device": 5}, 3), ({"objective": None}, 4), ({"objective": float("inf")}, 4), ({}, 4),
+    ({"reason": [1], "status": 7, "name": "x", "file": "http://x"}, 4)], ids=str)
+def test_facts_that_cannot_be_do_not_spoil_the_page(nets, picture, tmp_path, capsys, facts, kept):
+    out = tmp_path / "out"
+    run = command(picture, out, nets, "--ends", "conv1", "both", "--octave-n", "1")
+    assert main(run) == 0
+    before = told(out)
+    path = out / before["dreams"][1]["file"]
+    pictures.save(pictures.load(path), path, {**pictures.settings(path), **facts})
+    capsys.readouterr()
+    assert main(run) == 0
+    assert f"{4 - kept} dreams made, {kept} kept" in capsys.readouterr().out
+    page = (out / "index.html").read_text()
+    assert page.count('class="open"') == 4 and "http" not in page
+    assert set(told(out)["dreams"][1]) == set(before["dreams"][1])
+
+
+def test_a_dream_that_tells_no_facts_is_kept(nets, picture, tmp_path, capsys):
+    out = tmp_path / "out"
+    run = command(picture, out, nets[:1], "--ends", "both", "--octave-n", "1")
+    assert main(run) == 0
+    path = out / told(out)["dreams"][0]["file"]
+    wanted = {k: v for k, v in pictures.settings(path).items() if k not in gallery.FACTS}
+    pictures.save(pictures.load(path), path, wanted)
+    assert main(run) == 0
+    assert "0 dreams made, 1 kept" in capsys.readouterr().out and 'class="open"' in (out / "index.html").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are no text")
+def test_a_picture_whose_name_is_no_text(nets, picture, tmp_path):
+    source = os.fsencode(tmp_path) + b"/\xff\n.png"
+    Image.open(picture).save(os.fsdecode(source), "PNG")
+    assert main(command(os.fsdecode(source), tmp_path / "out", nets[:1], "--ends", "both", "--octave-n", "1")) == 0
+    assert 'class="open"' in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_ctrl_c_keeps_what_is_finished(nets, picture, tmp_path, monkeypatch, capsys):

@@ -23,6 +23,11 @@ from . import jobs
 
 THUMB = 640                  # pixels of a thumbnail's longer side
 PAGE_EVERY = 2.0             # seconds between two versions of the page while dreams come in
+FACTS = {                    # what a dream's metadata tells of how it went -> whether that can be
+    "seconds": lambda v: _is_number(v) and 0 <= v < 1e9,
+    "objective": lambda v: v is None or _is_number(v),
+    "device": lambda v: isinstance(v, str),
+}
 NAMES_ONLY = ("model", "picture", "guide")     # of a dream's settings: a renamed file does not change a dream
 
 
@@ -187,6 +192,11 @@ def _name(dreams):
             d.name += "-" + hashlib.sha256(what.encode()).hexdigest()[:8]
 
 
+def _is_number(value):
+    """Whether a page can show a value as a number: neither True nor a whole number of thousands of digits."""
+    return isinstance(value, float) or type(value) is int and abs(value) < 10 ** 300
+
+
 def _breakable(name):
     """A model's or layer's name as HTML that may break after _ and /."""
     import markupsafe
@@ -228,9 +238,10 @@ class Gallery:
         for dream in self.dreams:
             path = self.folder / dream.file
             try:
-                facts = {"tile": None, **pictures.settings(path)}
-                same = all(facts.get(k, "?") == v for k, v in {"tile": None, **dream.wanted}.items()
-                           if k not in NAMES_ONLY)
+                told = {"tile": None, **pictures.settings(path)}
+                facts = {k: told[k] for k in FACTS if k in told}
+                same = all(told.get(k, "?") == v for k, v in {"tile": None, **dream.wanted}.items()
+                           if k not in NAMES_ONLY) and all(FACTS[k](v) for k, v in facts.items())
                 if same and not (self.folder / dream.thumb).exists():
                     self._thumb(pictures.load(path), self.folder / dream.thumb)
             except (OSError, DreamError):      # not there, or damaged
@@ -255,11 +266,11 @@ class Gallery:
                 for file in (dream.file, dream.thumb):      # of other settings
                     (self.folder / file).unlink(missing_ok=True)
             else:
-                facts = {k: result[k] for k in ("seconds", "objective", "device")}
-                dream.facts = {"software": f"deepdream {__version__}", **dream.wanted, **facts}
+                facts = {k: result[k] for k in FACTS}
                 self._thumb(result["picture"], self.folder / dream.thumb)
-                pictures.save(result["picture"], self.folder / dream.file, dream.facts, dream.wanted["quality"])
-                dream.status = "done"
+                record = {"software": f"deepdream {__version__}", **dream.wanted, **facts}
+                pictures.save(result["picture"], self.folder / dream.file, record, dream.wanted["quality"])
+                dream.status, dream.facts = "done", facts
             if time.monotonic() - self._written > PAGE_EVERY:
                 self.write()
         except OSError as error:
@@ -297,13 +308,13 @@ class Gallery:
     def _told(self, d):
         there = {"file": d.file, "thumb": d.thumb} if d.status == "done" else {}
         return {"name": d.name, "status": d.status, **there, "settings": d.wanted,
-                **{k: d.facts[k] for k in ("reason", "seconds", "objective", "device") if k in d.facts}}
+                **{k: d.facts[k] for k in ("reason", *FACTS) if k in d.facts}}
 
     def write(self):
         """Write gallery.json and index.html, each whole at every moment."""
         told = self.told()
         pictures.write(self.folder / "gallery.json", json.dumps(told, indent=1).encode())
-        pictures.write(self.folder / "index.html", self.page(told).encode())
+        pictures.write(self.folder / "index.html", self.page(told).encode(errors="backslashreplace"))
         self._written = time.monotonic()
 
     def page(self, told):
