@@ -95,10 +95,7 @@ def kept(folder):
 
 def _is_ours(path):
     """Whether a picture is the first frame of a zoom that was stopped before its state was kept."""
-    try:
-        return pictures.settings(path).get("frame") == 0
-    except OSError:
-        return False
+    return pictures.settings_there(path).get("frame") == 0
 
 
 def _keep(folder, i, frame, record):

@@ -2,6 +2,7 @@
 import errno
 import io
 import os
+import random
 import struct
 import warnings
 import zlib
@@ -9,9 +10,10 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from deepdream import DreamError, load, save, settings
-from deepdream.pictures.files import check_target, encode, refuse_inputs, to_uint8, write
+from deepdream.pictures.files import check_target, encode, refuse_inputs, settings_there, to_uint8, write
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
 GREY = RGB[..., 0]
@@ -172,6 +174,79 @@ def test_huge(tmp_path, monkeypatch):
 
 def test_other_formats(file):
     refused(file("a.ico", Image.new("RGB", (16, 16))), "ICO", "not supported")
+
+
+# ---- damaged
+
+SUFFIXES = ("jpg", "png", "webp", "tif")
+STUMBLES = [struct.error("unpack requires 4 bytes"), EOFError(), IndexError("out of range"), OverflowError("too large"),
+            zlib.error("Error -3"), MemoryError(), RecursionError("too deep"), KeyError(259), TypeError("no number"),
+            AttributeError("no such tag"), SyntaxError("not a TIFF file"), OSError(5, "Input/output error"),
+            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), ValueError("two\nlines\x1b[2J")]
+
+
+@pytest.mark.parametrize("error", STUMBLES, ids=lambda error: type(error).__name__)
+def test_whatever_a_decoder_stumbles_over_is_one_line(file, monkeypatch, error):
+    def stumble(*_):
+        raise error
+
+    path = file("a.png", Image.fromarray(RGB))
+    monkeypatch.setattr(Image.Image, "getexif", stumble)
+    refused(path, "cannot be read: ")
+    with pytest.raises(DreamError, match="a.png: cannot be read: "):
+        settings(path)
+    assert settings_there(path) == settings_there(path.parent / "none.png") == {}
+
+
+def with_text(path, text):
+    """Write a picture with bytes where its settings would be."""
+    image, options = Image.fromarray(RGB), {}
+    if path.suffix == ".jpg":
+        options = {"comment": text[:65000]}
+    elif path.suffix == ".png":
+        options = {"pnginfo": PngInfo()}
+        options["pnginfo"].add_text("deepdream", text.decode("latin-1").replace("\0", " "))
+    else:
+        options = {"exif": Image.Exif()}
+        options["exif"][270] = text.decode("latin-1")
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("text", [
+    b"\xff\xfe\xfd", b"{", b"[1]", b"null", b'"text"', b'{"seed": ' + b"9" * 5000 + b"}", b"[" * 60000, b'{"a":' * 9000,
+    b"{" + b" " * 1100000 + b"}", "\u00e9".encode("latin-1")], ids=lambda text: ascii(text[:9]))
+def test_damaged_settings_are_none(tmp_path, text):
+    for suffix in SUFFIXES:
+        path = with_text(tmp_path / f"a.{suffix}", text)
+        assert settings(path) == {}
+        assert load(path).shape == RGB.shape
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_damaged_pictures_are_read_or_refused_in_one_line(tmp_path, suffix):
+    path, dice = tmp_path / f"a.{suffix}", random.Random(suffix)
+    exif = Image.Exif()
+    exif[274] = 6
+    exif.get_ifd(34665)[36867] = "2026:01:01 00:00:00"
+    Image.fromarray(RGB).save(path, exif=exif)
+    whole = path.read_bytes()
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(dice.choice((1, 3, 10))):
+            data[dice.randrange(len(data))] = dice.choice((0, 1, 255, dice.randrange(256)))
+        path.write_bytes(data[:dice.choice((len(data), dice.randrange(30, len(data))))])
+        try:
+            assert isinstance(settings(path), dict) and load(path).ndim == 3
+        except DreamError as error:
+            assert str(error).startswith(f"{path}: ") and str(error).isprintable()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    refused(tmp_path / "a.png", "not a regular file")
+    assert settings_there(tmp_path / "a.png") == {}
 
 
 # ---- writing

@@ -127,6 +127,25 @@ def test_a_picture_tells_how_to_make_it_again(toy, tmp_path, capsys):
         == [True] * 3 and len(lines) == 3
 
 
+def test_settings_of_a_dream_of_a_picture_need_the_picture(toy, tmp_path, monkeypatch, capsys):
+    """Without it, the sky would be dreamt, and nobody told."""
+    monkeypatch.chdir(tmp_path)
+    picture("cat.png")
+    base = ["dream", "--model", str(toy), "--device", "cpu", "--threads", "1"]
+    small = ["--end", "both", "--iter-n", "1", "--octave-n", "1"]
+    assert main([*base, *small, "cat.png", "-o", "1.png"]) == 0
+    assert main([*base, "-o", "2.png", "--settings", "1.png"]) == 2
+    assert "--settings 1.png: was dreamt from cat.png; give the picture too" in capsys.readouterr().err
+    assert not (tmp_path / "2.png").exists()
+    assert main([*base, "cat.png", "-o", "2.png", "--settings", "1.png"]) == 0
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+    for start in (["--size", "44x40"], ["--size", "44x40", "--start", "grey"], ["--size", "44x40", "--start", "noise"]):
+        assert main([*base, *small, *start, "-o", "3.png"]) == 0
+        assert main([*base, "-o", "4.png", "--settings", "3.png"]) == 0
+        assert (tmp_path / "3.png").read_bytes() == (tmp_path / "4.png").read_bytes()
+    assert main([*base, "-o", "5.png", "--settings", "1.png", "--start", "grey", "--size", "44x40"]) == 0
+
+
 def test_the_record_of_a_run(toy, tmp_path):
     log, plot = tmp_path / "run.csv", tmp_path / "run.png"
     assert main(["dream", "-o", str(tmp_path / "a.png"), "--model", str(toy), "--end", "both", *TINY, "--start", "grey",
@@ -294,6 +313,26 @@ def test_a_folder_leaves_alone_what_is_no_dream(toy, tmp_path, capsys):
     assert (tmp_path / "mine" / "a.png").read_bytes() == before
 
 
+def test_a_damaged_dream_does_not_stop_a_folder(toy, tmp_path, capsys):
+    """It is left alone and told of: perhaps it is no dream."""
+    (tmp_path / "in").mkdir()
+    for i, name in enumerate(("a.jpg", "b.jpg")):
+        picture(tmp_path / "in" / name, seed=i)
+    run = ["dream", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", str(toy), "--end", "both", *TINY,
+           "--seed", "1"]
+    assert main(run) == 0
+    bad = tmp_path / "out" / "a.jpg"
+    for comment in (b"\xff\xfe", b"[" * 60000, b'{"software": 5}', b'{"seed": ' + b"9" * 5000 + b"}"):
+        Image.open(tmp_path / "in" / "a.jpg").save(bad, comment=comment)
+        before = bad.read_bytes()
+        picture(tmp_path / "in" / "c.png", seed=len(comment))
+        capsys.readouterr()
+        assert main(run) == 2
+        said, error = capsys.readouterr()
+        assert "1 dreams made, 1 kept, 1 failed" in said and bad.read_bytes() == before
+        assert f"would overwrite {bad}, which is no dream" in error and error.count("\n") == 1
+
+
 def test_a_zoom_goes_on_with_the_same_priors_only(toy, tmp_path, capsys):
     base = ["zoom", picture(tmp_path / "a.png"), "-o", str(tmp_path / "z"), "--model", str(toy), "--end", "both", *TINY,
             "--seed", "1", "--frames"]
@@ -319,6 +358,43 @@ def test_options_that_are_given_win_over_settings(toy, tmp_path, monkeypatch, mo
         got = there[name]
         assert all(got[k] == v for k, v in value.items()) if isinstance(value, dict) else got == value
     assert there["seed"] == settings("1.png")["seed"]
+
+
+DEEP = "[" * 900 + "]" * 900
+
+
+DAMAGED = {   # setting -> values in JSON that it cannot have
+    "seed": ["true", "[1, 2]", '"x"', "-1", "1e400", "9" * 4000, DEEP], "iter_n": ["0", "1.5"], "octave_n": ["101"],
+    "end": ["5", "[[1]]", '{"a": 1}', '["--"]', '"a\\u0000b"', "null"], "octave_scale": ["NaN"], "step_size": ["1e7"],
+    "jitter": ["-1"], "clip": ["5"], "tile": ["-1"], "fast": ['"x"'], "start": ['"sky"'],
+    "size": ['["40", "36", "1"]', "[99999, 99999]"],
+    "noise": ['["1", "--output=evil.png"]', '["-o", "evil.png"]', "[1, 2, 3]", "[NaN, 1]"],
+    "priors": ["[1]", '{"tv": -1}', '{"blur": 3}', '{"laplacian": 13}'],
+    "pixels": ["[1]", '{"mean": [[1]]}', '{"scale": "x"}', '{"channel_swap": [[1], 2, 3]}'],
+    "model": ["[1]", DEEP], "picture": ["{}"], "guide": ["7"],
+}
+
+
+@pytest.mark.parametrize("key, value", [(key, value) for key, values in DAMAGED.items() for value in values])
+def test_a_damaged_setting_is_one_line_that_names_the_picture(tmp_path, monkeypatch, capsys, key, value):
+    monkeypatch.chdir(tmp_path)
+    whole = {"seed": "1", "end": '"ip"', "model": '"digits"', "size": "[8, 8]", "start": '"noise"', "octave_n": "1"}
+    text = ", ".join(f'"{k}": {v}' for k, v in {**whole, key: value}.items())
+    Image.new("RGB", (9, 9)).save("bad.jpg", comment=f"{{{text}}}".encode())
+    assert main(["dream", "-o", "out.png", "--settings", "bad.jpg", "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("deepdream: --settings bad.jpg: ") and error.count("\n") == 1 and len(error) < 500
+    assert "its settings are damaged" in error or "holds no settings" in error
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.jpg"]
+
+
+def test_settings_name_no_other_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = b'{"seed": 1, "end": "ip", "model": "digits", "size": [8, 8], "octave_n": 1, "iter_n": 1, ' \
+           b'"output": "evil.png", "priors": {"output": "evil.png", "log": "evil.csv"}, "pixels": {"prototxt": "evil"}}'
+    Image.new("RGB", (9, 9)).save("odd.jpg", comment=text)
+    assert main(["dream", "-o", "out.png", "--settings", "odd.jpg", "--device", "cpu"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["odd.jpg", "out.png"]
 
 
 @pytest.mark.parametrize("settings_", ['{"seed": 1, "end": "both", "priors": 5, "model": "digits"}',

@@ -56,7 +56,7 @@ def main(argv=None):
             return module.run(args)
         from .record import remembered
         # what a picture remembers stands before what is given, and so gives way to it
-        return module.run(sub.parse_args(remembered(args) + argv[1:]))
+        return module.run(sub.parse_args(remembered(args, sub.problem) + argv[1:]))
 
     return guarded(run, "deepdream")
 

@@ -117,5 +117,5 @@ def priors_of(args):
 
 def remembered_priors(priors):
     """The arguments that `priors_of` was given, {name: value}, from what it gave."""
-    return {k: v for k, v in priors.items() if k != "blur"} | dict(
+    return {k: v for k, v in priors.items() if k in ("tv", "grey", "laplacian", "keep_colours")} | dict(
         zip(("blur", "blur_every", "blur_until"), priors.get("blur", ())))

@@ -3,11 +3,14 @@ import json
 import sys
 from pathlib import Path
 
+from ..convert.errors import shown
 from ..errors import DreamError
 from .nets import MODEL, PIXELS, pixels_of, remembered_pixels
 from .options import SETTINGS, remembered_priors
 
 OPTIONAL = ("tile", "priors", "start", "size", "noise", "fast", "pixels")      # in a record only if they were asked for
+OPTIONS = ("tile", "start", "size", "noise", "fast")      # options of the same name
+PAIRS = ("size", "noise")      # two numbers each
 GIVES_WAY = {   # what is remembered -> the arguments before which it gives way
     "end": ("end",), "blur": ("blur",), "blur_every": ("blur",), "blur_until": ("blur",), "start": ("start", "picture"),
     "noise": ("start", "picture", "noise"), **{dest: ("model",) for dest in PIXELS.values()},
@@ -34,23 +37,18 @@ def record_of(net, args, seed, settings, priors):
 
 def made_so(path, record, any_seed):
     """Whether a dream is there that was made with these settings, on whatever device, of whatever version."""
-    from ..pictures.files import settings
+    from ..pictures import settings_there
     free = {"software", "device"} | ({"seed"} if any_seed else set())
-    try:
-        there = settings(path)
-    except OSError:
-        return False
+    there = settings_there(path)
     record = json.loads(json.dumps(record))      # as it comes back from a picture
-    return all(there.get(k) == record.get(k) for k in {*record, *OPTIONAL} - free)
+    return bool(there) and all(there.get(k) == record.get(k) for k in {*record, *OPTIONAL} - free)
 
 
 def is_dream(path):
     """Whether a file is a picture that was dreamt here."""
-    from ..pictures.files import settings
-    try:
-        return str(settings(path).get("software", "")).startswith("deepdream")
-    except OSError:
-        return False
+    from ..pictures import settings_there
+    software = settings_there(path).get("software")
+    return isinstance(software, str) and software.startswith("deepdream")
 
 
 def say_other_net(path, net):
@@ -60,9 +58,9 @@ def say_other_net(path, net):
         print(f"--settings {path}: was dreamt with other files of {net.name}, or by another version", file=sys.stderr)
 
 
-def remembered(args):
+def remembered(args, problem):
     """The words of a command line with which the picture of --settings was dreamt, but for those that give way to what
-    is in `args`. Raises DreamError."""
+    is in `args`. problem: tells what is wrong with such words, or None. Raises DreamError."""
     from .. import models, pictures
     path, given = args.settings, {k for k, v in vars(args).items() if v not in (None, MODEL)}
     pictures.load(path)      # says what is wrong with it
@@ -70,23 +68,49 @@ def remembered(args):
     if "seed" not in record or "end" not in record or "frame" in record:
         raise DreamError(f"--settings {path}: holds no settings of a dream"
                          + " alone: it is a frame of a zoom" * ("frame" in record))
-    if record.get("guide") and not args.guide:
-        raise DreamError(f"--settings {path}: was dreamt with the guide {record['guide']}; give --guide too")
-    if record.get("model") not in models.names() and "model" not in given:
-        raise DreamError(f"--settings {path}: was dreamt with '{record.get('model')}', a model of one's own; "
-                         "give --model too")
-    end = record["end"]
     try:
-        values = {k: record[k] for k in (*SETTINGS, "clip", "seed", "start", "size", "noise", "fast", "tile") if k in record}
-        values |= {"end": [end] if isinstance(end, str) else end} | remembered_priors(record.get("priors", {}))
-        values |= remembered_pixels(record.get("pixels", {}))
-        words = [f"--model={record['model']}"] if record["model"] in models.names() else []
-        for name, value in values.items():
-            if value is not None and not given & set(GIVES_WAY.get(name, ())):
-                words += _words(name, value)
+        picture, guide, model = (_text(record.get(k)) for k in ("picture", "guide", "model"))
+        values = _values(record)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise DreamError(f"--settings {path}: its settings are damaged") from None
+    if picture and not given & {"picture", "start"}:
+        raise DreamError(f"--settings {path}: was dreamt from {shown(picture)}; give the picture too")
+    if guide and not args.guide:
+        raise DreamError(f"--settings {path}: was dreamt with the guide {shown(guide)}; give --guide too")
+    known = model in models.names()
+    if not known and "model" not in given:
+        raise DreamError(f"--settings {path}: was dreamt with '{shown(model)}', a model of one's own; give --model too")
+    words = [f"--model={model}"] * known
+    for name, value in values.items():
+        if not given & set(GIVES_WAY.get(name, ())):
+            words += _words(name, value)
+    wrong = problem(words)
+    if wrong:
+        raise DreamError(f"--settings {path}: its settings are damaged: {wrong}")
     return words
+
+
+def _text(value):
+    if not isinstance(value, (str, type(None))):
+        raise TypeError
+    return value
+
+
+def _values(record):
+    """{the name of an argument: its value} that a record tells of: texts, numbers, lists of them. Raises TypeError and
+    the like for what is none."""
+    end = record["end"]
+    if not isinstance(end, (str, list)):
+        raise TypeError("end")
+    values = {"end": [end] if isinstance(end, str) else end}
+    values |= {k: record[k] for k in (*SETTINGS, "clip", "seed", *OPTIONS) if k in record}
+    values |= remembered_priors(record.get("priors", {})) | remembered_pixels(record.get("pixels", {}))
+    values = {name: value for name, value in values.items() if value is not None}
+    for name, value in values.items():
+        parts = value if isinstance(value, list) else [value]
+        if not all(isinstance(part, (str, int, float)) for part in parts) or name in PAIRS and len(parts) != 2:
+            raise TypeError(name)
+    return values
 
 
 def _words(name, value):
@@ -100,4 +124,4 @@ def _words(name, value):
         return [f"{option}={value[0]}x{value[1]}"]
     if name == "noise":
         return [option, *map(str, value)]
-    return [f"{option}={','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"]
+    return [f"{option}={','.join(map(str, value)) if isinstance(value, list) else value}"]

@@ -1,6 +1,8 @@
 """Pictures: reading them right, writing them with the settings that made them, showing them."""
+import contextlib
 import io
 import json
+import os
 import warnings
 from pathlib import Path
 
@@ -8,13 +10,39 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from ..convert import files
-from ..convert.files import write
+from ..convert.errors import shown
+from ..convert.files import write, write_new
 from ..errors import DreamError
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 SIDE = {"JPEG": 65500, "WEBP": 16383}      # pixels of a side at most: the libraries write no more
 ONLY_READ = (".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")      # suffixes of what `load` takes and `save` does not
 READABLE = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+LONGEST = 10 ** 6      # characters of settings in a picture's metadata: what is longer is not ours
+
+
+@contextlib.contextmanager
+def _opened(path):
+    """A picture file as Pillow opens it. Whatever goes wrong with it in here becomes one line that names the file."""
+    name = path if isinstance(path, (str, os.PathLike)) else "the picture"
+    try:
+        if name is path and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+            raise DreamError(f"{path}: cannot be read: not a regular file")      # and a pipe would be waited for
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            yield image
+    except DreamError:
+        raise
+    except FileNotFoundError:
+        raise DreamError(f"{name}: no such picture") from None
+    except UnidentifiedImageError:
+        raise DreamError(f"{name}: not a picture; JPEG, PNG, WebP and TIFF are supported") from None
+    except Image.DecompressionBombError as error:
+        raise DreamError(f"{name}: too large a picture: {error}") from None
+    except MemoryError:
+        raise DreamError(f"{name}: cannot be read: not enough memory for a picture of this size") from None
+    except Exception as error:      # Pillow lets through what its decoders stumble over: struct.error, IndexError ...
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DreamError(f"{name}: cannot be read: {shown(said, 200)}") from None
 
 
 def load(path):
@@ -23,22 +51,11 @@ def load(path):
     Grey, palette, CMYK and 16-bit pictures are converted, transparency is laid on white, of several frames the first
     is taken. Raises DreamError for a file that is none of JPEG, PNG, WebP, TIFF (BMP, GIF, PPM), or damaged.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            if image.format not in READABLE:
-                raise DreamError(f"{path}: {image.format} pictures are not supported; JPEG, PNG, WebP and TIFF are")
-            image.load()
-            return np.float32(_rgb(ImageOps.exif_transpose(image), path))
-    except FileNotFoundError:
-        raise DreamError(f"{path}: no such picture") from None
-    except UnidentifiedImageError:
-        raise DreamError(f"{path}: not a picture; JPEG, PNG, WebP and TIFF are supported") from None
-    except Image.DecompressionBombError as error:
-        raise DreamError(f"{path}: too large a picture: {error}") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, DreamError):
-            raise
-        raise DreamError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    with _opened(path) as image:
+        if image.format not in READABLE:
+            raise DreamError(f"{path}: {image.format} pictures are not supported; JPEG, PNG, WebP and TIFF are")
+        image.load()
+        return np.float32(_rgb(ImageOps.exif_transpose(image), path))
 
 
 def _rgb(image, path):
@@ -64,9 +81,12 @@ def to_uint8(array):
 
 
 def encode(array, fmt="jpeg", **options):
-    """The bytes of a picture file of an (H, W, 3) array."""
-    file = io.BytesIO()
-    Image.fromarray(to_uint8(array)).save(file, fmt, **options)
+    """The bytes of a picture file of an (H, W, 3) array. Raises OSError for what the format cannot hold."""
+    file, image = io.BytesIO(), Image.fromarray(to_uint8(array))
+    try:
+        image.save(file, fmt, **options)
+    except ValueError as error:
+        raise OSError(f"as {fmt}: {error}") from None
     return file.getvalue()
 
 
@@ -101,8 +121,27 @@ def save(array, path, settings=None, quality=95):
 
     JPEG: the comment; PNG: the text chunk `deepdream`; WebP and TIFF: the description (EXIF, TIFF tag 270).
     """
+    _save(write, array, path, settings, quality)
+
+
+def save_new(array, path, settings=None, quality=95):
+    """`save` to the first free name: `path`, or with -2, -3 ... behind its stem. Returns it. What other processes write
+    there meanwhile stays, too."""
+    return _save(write_new, array, path, settings, quality)
+
+
+def _save(write, array, path, settings, quality):
+    """write: of `convert.files`. Returns what it does."""
     path = Path(path)
     check_target(path)
+    try:
+        return write(path, _file(array, path, settings, quality))
+    except OSError as error:
+        raise DreamError(f"-o {path}: cannot be written: {error.strerror or error}") from None
+
+
+def _file(array, path, settings, quality):
+    """The bytes of a picture file, in the format that its name asks for."""
     fmt, text = FORMATS[path.suffix.lower()], json.dumps(settings or {}, ensure_ascii=True)
     options = {}
     if fmt == "JPEG":
@@ -114,23 +153,30 @@ def save(array, path, settings=None, quality=95):
         exif = Image.Exif()
         exif[ExifTags.Base.ImageDescription] = text
         options = {"exif": exif, "quality": quality} if fmt == "WEBP" else {"description": text}
-    data = encode(array, fmt, **options)
-    try:
-        write(path, data)
-    except OSError as error:
-        raise DreamError(f"-o {path}: cannot be written: {error.strerror}") from None
+    return encode(array, fmt, **options)
 
 
 def settings(path):
-    """The settings in a picture's metadata, as written by `save`; an empty dict if there are none."""
-    with Image.open(path) as image:
+    """The settings in a picture's metadata, as written by `save`; an empty dict if there are none, or damaged ones.
+    Raises DreamError for what is no picture."""
+    with _opened(path) as image:
         text = image.info.get("comment") or getattr(image, "text", {}).get("deepdream") \
-            or image.getexif().get(ExifTags.Base.ImageDescription) or "{}"
+            or image.getexif().get(ExifTags.Base.ImageDescription)
+    if not isinstance(text, (str, bytes)) or len(text) > LONGEST:
+        return {}
     try:
         told = json.loads(text.decode() if isinstance(text, bytes) else text)
-    except ValueError:
+    except (ValueError, RecursionError):      # someone else's words; whole numbers of 5,000 digits; nested too deeply
         return {}
     return told if isinstance(told, dict) else {}
+
+
+def settings_there(path):
+    """The settings in a picture's metadata; an empty dict also where there is no such picture."""
+    try:
+        return settings(path)
+    except DreamError:
+        return {}
 
 
 def showarray(a, fmt="jpeg"):

@@ -187,7 +187,7 @@ class Dreams:
         if self.folder is None:
             return self._make(run, case, seed, name)
         path, record = self.folder / f"{name}.png", self._record(run, case, seed)
-        if path.exists() and pictures.settings(path) == record:
+        if pictures.settings_there(path) == record:
             self._tell(name, steps_of(run, case, self.sky))
             return pictures.load(path)
         made = self._make(run, case, seed, name)

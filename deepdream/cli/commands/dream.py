@@ -16,6 +16,7 @@ import re
 import sys
 from pathlib import Path
 
+from ...convert.console import one_line
 from ...convert.errors import shown
 from ...errors import DreamError
 from ...goals.text import recipe
@@ -181,8 +182,10 @@ def dream_folder(args):
     targets = targets_of(sources, output)
     for path, target in targets.items():
         pictures.refuse_inputs(target, path, args.guide)
-        if target.exists() and not is_dream(target):
-            raise DreamError(f"-o {output}: would overwrite {target}, which is no dream; give another folder")
+    there = [target for target in targets.values() if target.exists()]
+    strange = [target for target in there if not is_dream(target)]
+    if strange and strange == there:
+        raise DreamError(f"-o {output}: would overwrite {strange[0]}, which is no dream; give another folder")
 
     import hashlib
 
@@ -204,12 +207,15 @@ def dream_folder(args):
         for path in bar:
             bar.set_description_str(path.name)
             try:
+                if targets[path] in strange:
+                    raise DreamError(f"would overwrite {targets[path]}, which is no dream, or a damaged one")
                 sizes = checked_sizes(net, plan, start_size(pictures.load(path), args), settings)
                 pictures.check_size(targets[path], *sizes[-1])
             except DreamError as error:
                 failed += 1
                 said = str(error)
-                bar.write(f"deepdream: {said if str(path) in said else f'{path}: {said}'}", file=sys.stderr)
+                said = said if str(path) in said else f"{path}: {said}"
+                bar.write(f"deepdream: {one_line(said)}", file=sys.stderr)
                 continue
             seed = seed_of(args)
             target, data = targets[path], path.read_bytes()
@@ -226,7 +232,7 @@ def dream_folder(args):
                                 "device": net.device.name, "fast": args.fast, "threads": args.threads})
             if "error" in result:
                 failed += 1
-                bar.write(f"deepdream: {path}: {result['error']}", file=sys.stderr)
+                bar.write(f"deepdream: {one_line(f'{path}: ' + result['error'])}", file=sys.stderr)
             else:
                 new += 1
                 pictures.save(result["picture"], target, record, args.quality)
