@@ -56,6 +56,7 @@ def write_new(path, *data):
 
 def free_names(path):
     """The path itself, then with -2, -3 ... behind its name, as far as nothing is there now."""
+    path = Path(path)
     names = (path if i == 1 else path.with_stem(f"{path.stem}-{i}") for i in count(1))
     return (name for name in names if not os.path.lexists(name))
 

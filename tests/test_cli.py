@@ -337,3 +337,31 @@ def test_help_of_every_command():
 def test_a_pipe_that_closes(toy):
     result = children.shell('"$0" -m deepdream layers --model "$1" | head -n 1', toy)
     assert result.stdout.startswith("data") and not result.stderr
+
+
+# ---- names that are chosen here
+
+def test_two_dreams_at_once_lose_nothing(place, toy, tmp_path):
+    dreams = [children.start("-m", "deepdream", "dream", place / "cat.png", "--model", toy, *TINY, "--seed", seed,
+                             cwd=tmp_path) for seed in (1, 2)]
+    said = [children.ended(dream) for dream in dreams]
+    assert [result.returncode for result in said] == [0, 0], said
+    assert names(tmp_path) == ["dream-2.jpg", "dream.jpg"]
+    told = {result.stdout.split(":")[0]: int(result.stdout.split("seed ")[1].split()[0]) for result in said}
+    assert told == {name: settings(tmp_path / name)["seed"] for name in names(tmp_path)} and set(told.values()) == {1, 2}
+
+
+@pytest.mark.parametrize("name, args", [("dream.jpg", ["dream", "CAT"]), ("class.png", ["class", "4"]),
+                                        ("compare.jpg", ["compare", "CAT", "--models", "digits", "TOY", "--end", "data"])])
+def test_a_name_that_somebody_takes_meanwhile_is_left_to_him(place, toy, tmp_path, monkeypatch, capsys, name, args):
+    from deepdream.cli import main
+    from deepdream.progress import Progress
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Progress, "step", lambda *_: (tmp_path / name).write_bytes(b"somebody's"))
+    model = ["--model", "digits"] if args[0] != "compare" else []
+    args = [{"CAT": str(place / "cat.png"), "TOY": str(toy)}.get(arg, arg) for arg in args]
+    assert main([*args, *model, "--iter-n", "1", "--octave-n", "1", "--device", "cpu"]
+                + ["--end", "ip", "--size", "8x8"] * (args[0] == "dream")) == 0
+    other = name.replace(".", "-2.")
+    assert names(tmp_path) == [other, name] and (tmp_path / name).read_bytes() == b"somebody's"
+    assert capsys.readouterr().out.startswith(f"{other}: ") and settings(tmp_path / other)["seed"] >= 0

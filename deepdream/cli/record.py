@@ -100,7 +100,7 @@ def _values(record):
     """{the name of an argument: its value} that a record tells of: texts, numbers, lists of them. Raises TypeError and
     the like for what is none."""
     end = record["end"]
-    if not isinstance(end, (str, list)):
+    if not isinstance(end, (str, list)) or not end:
         raise TypeError("end")
     values = {"end": [end] if isinstance(end, str) else end}
     values |= {k: record[k] for k in (*SETTINGS, "clip", "seed", *OPTIONS) if k in record}

@@ -4,8 +4,6 @@
     deepdream class samoyed dumbbell 207 -o three.png              a grid with captions
     deepdream class four --model digits -o four.png --strip        from noise to the dream, and the weights themselves
 """
-from pathlib import Path
-
 from ...convert.console import interrupted
 from ...errors import DreamError
 from ...goals.text import CLASS, class_index, class_name, recipe
@@ -22,7 +20,7 @@ from ..options import (
     settings_of,
     whole,
 )
-from .dream import check_start, checked_sizes, free_name, start_options, start_size, starting_from
+from .dream import check_start, checked_sizes, output_of, save_output, start_options, start_size, starting_from
 
 OWN = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, "jitter": 16, "laplacian": 4, "blur": 1.0,
        "blur_until": 0.4}     # and a picture of twice the size that the net was trained on
@@ -52,8 +50,7 @@ def arguments(parser):
 
 def run(args):
     from ... import pictures
-    output = Path(args.output) if args.output else free_name(Path("class.png"))
-    pictures.check_target(output)
+    pictures.check_target(output_of(args, "class.png"))
     check_start(args)
     if args.strip and len(args.label) > 1:
         raise DreamError(f"--strip: shows one class, and there are {len(args.label)}")
@@ -95,7 +92,7 @@ def run(args):
     record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum,
               "classes": indices[:len(dreams)], **settings, "priors": priors, "start": args.start, "size": args.size,
               "noise": args.noise, "seed": seed, "device": net.device.name, "fast": args.fast, "pixels": pixels_of(net)}
-    pictures.save(picture, output, record, args.quality)
+    output = save_output(picture, args, "class.png", record)
     print(f"{output}: {', '.join(names)}; {note}")
     return interrupted("deepdream") if len(dreams) < len(plans) else 0
 

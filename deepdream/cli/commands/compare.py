@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import DreamError
 from ..options import device_options, options, quality_option, seed_of, settings_of
-from .dream import free_name
+from .dream import output_of, save_output
 from .gallery import MODELS, load_nets
 
 
@@ -27,7 +27,7 @@ def arguments(parser):
 
 def run(args):
     from ... import pictures
-    output = Path(args.output) if args.output else free_name(Path("compare.jpg"))
+    output = output_of(args, "compare.jpg")
     pictures.check_target(output)
     image = pictures.load(args.picture)
     pictures.refuse_inputs(output, args.picture)
@@ -64,7 +64,7 @@ def run(args):
     record = {"software": f"deepdream {__version__}", "models": list(nets), "ends": list(ends.values()),
               "checksums": [net.checksum for net in nets.values()], **settings, "seed": seed,
               "picture": Path(args.picture).name, "device": device.name}
-    pictures.save(sheet, output, record, args.quality)
+    output = save_output(sheet, args, "compare.jpg", record)
     h, w = sheet.shape[:2]
     print(f"{output}: {w}x{h}, {' and '.join(nets)} at {' and '.join(dict.fromkeys(ends.values()))}")
 

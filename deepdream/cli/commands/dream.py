@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ...convert.console import one_line
 from ...convert.errors import shown
+from ...convert.files import free_names
 from ...errors import DreamError
 from ...goals.text import recipe
 from ..nets import MODEL, model_option, net_of, pixel_options
@@ -99,7 +100,7 @@ def run(args):
     if args.picture and Path(args.picture).is_dir():
         return dream_folder(args)
     from ... import pictures
-    output = Path(args.output) if args.output else free_name(Path("dream.jpg"))
+    output = output_of(args, "dream.jpg")
     pictures.check_target(output)
     read = [args.picture, args.guide, args.settings]
     pictures.refuse_inputs(output, *read)
@@ -138,7 +139,7 @@ def run(args):
         if log.rows:
             log.save(args.log, args.plot)
     record = record_of(net, args, seed, settings, priors)
-    pictures.save(visible(dream, settings["clip"]), output, record, args.quality)
+    output = save_output(visible(dream, settings["clip"]), args, "dream.jpg", record)
     h, w = image.shape[:2]
     print(f"{output}: {w}x{h}, {net.name} at {' + '.join(end_texts(net, args))}, seed {seed}")
     if not args.picture and not args.start and args.output is None and args.model == MODEL:
@@ -296,10 +297,15 @@ def default_picture(height, width):
     return np.frombuffer(data, np.uint8).reshape(height, width, 3).astype(np.float32)
 
 
-def free_name(path):
-    """The path itself, or the first of dream-2.jpg, dream-3.jpg ... that is not there yet."""
-    name, i = path, 1
-    while name.exists():
-        i += 1
-        name = path.with_stem(f"{path.stem}-{i}")
-    return name
+def output_of(args, usual):
+    """Where the picture goes: -o, or the first free name of `usual`, dream-2.jpg, dream-3.jpg ... as things are now."""
+    return Path(args.output) if args.output else next(free_names(usual))
+
+
+def save_output(picture, args, usual, record):
+    """Write the picture and return where: another process may have taken the name that `output_of` told of."""
+    from .. import pictures
+    if not args.output:
+        return pictures.save_new(picture, usual, record, args.quality)
+    pictures.save(picture, args.output, record, args.quality)
+    return output_of(args, usual)
