@@ -3,22 +3,30 @@
 A folder of frames, 0000.jpg, 0001.jpg ..., and `zoom.npz`: the settings and, without loss, the picture that the next
 frame is dreamt from, so that going on later gives what would have come without the pause.
 """
+import contextlib
 import io
 import itertools
 import json
+import math
 import os
 import tempfile
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import scipy.ndimage as nd
 
+from convert.errors import shown
+from models.locks import locked
+
 from . import pictures
 from .dream import deepdream, visible
 from .errors import DreamError
 
-STATE = "zoom.npz"
+STATE, LOCK = "zoom.npz", ".lock"
+RECORD = 10 ** 6      # bytes of a state's record at most
+SEED = 2 ** 32        # seeds are below
 
 
 def zoomed(frame, scale=0.05, legacy_affine=False):
@@ -40,26 +48,57 @@ def zoom(net, img, folder, frames, seed, settings, scale=0.05, legacy_affine=Fal
     zoom's own; deepdream_params: the others (end, objective, on_step). record: written into each frame, and compared
     when a zoom goes on. on_frame(i): called before each frame.
 
-    Raises DreamError if the folder holds frames that were made with other settings.
+    Raises DreamError if the folder holds frames that were made with other settings, or another zoom is being dreamt
+    there.
     """
     record = {**(record or {}), **settings, "scale": scale, "legacy_affine": legacy_affine, "seed": seed}
-    first, frame = resume(folder, record)
-    frame = img if frame is None else frame
-    for i in range(first, frames):
-        on_frame(i)
-        frame = deepdream(net, frame, rng=np.random.RandomState([seed, i]), **settings, **deepdream_params)
-        shown = visible(frame, settings.get("clip", True))
-        pictures.save(shown, frame_path(folder, i), {**record, "frame": i}, quality)
-        frame = zoomed(frame, scale, legacy_affine)
-        _keep(folder, i + 1, frame, record)
+    with _alone(folder):
+        first, frame = resume(folder, record, np.shape(img))
+        frame = img if frame is None else frame
+        for i in range(first, frames):
+            on_frame(i)
+            frame = deepdream(net, frame, rng=np.random.RandomState([seed, i]), **settings, **deepdream_params)
+            picture = visible(frame, settings.get("clip", True))
+            pictures.save(picture, frame_path(folder, i), {**record, "frame": i}, quality)
+            frame = zoomed(frame, scale, legacy_affine)
+            _keep(folder, i + 1, frame, record)
 
 
 def frame_path(folder, i):
     return Path(folder) / f"{i:04d}.jpg"
 
 
-def resume(folder, record):
-    """(number of the next frame, the picture it is dreamt from); (0, None) in a new folder."""
+@contextlib.contextmanager
+def _alone(folder):
+    """Hold a folder of frames. Raises DreamError where another process does."""
+    path = Path(folder) / LOCK
+    try:
+        handle = open(path, "a")
+    except OSError as error:
+        raise DreamError(f"-o {folder}: cannot be written: {error.strerror}") from None
+    with handle:
+        if not locked(handle, wait=False) or not _is_file_of(handle, path):
+            raise DreamError(f"-o {folder}: another zoom is being dreamt there; give another folder")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):      # on Windows an open file stays
+                path.unlink()
+
+
+def _is_file_of(handle, path):
+    """Whether an open file still has its name: whoever held the lock takes it away at last."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+# ---- going on
+
+def resume(folder, record, shape):
+    """(number of the next frame, the picture it is dreamt from); (0, None) in a new folder. shape: of the picture that
+    the zoom starts from, (H, W, 3)."""
     there = kept(folder)
     if there is None:
         if frame_path(folder, 1).exists():
@@ -68,29 +107,63 @@ def resume(folder, record):
             raise DreamError(f"-o {folder}: would overwrite {frame_path(folder, 0)}, which is no frame of a zoom; give "
                              "an empty folder")
         return 0, None
-    i, frame, before = there
+    i, before = there
     usual = {"tile": None, "priors": {}, "fast": False}       # of what an older version did not write down
     record, before = json.loads(json.dumps({**usual, **record})), {**usual, **before}
     other = [k for k, v in record.items() if before.get(k) != v]
     if other:
         raise DreamError(f"-o {folder}: holds a zoom with another {', '.join(k.replace('_', ' ') for k in other)}; "
                          "give another folder")
+    with _state(folder, math.prod(shape) * 8 + RECORD) as state:
+        frame = state["frame"]
+        if frame.shape != tuple(shape) or frame.dtype not in (np.float32, np.float64) or not np.isfinite(frame).all():
+            raise ValueError("its frame is none of this picture")
     return i, frame
 
 
 def kept(folder):
-    """What a folder keeps for going on: (number of the next frame, the picture it is dreamt from, the record), or None.
-
-    Raises DreamError if it cannot be read.
-    """
-    path = Path(folder) / STATE
-    if not os.path.lexists(path):
+    """What a folder keeps for going on: (number of the next frame, the record), or None. Raises DreamError if it cannot
+    be read."""
+    if not os.path.lexists(Path(folder) / STATE):
         return None
+    with _state(folder) as state:
+        i, record = state["next"], state["record"]
+        if i.shape or i.dtype.kind not in "iu" or i < 1 or record.shape or record.dtype.kind != "U":
+            raise ValueError("its entries are of another kind")
+        i, record = int(i), json.loads(str(record))
+        if not isinstance(record, dict) or type(record.get("seed")) is not int or not 0 <= record["seed"] < SEED:
+            raise ValueError("it tells no settings of a zoom")
+        return i, record
+
+
+@contextlib.contextmanager
+def _state(folder, most=RECORD):
+    """The state in a folder: state[name] is an array of at most `most` bytes. Whatever goes wrong with the file in here
+    becomes one line that names it."""
+    path = Path(folder) / STATE
     try:
-        with np.load(path, allow_pickle=False) as state:
-            return int(state["next"]), state["frame"], dict(json.loads(str(state["record"])))
+        if not path.is_file():
+            raise ValueError("not a regular file")
+        with zipfile.ZipFile(path) as file:
+            yield _Arrays(file, most)
     except Exception as error:      # zipfile, zlib, numpy and json each raise their own
-        raise DreamError(f"{path}: cannot be read ({error}); give an empty folder") from None
+        said = shown(str(error) or type(error).__name__, 200)
+        raise DreamError(f"{path}: cannot be read ({said}); give an empty folder") from None
+
+
+class _Arrays:
+    """The arrays of an .npz file. No more than `most` bytes of one are unpacked, whatever the archive and the array's own
+    header say of its size."""
+
+    def __init__(self, file, most):
+        self.file, self.most = file, most
+
+    def __getitem__(self, name):
+        with self.file.open(f"{name}.npy") as packed:
+            data = packed.read(self.most + 1)
+        if len(data) > self.most:
+            raise ValueError(f"its {name} is too large")
+        return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
 
 
 def _is_ours(path):
@@ -107,9 +180,15 @@ def _keep(folder, i, frame, record):
 # ---- movies
 
 def movie(folder, frames, path, fps=25):
-    """Write the first `frames` frames of a folder as .gif, .webp or .mp4, fps frames a second."""
+    """Write the first `frames` frames of a folder as .gif, .webp or .mp4, fps frames a second. Raises DreamError."""
     path = Path(path)
-    pictures.write(path, MOVIES[path.suffix.lower()](_frames(folder, frames), fps))
+    try:
+        data = MOVIES[path.suffix.lower()](_frames(folder, frames), fps)
+    except DreamError:
+        raise
+    except Exception as error:      # Pillow's and FFmpeg's own: sizes that the format does not have
+        raise DreamError(f"--movie {path}: cannot be written: {shown(error, 200)}") from None
+    pictures.write(path, data)
 
 
 def check_movie(path):
@@ -125,8 +204,13 @@ def check_movie(path):
 def _frames(folder, frames):
     """The frames as Pillow images, read one at a time."""
     from PIL import Image
-    for i in range(frames):
-        yield Image.fromarray(pictures.to_uint8(pictures.load(frame_path(folder, i))))
+    size = None
+    for path in (frame_path(folder, i) for i in range(frames)):
+        image = Image.fromarray(pictures.to_uint8(pictures.load(path)))
+        if size not in (None, image.size):
+            raise DreamError(f"{path}: has another size than the frames before it")
+        size = image.size
+        yield image
 
 
 def _pillow(fmt, **options):

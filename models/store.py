@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from . import records
 from .errors import ModelError, short, shown
+from .locks import locked
 from .paths import expanded
 from .records import NEEDED, File, Record
 
@@ -304,27 +305,8 @@ def _readable(name: str):
 def _alone(folder: Path, name: str):
     """Holds the folder's lock: a second process waits and then finds the work done. The system frees it at any exit."""
     with open(folder / ".lock", "a") as handle:
-        if not _locked(handle, wait=False):
+        if not locked(handle, wait=False):
             log.warning("%s: another process is fetching it; waiting", name)
-            while not _locked(handle, wait=True):
+            while not locked(handle, wait=True):
                 pass
         yield
-
-
-def _locked(handle, wait: bool) -> bool:
-    try:
-        import fcntl
-    except ImportError:                                                 # Windows, where waiting ends after 10 s
-        import msvcrt
-        try:
-            msvcrt.locking(handle.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    except OSError:                                                     # a file system without locks: do without,
-        pass                                                            # the checksums still hold
-    return True

@@ -1,10 +1,17 @@
 """The endless zoom: its geometry, going on where it stopped, movies."""
+import io
+import json
+import os
+import random
+import zipfile
+
 import numpy as np
 import pytest
 import scipy.ndimage as nd
 from PIL import Image, ImageSequence
 
-from deepdream import pictures, zoom
+import children
+from deepdream import DreamError, pictures, zoom
 from deepdream.cli import main
 
 
@@ -140,3 +147,143 @@ def test_the_seed_is_that_of_the_state(picture, toy, tmp_path):
     (out / "0000.jpg").unlink()
     assert main(command(picture, toy, out, 2)) == 0
     assert pictures.settings(out / "0001.jpg")["seed"] == 7
+
+
+# ---- a state that is damaged
+
+def npy(array, header=None):
+    """The bytes of an .npy file; header: its shape, as it says, if not the true one."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, np.asarray(array), allow_pickle=True)
+    data = file.getvalue()
+    if header:
+        before = str(np.shape(array)).encode()
+        data = data.replace(before + b", }" + b" " * (len(header) - len(before)), header + b", }", 1)
+        assert header in data
+    return data
+
+
+RECORD = json.dumps({"seed": 1})
+FRAME = np.zeros((40, 45, 3), np.float32)
+BAD = {   # what is wrong -> entries of the archive that are not as they should be; None: not there
+    "no frame": {"frame": None}, "no record": {"record": None}, "an empty entry": {"frame": b""},
+    "another shape": {"frame": npy(FRAME[1:])}, "another kind of numbers": {"frame": npy(FRAME.astype(complex))},
+    "whole numbers": {"frame": npy(FRAME.astype(np.int32))}, "NaN": {"frame": npy(FRAME * np.nan)},
+    "objects": {"frame": npy(np.array([print, 1], object))}, "10^12 numbers": {"frame": npy(FRAME, b"(10000, 10000, 10000)")},
+    "numbers beyond all": {"frame": npy(FRAME, b"(9999999999, 9999999999)")}, "negative": {"frame": npy(FRAME, b"(-40, -45, 3)")},
+    "a cut frame": {"frame": npy(FRAME)[:-1]}, "a bomb": {"frame": npy(np.zeros(10 ** 8, np.uint8))},
+    "a bomb of words": {"record": npy(np.array("x" * 10 ** 7))},
+    "frame 0": {"next": npy(0)}, "half a frame": {"next": npy(1.5)}, "several": {"next": npy([1, 2])}, "a text": {"next": npy("2")},
+    "no JSON": {"record": npy("{")}, "a list": {"record": npy("[1]")}, "several records": {"record": npy([RECORD])},
+    "numbers for words": {"record": npy(5)}, "nested": {"record": npy("[" * 50000)}, "no settings": {"record": npy("{}")},
+    "digits": {"record": npy('{"seed": ' + "9" * 5000 + "}")}, "no seed": {"record": npy('{"seed": "x"}')},
+    "a seed of half": {"record": npy('{"seed": 1.5}')}, "too large a seed": {"record": npy('{"seed": 4294967296}')},
+    "a true seed": {"record": npy('{"seed": true}')}, "letters that are none": {"record": npy(RECORD).replace(b"s", b"\xff")},
+}
+
+
+def state(path, changes, kind=zipfile.ZIP_DEFLATED):
+    whole = {"next": npy(1), "frame": npy(FRAME), "record": npy(RECORD)} | changes
+    with zipfile.ZipFile(path, "w", kind) as file:
+        for name, data in whole.items():
+            if data is not None:
+                file.writestr(f"{name}.npy", data)
+
+
+@pytest.mark.parametrize("wrong", BAD)
+def test_a_damaged_state_is_one_line(tmp_path, wrong):
+    state(tmp_path / "zoom.npz", BAD[wrong])
+    with pytest.raises(DreamError) as caught:
+        zoom.resume(tmp_path, {"seed": 1}, FRAME.shape)
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'zoom.npz'}: cannot be read (") and message.isprintable()
+    assert len(message) < len(str(tmp_path)) + 300
+
+
+def test_a_sound_state(tmp_path):
+    state(tmp_path / "zoom.npz", {})
+    i, frame = zoom.resume(tmp_path, {"seed": 1}, FRAME.shape)
+    assert i == 1 and np.array_equal(frame, FRAME)
+    with pytest.raises(DreamError, match="another seed"):
+        zoom.resume(tmp_path, {"seed": 2}, (1, 1, 3))
+
+
+def test_a_state_that_lies_about_what_it_unpacks_to(tmp_path):
+    state(tmp_path / "zoom.npz", {"frame": npy(np.zeros(10 ** 8, np.uint8))})
+    data = (tmp_path / "zoom.npz").read_bytes()
+    size = len(npy(np.zeros(10 ** 8, np.uint8))).to_bytes(4, "little")
+    assert data.count(size) == 2      # in front of the entry, and in the list of all
+    (tmp_path / "zoom.npz").write_bytes(data.replace(size, len(npy(FRAME)).to_bytes(4, "little")))
+    with pytest.raises(DreamError, match="cannot be read"):
+        zoom.resume(tmp_path, {"seed": 1}, FRAME.shape)
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_a_state_with_any_damage_is_read_or_refused(tmp_path, kind):
+    path, dice = tmp_path / "zoom.npz", random.Random(kind)
+    state(path, {}, kind)
+    whole = path.read_bytes()
+    for _ in range(200):
+        data = bytearray(whole)
+        for _ in range(dice.choice((1, 3, 10))):
+            at = dice.choice((dice.randrange(len(data)), dice.randrange(300), len(data) - 1 - dice.randrange(250)))
+            data[at] = dice.choice((0, 1, 255, dice.randrange(256)))
+        path.write_bytes(data[:dice.choice((len(data), dice.randrange(len(data))))])
+        try:
+            zoom.resume(tmp_path, {"seed": 1}, FRAME.shape)
+        except DreamError as error:
+            assert str(error).isprintable()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_state_that_is_no_file(picture, toy, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    for make, unmake in ((os.mkdir, os.rmdir), (os.mkfifo, os.unlink), (lambda p: os.symlink("nowhere", p), os.unlink)):
+        make(out / "zoom.npz")
+        assert main(command(picture, toy, out, 1)) == 2
+        error = capsys.readouterr().err
+        assert "zoom.npz: cannot be read (not a regular file)" in error and error.count("\n") == 1
+        unmake(out / "zoom.npz")
+
+
+def test_frames_that_do_not_fit_a_movie(picture, toy, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(command(picture, toy, out, 2)) == 0
+    pictures.save(np.zeros((9, 9, 3)), out / "0001.jpg")
+    for name in ("a.webp", "a.gif"):
+        assert main(command(picture, toy, out, 2, "--movie", str(tmp_path / name))) == 2
+        assert "0001.jpg: has another size than the frames before it" in capsys.readouterr().err
+    (out / "0001.jpg").write_bytes(b"damaged")
+    assert main(command(picture, toy, out, 2, "--movie", str(tmp_path / "a.webp"))) == 2
+    assert "0001.jpg: not a picture" in capsys.readouterr().err and not list(tmp_path.glob("a.*"))
+
+
+# ---- two at once
+
+ENDLESS = """
+import sys
+from deepdream import cli, zoom
+dream = zoom.deepdream
+def begun(*args, **more):
+    print("begun", flush=True)
+    return dream(*args, **{**more, "iter_n": 10 ** 9})
+zoom.deepdream = begun
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+def test_of_two_zooms_in_one_folder_the_second_is_refused(picture, toy, tmp_path, capsys):
+    """Also before the first has kept anything; and whoever is killed holds nobody up."""
+    out = tmp_path / "out"
+    first = children.start("-c", ENDLESS, *command(picture, toy, out, 2, "--seed", "1"))
+    assert children.first_line(first) == "begun\n"
+    for seed in ("2", "1"):
+        assert main(command(picture, toy, out, 1, "--seed", seed)) == 2
+        error = capsys.readouterr().err
+        assert f"-o {out}: another zoom is being dreamt there" in error and error.count("\n") == 1
+    assert [p.name for p in out.iterdir()] == [".lock"]
+    first.kill()
+    children.ended(first)
+    assert main(command(picture, toy, out, 1, "--seed", "2")) == 0
+    assert sorted(p.name for p in out.iterdir()) == ["0000.jpg", "zoom.npz"]

@@ -72,7 +72,7 @@ def run(args):
     seed = seed_of(args) if seed is None else seed
 
     first, _ = zoom.resume(folder, {**record, **settings, "scale": args.scale, "legacy_affine": args.legacy_affine,
-                                    "seed": seed})
+                                    "seed": seed}, image.shape)
     make_folder(folder)
     pictures.check_target(zoom.frame_path(folder, 0))
     pictures.check_size(zoom.frame_path(folder, 0), *sizes[-1])
@@ -101,4 +101,4 @@ def kept_seed(folder):
     """The seed of the zoom in a folder; None if there is none."""
     from ...zoom import kept
     there = kept(folder)
-    return there and there[2].get("seed")
+    return there and there[1]["seed"]
