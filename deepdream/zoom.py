@@ -17,12 +17,11 @@ from pathlib import Path
 import numpy as np
 import scipy.ndimage as nd
 
-from convert.errors import shown
-from models.locks import locked
-
 from . import pictures
+from .convert.errors import shown
 from .dream import deepdream, visible
 from .errors import DreamError
+from .models.locks import locked
 
 STATE, LOCK = "zoom.npz", ".lock"
 RECORD = 10 ** 6      # bytes of a state's record at most

@@ -355,7 +355,7 @@ def test_two_dreams_at_once_lose_nothing(place, toy, tmp_path):
                                         ("compare.jpg", ["compare", "CAT", "--models", "digits", "TOY", "--end", "data"])])
 def test_a_name_that_somebody_takes_meanwhile_is_left_to_him(place, toy, tmp_path, monkeypatch, capsys, name, args):
     from deepdream.cli import main
-    from deepdream.progress import Progress
+    from deepdream.cli.progress import Progress
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Progress, "step", lambda *_: (tmp_path / name).write_bytes(b"somebody's"))
     model = ["--model", "digits"] if args[0] != "compare" else []

@@ -5,12 +5,12 @@ import os
 import random
 import zipfile
 
+import children
 import numpy as np
 import pytest
 import scipy.ndimage as nd
 from PIL import Image, ImageSequence
 
-import children
 from deepdream import DreamError, pictures, zoom
 from deepdream.cli import main
 

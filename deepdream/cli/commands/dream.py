@@ -304,7 +304,7 @@ def output_of(args, usual):
 
 def save_output(picture, args, usual, record):
     """Write the picture and return where: another process may have taken the name that `output_of` told of."""
-    from .. import pictures
+    from ... import pictures
     if not args.output:
         return pictures.save_new(picture, usual, record, args.quality)
     pictures.save(picture, args.output, record, args.quality)
