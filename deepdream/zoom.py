@@ -51,6 +51,7 @@ def zoom(net, img, folder, frames, seed, settings, scale=0.05, legacy_affine=Fal
     there.
     """
     record = {**(record or {}), **settings, "scale": scale, "legacy_affine": legacy_affine, "seed": seed}
+    made_with = {"threads": net.thread_count}      # a zoom goes on with any number
     with _alone(folder):
         first, frame = resume(folder, record, np.shape(img))
         frame = img if frame is None else frame
@@ -58,7 +59,7 @@ def zoom(net, img, folder, frames, seed, settings, scale=0.05, legacy_affine=Fal
             on_frame(i)
             frame = deepdream(net, frame, rng=np.random.RandomState([seed, i]), **settings, **deepdream_params)
             picture = visible(frame, settings.get("clip", True))
-            pictures.save(picture, frame_path(folder, i), {**record, "frame": i}, quality)
+            pictures.save(picture, frame_path(folder, i), {**record, **made_with, "frame": i}, quality)
             frame = zoomed(frame, scale, legacy_affine)
             _keep(folder, i + 1, frame, record)
 

@@ -27,6 +27,7 @@ FACTS = {                    # what a dream's metadata tells of how it went -> w
     "seconds": lambda v: _is_number(v) and 0 <= v < 1e9,
     "objective": lambda v: v is None or _is_number(v),
     "device": lambda v: isinstance(v, str),
+    "threads": lambda v: v is None or type(v) is int and 0 < v < 10 ** 6,
 }
 NAMES_ONLY = ("model", "picture", "guide")     # of a dream's settings: a renamed file does not change a dream
 

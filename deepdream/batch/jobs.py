@@ -5,8 +5,8 @@ A job is a plain dict, so that it can travel:
     settings (keywords of `deepdream`), priors (as of `recipe`; may be missing), seed, picture and guide (the bytes of
     picture files; no guide: None), size ([w, h], or missing: the picture's own), device, fast (as of `Net`; may be
     missing), threads (of the CPU; None: what the place has)
-Its result is one too: `picture` (H, W, 3) uint8, `seconds`, `objective` (before the last step), `device`; or, for a
-dream that failed, only `error`, one line.
+Its result is one too: `picture` (H, W, 3) uint8, `seconds`, `objective` (before the last step), `device`, `threads` (that
+were used, or None); or, for a dream that failed, only `error`, one line.
 """
 import gc
 import io
@@ -56,7 +56,8 @@ def _make(job, on_step):
 
     dream = deepdream(net, picture, on_step=step, rng=np.random.RandomState(job["seed"]), **job["settings"], **plan)
     return {"picture": pictures.to_uint8(visible(dream, job["settings"]["clip"])), "objective": told[0],
-            "seconds": round(time.monotonic() - begun, 3), "device": net.device.name}
+            "seconds": round(time.monotonic() - begun, 3), "device": net.device.name,
+            "threads": net.thread_count}
 
 
 def _net(job):

@@ -9,7 +9,7 @@ from .nets import MODEL, PIXELS, pixels_of, remembered_pixels
 from .options import SETTINGS, remembered_priors
 
 OPTIONAL = ("tile", "priors", "start", "size", "noise", "fast", "pixels")      # in a record only if they were asked for
-OPTIONS = ("tile", "start", "size", "noise", "fast")      # options of the same name
+OPTIONS = ("tile", "start", "size", "noise", "fast", "threads")      # options of the same name
 PAIRS = ("size", "noise")      # two numbers each
 GIVES_WAY = {   # what is remembered -> the arguments before which it gives way
     "end": ("end",), "blur": ("blur",), "blur_every": ("blur",), "blur_until": ("blur",), "start": ("start", "picture"),
@@ -29,16 +29,17 @@ def record_of(net, args, seed, settings, priors):
     record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum,
               "end": ends[0] if len(ends) == 1 else ends, **settings, "seed": seed,
               "picture": args.picture and Path(args.picture).name, "guide": args.guide and Path(args.guide).name,
-              "device": net.device.name}
+              "device": net.device.name, "threads": net.thread_count}
     more = {"priors": priors, "start": args.start, "size": args.size, "noise": args.noise, "fast": args.fast,
             "pixels": pixels_of(net)}
     return record | {k: v for k, v in more.items() if v}
 
 
 def made_so(path, record, any_seed):
-    """Whether a dream is there that was made with these settings, on whatever device, of whatever version."""
+    """Whether a dream is there that was made with these settings, on whatever device, with whatever number of threads,
+    of whatever version."""
     from ..pictures import settings_there
-    free = {"software", "device"} | ({"seed"} if any_seed else set())
+    free = {"software", "device", "threads"} | ({"seed"} if any_seed else set())
     there = settings_there(path)
     record = json.loads(json.dumps(record))      # as it comes back from a picture
     return bool(there) and all(there.get(k) == record.get(k) for k in {*record, *OPTIONAL} - free)
@@ -51,11 +52,17 @@ def is_dream(path):
     return isinstance(software, str) and software.startswith("deepdream")
 
 
-def say_other_net(path, net):
-    """Say so, where the net's files are not those that a picture was dreamt with."""
+def say_differences(path, net, threads):
+    """Say so, where the net's files are not those that a picture was dreamt with, and where this machine has fewer cores
+    than the threads that it was dreamt with and is now again. threads: as asked for."""
     from .. import pictures
-    if pictures.settings(path).get("checksum") != net.checksum:
+    from ..runtime.cores import cores
+    record = pictures.settings(path)
+    if record.get("checksum") != net.checksum:
         print(f"--settings {path}: was dreamt with other files of {net.name}, or by another version", file=sys.stderr)
+    if threads and threads == record.get("threads") and threads > (cores() or threads):
+        print(f"--settings {path}: was dreamt with {threads} threads, which this machine's {cores()} cores take turns at; "
+              "--threads gives another number, for a dream that may differ", file=sys.stderr)
 
 
 def remembered(args, problem):

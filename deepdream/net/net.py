@@ -12,6 +12,7 @@ from ..convert.errors import about, shown
 from ..engine.programs import Programs
 from ..errors import DreamError
 from ..runtime.cache import cached, graph_key
+from ..runtime.cores import cores
 from ..runtime.device import Device
 from .blobs import Blob, Transformer
 from .files import files_of
@@ -78,6 +79,11 @@ class Net:
     threads = property(lambda self: self.programs.threads)
     ends = property(lambda self: self.facts.ends)
     left_out = property(lambda self: self.facts.left_out)
+
+    @property
+    def thread_count(self) -> int | None:
+        """How many threads of the CPU it computes with; None where that cannot be told, and on CUDA."""
+        return None if self.device.is_cuda else self.threads or cores()
 
     @functools.cached_property
     def labels(self) -> list[str]:

@@ -91,7 +91,7 @@ def run(args):
         picture = dreams[0][0]
     record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum,
               "classes": indices[:len(dreams)], **settings, "priors": priors, "start": args.start, "size": args.size,
-              "noise": args.noise, "seed": seed, "device": net.device.name, "fast": args.fast, "pixels": pixels_of(net)}
+              "noise": args.noise, "seed": seed, "device": net.device.name, "threads": net.thread_count, "fast": args.fast, "pixels": pixels_of(net)}
     output = save_output(picture, args, "class.png", record)
     print(f"{output}: {', '.join(names)}; {note}")
     return interrupted("deepdream") if len(dreams) < len(plans) else 0

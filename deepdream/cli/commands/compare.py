@@ -63,7 +63,7 @@ def run(args):
     sheet = side_by_side([pictures.to_uint8(image), *dreams], captions, f"{ends[model]}, {told}" if one_end else told)
     record = {"software": f"deepdream {__version__}", "models": list(nets), "ends": list(ends.values()),
               "checksums": [net.checksum for net in nets.values()], **settings, "seed": seed,
-              "picture": Path(args.picture).name, "device": device.name}
+              "picture": Path(args.picture).name, "device": device.name, "threads": result["threads"]}
     output = save_output(sheet, args, "compare.jpg", record)
     h, w = sheet.shape[:2]
     print(f"{output}: {w}x{h}, {' and '.join(nets)} at {' and '.join(dict.fromkeys(ends.values()))}")

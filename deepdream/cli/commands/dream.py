@@ -33,7 +33,7 @@ from ..options import (
     seed_of,
     settings_of,
 )
-from ..record import end_texts, is_dream, made_so, record_of, say_other_net
+from ..record import end_texts, is_dream, made_so, record_of, say_differences
 
 SIZE = (1024, 575)      # of a dream that starts from grey or noise
 MOST = 178956970        # pixels of a dream: Pillow reads no picture that has more
@@ -121,7 +121,7 @@ def run(args):
     from ..runlog import RunLog
     net = net_of(args, args.end)
     if args.settings:
-        say_other_net(args.settings, net)
+        say_differences(args.settings, net, args.threads)
     settings, priors = settings_of(args), priors_of(args)
     seed = seed_of(args)
     plan = recipe(net, args.end, guide, priors)

@@ -71,7 +71,7 @@ def run(args):
         return interrupted("deepdream")      # there is nothing to keep
     record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum, **settings,
               "iterations": iterations, "stopped": found.stopped, "picture": Path(args.picture).name,
-              "device": net.device.name, "fast": args.fast, "pixels": pixels_of(net)}
+              "device": net.device.name, "threads": net.thread_count, "fast": args.fast, "pixels": pixels_of(net)}
     # rounded, not cut off: a value that nothing moved stays what it was
     pictures.save(np.rint(visible(found.picture, settings["clip"])), output, record, args.quality)
     h, w = image.shape[:2]

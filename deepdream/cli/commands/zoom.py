@@ -4,7 +4,8 @@
     deepdream zoom cat.jpg -o frames/ --frames 200 --movie cat.mp4     (goes on from frame 100)
 
 The folder also keeps zoom.npz, the next frame before it is dreamt, without loss: going on later gives the same frames
-as one long run. The notebook did not seed its jitter; here the seed is drawn, kept, and taken up again.
+as one long run, if --threads stays the same. The notebook did not seed its jitter; here the seed is drawn, kept, and
+taken up again.
 """
 import math
 from pathlib import Path

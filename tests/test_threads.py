@@ -1,0 +1,107 @@
+"""The number of threads: told in every picture, taken up by --settings, no other settings where something goes on; and
+nets that several threads use."""
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import children
+import toys
+from deepdream import Net, pictures, settings
+from deepdream.cli import main
+from deepdream.runtime import cores as module
+from deepdream.runtime.cores import cores
+
+TINY = ["--iter-n", "1", "--octave-n", "1", "--device", "cpu"]
+COUNT = """
+import os
+import onnxruntime
+from onnx import TensorProto, helper
+x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+model = helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y]),
+                          opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+before = len(os.listdir("/proc/self/task"))
+session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+print(1 + len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.fixture
+def cat(tmp_path):
+    path = tmp_path / "cat.png"
+    Image.fromarray(np.uint8(np.abs(toys.noise(40, 44, 3)) * 60)).save(path)
+    return str(path)
+
+
+# ---- how many there are
+
+@pytest.mark.skipif(sys.platform != "linux" or cores() is None, reason="needs Linux's list of cores, and of threads")
+def test_onnxruntime_takes_one_for_each_core():
+    said = children.run("-c", COUNT).stdout
+    assert int(said) == cores()
+
+
+def test_cores_of_linux(tmp_path):
+    for i, siblings in enumerate(("0,4", "1,5", "2", "3", "0,4", "1,5")):
+        (tmp_path / f"cpu{i}" / "topology").mkdir(parents=True)
+        (tmp_path / f"cpu{i}" / "topology" / "thread_siblings_list").write_text(f"{siblings}\n")
+    assert module._of_linux(tmp_path) == 4
+    assert module._of_linux(tmp_path / "none") is None
+
+
+def test_what_a_net_computes_with(toy):
+    assert Net(toy, device="cpu").thread_count == cores()
+    assert Net(toy, device="cpu", threads=3).thread_count == 3
+
+
+# ---- in pictures
+
+@pytest.mark.parametrize("args", [["dream", "CAT"], ["class", "4", "--model", "digits"], ["enhance", "CAT"],
+                                  ["compare", "CAT", "--models", "TOY", "digits", "--end", "data"]])
+def test_every_picture_tells_it(toy, cat, tmp_path, args):
+    model = [] if "digits" in args else ["--model", str(toy), "--end", "both"]
+    options = TINY[:2] + TINY[4:] if args[0] == "enhance" else TINY
+    args = [{"CAT": cat, "TOY": str(toy)}.get(arg, arg) for arg in args]
+    for threads, told in (([], cores()), (["--threads", "3"], 3)):
+        assert main([*args, *model, *options, *threads, "-o", str(tmp_path / "out.png")]) == 0
+        assert settings(tmp_path / "out.png")["threads"] == told
+
+
+def test_settings_take_it_up(toy, cat, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    base = ["dream", cat, "--model", str(toy), "--device", "cpu"]
+    assert main([*base, "--end", "both", *TINY, "--threads", "3", "-o", "1.png"]) == 0
+    monkeypatch.setattr(module, "cores", lambda: 2)
+    capsys.readouterr()
+    assert main([*base, "--settings", "1.png", "-o", "2.png"]) == 0
+    warned = [line for line in capsys.readouterr().err.splitlines() if line.startswith("--settings")]
+    assert len(warned) == 1 and "3 threads" in warned[0] and "2 cores" in warned[0]
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+    assert main([*base, "--settings", "1.png", "--threads", "1", "-o", "3.png"]) == 0
+    assert settings("3.png")["threads"] == 1 and "threads" not in capsys.readouterr().err
+
+
+def test_settings_of_before_it_was_told(toy, cat, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = ["dream", cat, "--model", str(toy), "--device", "cpu"]
+    assert main([*base, "--end", "both", *TINY, "-o", "1.png"]) == 0
+    old = {k: v for k, v in settings("1.png").items() if k != "threads"}
+    pictures.save(pictures.load("1.png"), "old.png", old)
+    assert main([*base, "--settings", "old.png", "-o", "2.png"]) == 0
+    assert np.array_equal(pictures.load("1.png"), pictures.load("2.png"))
+
+
+def test_what_goes_on_does_so_with_any_number(toy, cat, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    Image.open(cat).save(tmp_path / "in" / "a.png")
+    model = ["--model", str(toy), "--end", "both", *TINY]
+    for run in (["dream", str(tmp_path / "in"), "-o", str(tmp_path / "folder"), *model],
+                ["zoom", cat, "-o", str(tmp_path / "zoom"), "--frames", "1", *model],
+                ["gallery", cat, "-o", str(tmp_path / "gallery"), "--models", str(toy), "--ends", "both", *TINY]):
+        assert main([*run, "--threads", "1"]) == 0
+        capsys.readouterr()
+        assert main([*run, "--threads", "2"]) == 0
+        assert " 1 kept" in capsys.readouterr().out
+    made = [tmp_path / "folder" / "a.png", tmp_path / "zoom" / "0000.jpg", *(tmp_path / "gallery" / "dreams").iterdir()]
+    assert [settings(path)["threads"] for path in made] == [1, 1, 1]
