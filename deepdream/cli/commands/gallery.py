@@ -8,6 +8,7 @@ The same command again makes only what is missing or was made with other setting
 
 --dask hands the dreams to a running Dask cluster (pip install distributed). To start one, in this project's folder:
 `PYTHONPATH=. dask scheduler` on one machine, `PYTHONPATH=. dask worker tcp://HOST:8786 --nworkers N` on the others.
+A scheduler runs whatever code it is sent: use it in a network of your own.
 """
 import sys
 from pathlib import Path
