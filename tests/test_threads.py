@@ -1,15 +1,18 @@
 """The number of threads: told in every picture, taken up by --settings, no other settings where something goes on; and
 nets that several threads use."""
 import sys
-
-import numpy as np
-import pytest
-from PIL import Image
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import children
+import numpy as np
+import pytest
 import toys
-from deepdream import Net, pictures, settings
+from PIL import Image
+
+from deepdream import Net, deepdream, pictures, settings
 from deepdream.cli import main
+from deepdream.enhance import enhance
 from deepdream.runtime import cores as module
 from deepdream.runtime.cores import cores
 
@@ -105,3 +108,73 @@ def test_what_goes_on_does_so_with_any_number(toy, cat, tmp_path, capsys):
         assert " 1 kept" in capsys.readouterr().out
     made = [tmp_path / "folder" / "a.png", tmp_path / "zoom" / "0000.jpg", *(tmp_path / "gallery" / "dreams").iterdir()]
     assert [settings(path)["threads"] for path in made] == [1, 1, 1]
+
+
+# ---- a net that several threads use
+
+def at_once(*calls):
+    """What calls return that run at once, each in a thread; they begin together."""
+    together = threading.Barrier(len(calls))
+
+    def run(call):
+        together.wait(30)
+        return call()
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result(60) for future in [pool.submit(run, call) for call in calls]]
+
+
+def picture_of(size, seed):
+    return np.abs(toys.noise(*size, 3, seed=seed)) * 60
+
+
+SIZES = [(40, 44), (52, 36), (45, 45), (60, 41)]
+
+
+@pytest.mark.parametrize("options", [{}, {"objective": lambda dst: dst.diff.__setitem__(slice(None), dst.data)}],
+                         ids=["graphs", "a function of dst"])
+def test_dreams_of_one_net_in_several_threads(toy, options):
+    net = Net(toy, device="cpu", threads=1)
+
+    def dream(i, net=net):
+        return deepdream(net, picture_of(SIZES[i], i), 3, 2, end="both", jitter=3, rng=np.random.RandomState(i), **options)
+
+    together = at_once(*(lambda i=i: dream(i) for i in range(4)))
+    for i, made in enumerate(together):
+        np.testing.assert_array_equal(made, dream(i, Net(toy, device="cpu", threads=1)))
+
+
+def test_passes_of_one_net_in_several_threads(toy):
+    net, alone = (Net(toy, device="cpu", threads=1) for _ in range(2))
+
+    def passes(net, i):
+        with net.lock:      # blobs are set in between
+            net.blobs["data"].reshape(1, 3, *SIZES[i])
+            net.blobs["data"].data[0] = picture_of(SIZES[i], i).transpose(2, 0, 1)
+            net.forward(end="both")
+            net.blobs["both"].diff[...] = net.blobs["both"].data
+            net.backward(start="both")
+            return net.blobs["conv1"].data.copy(), net.blobs["data"].diff.copy()
+
+    def again_and_again(function):
+        return lambda: [function() for _ in range(10)]
+
+    wanted = [passes(alone, 0), passes(alone, 1)]
+    features = alone.features(picture_of(SIZES[2], 2), "pool2")
+    enhanced = enhance(alone, picture_of(SIZES[3], 3), "both", iter_n=2).picture
+    found = at_once(again_and_again(lambda: passes(net, 0)), again_and_again(lambda: passes(net, 1)),
+                    again_and_again(lambda: net.features(picture_of(SIZES[2], 2), "pool2")),
+                    lambda: [enhance(net, picture_of(SIZES[3], 3), "both", iter_n=2).picture])
+    for results, expected in zip(found, [*wanted, features, enhanced]):
+        for result in results:
+            for one, other in zip(result, expected):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_a_blob_that_several_threads_look_at(toy):
+    """What a forward pass leaves for later is computed once, and seen by all."""
+    net = Net(toy, device="cpu", threads=1)
+    net.blobs["data"].reshape(1, 3, 40, 44)
+    net.blobs["data"].data[...] = 7
+    net.forward(end="pool2")
+    seen = at_once(*[lambda: net.blobs["conv1"].data] * 6)
+    assert all(data is seen[0] for data in seen) and seen[0].shape[1] == 8

@@ -12,6 +12,7 @@ from ..engine.programs import Program
 from ..errors import DreamError
 from ..net import blobs as base_blobs
 from ..net import net as base
+from ..net.lock import alone
 from . import io, mode
 
 TRAIN, TEST = 0, 1      # Caffe: caffe.proto, enum Phase
@@ -37,9 +38,9 @@ class Blob(base_blobs.Blob):
     shape_of: a function of the blob's name that tells the shape which it will have.
     """
 
-    def __init__(self, name, shape, shape_of, diffs=None):
+    def __init__(self, name, shape, shape_of, diffs=None, lock=None):
         self._shape_of = shape_of
-        super().__init__(name, shape, diffs)
+        super().__init__(name, shape, diffs, lock)
 
     @property
     def _shape(self):
@@ -127,7 +128,7 @@ class Net(base.Net):
         if weights is None:
             raise DreamError(f"{network_file}: a net without weights cannot dream; {_LOAD}")
         super().__init__(network_file, weights, device=mode.device(), threads=mode.threads(), **more)
-        self.blobs = OrderedDict((name, Blob(name, blob.shape, self.shape_of_blob, blob.diffs))
+        self.blobs = OrderedDict((name, Blob(name, blob.shape, self.shape_of_blob, blob.diffs, self.lock))
                                  for name, blob in self.blobs.items())
         input_ = self.inputs[0]
         self._set_transformer(self.transformer.mean[input_], self.transformer.channel_swap[input_])
@@ -151,6 +152,7 @@ class Net(base.Net):
 
     # ---- passes
 
+    @alone
     def forward(self, blobs=None, start=None, end=None, **data):
         """Run up to the layer `end`, of any kind (all layers if None). data: arrays for the inputs, by name.
         Returns {name: data} of the end's blobs, or of the net's outputs, and of `blobs`."""
@@ -184,6 +186,7 @@ class Net(base.Net):
             self.blobs[blob].hold_later(lambda blob=blob: self.run_forward(layer, [self.tensor_of(blob, layer)], data)[0])
         self.blobs[self.facts.writes[self._last_write[layer]].blob].hold(value)
 
+    @alone
     def backward(self, diffs=None, start=None, end=None, **more):
         """From the `diff` of the blob of layer `start` to the `diff` of the data. Returns {'data': diff}."""
         if end is not None or diffs or more:

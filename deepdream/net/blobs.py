@@ -1,4 +1,5 @@
 """Blobs and the transformer, as far as dream scripts know them from pycaffe."""
+import contextlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -8,11 +9,11 @@ class Blob:
     """A blob: `data` and `diff` are float32 arrays that can be written in place.
 
     diffs: what keeps the diffs instead, where they are kept as Caffe keeps them (see `leftover`); it has
-    `diff(name, shape)`.
+    `diff(name, shape)`. lock: of the net.
     """
 
-    def __init__(self, name: str, shape: Sequence[int], diffs=None):
-        self.name, self.diffs = name, diffs
+    def __init__(self, name: str, shape: Sequence[int], diffs=None, lock=None):
+        self.name, self.diffs, self.lock = name, diffs, lock or contextlib.nullcontext()
         self._shape = tuple(shape)
         self._data = self._diff = self._pending = None
 
@@ -61,8 +62,9 @@ class Blob:
 
     def _fill_in(self):
         if self._pending:
-            compute, self._pending = self._pending, None
-            self.hold(compute())
+            with self.lock:
+                if self._pending:      # no other thread has done it meanwhile
+                    self.hold(self._pending())
 
     def __repr__(self):
         return f"Blob({self.name!r}, {self._shape})"

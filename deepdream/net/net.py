@@ -1,6 +1,7 @@
 """A net in pycaffe's shape: `net.blobs[name].data`, `.diff`, `net.forward(end=)`, `net.backward(start=)`."""
 import functools
 import json
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from ..runtime.cores import cores
 from ..runtime.device import Device
 from .blobs import Blob, Transformer
 from .files import files_of
+from .lock import alone
 from .pixels import preprocess
 
 CHANNELS = 1024                   # of a picture; ours have 1 or 3
@@ -41,11 +43,16 @@ class Net:
     scale, layout, input: of an .onnx file only: what the pixels less their mean are multiplied by (a number, or one a
     channel); 'nchw' or 'nhwc'; the name of its input, if there are several.
 
+    One thread computes on a net at a time: forward, backward, features, make_step, deepdream and enhance hold its lock,
+    and another thread waits, for a dream until the whole of it is done. Whoever sets blobs between forward and backward
+    holds the lock over both: `with net.lock:`. What is to run side by side needs a Net each.
+
     Raises ConvertError, models.ModelError or DreamError with one line that names the file or the layer.
     """
 
     def __init__(self, prototxt, caffemodel=None, mean=None, channel_swap=None, device="auto", threads=None,
                  leftover_diffs=False, surgery=False, fast=False, scale=None, layout=None, input=None):
+        self.lock = threading.RLock()
         self.files = files_of(prototxt, caffemodel, mean, channel_swap, surgery, scale=scale, layout=layout, input=input)
         self.facts = convert.Facts.from_plain(json.loads(cached(f"{graph_key(self.checksum)}-facts.json",
                                                                 self._describe)))
@@ -57,7 +64,8 @@ class Net:
         self.inputs, self.outputs = [name], list(self.facts.outputs)
         self.programs = Programs(self.files, self.transformer.mean[name],
                                  device if isinstance(device, Device) else Device(device, fast), threads)
-        self.blobs = OrderedDict((blob, Blob(blob, shape if blob == name else (0,))) for _, blob, _ in self.facts.writes)
+        self.blobs = OrderedDict((blob, Blob(blob, shape if blob == name else (0,), lock=self.lock))
+                                 for _, blob, _ in self.facts.writes)
         self._smallest = {}
         self.leftover_diffs, self.leftover = bool(leftover_diffs), None
         if leftover_diffs:
@@ -120,6 +128,7 @@ class Net:
 
     # ---- pycaffe
 
+    @alone
     def forward(self, end: str | None = None) -> dict[str, np.ndarray]:
         """Run from `data` up to the layer `end` (all layers if None). Returns {name: data} of the end's blob."""
         end = self._last_layer() if end is None else self.checked(end)
@@ -136,6 +145,7 @@ class Net:
             self.blobs[end].hold(value)
         return {end: self.blobs[end].data}
 
+    @alone
     def backward(self, start: str | None = None) -> dict[str, np.ndarray]:
         """Run from the `diff` of the layer `start` to the `diff` of `data`. Returns {'data': diff}."""
         start = self._last_layer() if start is None else self.checked(start)
@@ -147,6 +157,7 @@ class Net:
         data.diff[...] = session.run(["data_diff"], {"data": data.data, "end_diff": diff})[0]
         return {self.inputs[0]: data.diff}
 
+    @alone
     def features(self, img: np.ndarray, end: str | Sequence[str], what: str = "the picture"):
         """What the net computes at `end` for a picture (H, W, 3), at the picture's own size: (C, h, w).
         Of several ends (a list), in one pass: a list."""
@@ -199,6 +210,7 @@ class Net:
         """The tensor that a blob holds after a forward pass up to the layer `end`."""
         return [w.tensor for w in self.facts.writes[:self._position(end) + 1] if w.blob == blob][-1]
 
+    @alone
     def run_forward(self, end: str, tensors: list[str], data: np.ndarray) -> list[np.ndarray]:
         """The values of tensors of the forward graph, none of them after the layer `end`."""
         if tensors == self.inputs:
