@@ -89,8 +89,6 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
     on_step = on_step or _notebook_display(end)
     sizes = octave_sizes(*np.shape(base_img)[:2], octave_n, octave_scale)
     check_dream(net, step, sizes)
-    tiles.check(net, step, sizes)
-    memory.check(net, step, sizes[-1])
 
     _make_ready(net, step, sizes[0], iter_n)
     from scipy import ndimage as nd
@@ -157,12 +155,15 @@ def octave_sizes(h: int, w: int, octave_n: int, octave_scale: float) -> list[tup
 
 def check_dream(net, step: Step, sizes: Sequence[tuple[int, int]]):
     """Raise DreamError or ConvertError for a layer that the net does not have, for an objective that makes no sense
-    there, and for a picture too small for a layer in its smallest octave. sizes: (h, w) of the octaves."""
+    there, for a picture too small for a layer in its smallest octave or too large for the memory, and for tiles that
+    make no sense. sizes: (h, w) of the octaves."""
     check_layers(net, step)
     h, w = sizes[-1]
     for end in step.ends:
         net.check_size(end, *sizes[0], "the picture" if len(sizes) == 1 else
                        f"the picture of {w}x{h} in the smallest of {len(sizes)} octaves")
+    tiles.check(net, step, sizes)
+    memory.check(net, step, sizes[-1])
 
 
 def check_layers(net, step: Step):

@@ -5,13 +5,10 @@ frame is dreamt from, so that going on later gives what would have come without 
 """
 import contextlib
 import io
-import itertools
 import json
 import math
 import os
-import tempfile
 import zipfile
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +18,9 @@ from . import pictures
 from .convert.errors import shown
 from .dream import deepdream, visible
 from .errors import DreamError
+from .goals.text import goals
 from .models.locks import locked
+from .provenance import differences, machine, provenance
 
 STATE, LOCK = "zoom.npz", ".lock"
 RECORD = 10 ** 6      # bytes of a state's record at most
@@ -39,29 +38,35 @@ def zoomed(frame, scale=0.05, legacy_affine=False):
     return nd.affine_transform(frame, matrix, matrix * offset if legacy_affine else offset, order=1)
 
 
-def zoom(net, img, folder, frames, seed, settings, scale=0.05, legacy_affine=False, quality=95, record=None,
-         on_frame=lambda i: None, **deepdream_params):
+def zoom(net, img, folder, frames, settings, guide=None, scale=0.05, legacy_affine=False, quality=95, files=None,
+         on_frame=lambda i: None, on_step=None):
     """Dream `frames` frames of a zoom into `img`, (H, W, 3), and write them to a folder, from where it stopped.
 
-    seed: with the frame's number, seeds the jitter of each frame. settings: keywords of `deepdream` that count as the
-    zoom's own; deepdream_params: the others (end, objective, on_step). record: written into each frame, and compared
-    when a zoom goes on. on_frame(i): called before each frame.
+    settings: an `options.Settings`, whose seed, with the frame's number, seeds the jitter of each frame.
+    guide: a picture (H, W, 3), or None.
+    files: what is written into each frame of the source and the guide, and compared when a zoom goes on.
+    on_frame: on_frame(i) is called before each frame. on_step: as of `deepdream`.
 
     Raises DreamError if the folder holds frames that were made with other settings, or another zoom is being dreamt
     there.
     """
-    record = {**(record or {}), **settings, "scale": scale, "legacy_affine": legacy_affine, "seed": seed}
-    made_with = {"threads": net.thread_count}      # a zoom goes on with any number
+    record = record_of(net, settings, scale, legacy_affine, files)
+    keywords = settings.steps | goals(net, settings, guide) | {"on_step": on_step}
     with _alone(folder):
         first, frame = resume(folder, record, np.shape(img))
         frame = img if frame is None else frame
         for i in range(first, frames):
             on_frame(i)
-            frame = deepdream(net, frame, rng=np.random.RandomState([seed, i]), **settings, **deepdream_params)
-            picture = visible(frame, settings.get("clip", True))
-            pictures.save(picture, frame_path(folder, i), {**record, **made_with, "frame": i}, quality)
+            frame = deepdream(net, frame, rng=np.random.RandomState([settings.seed, i]), **keywords)
+            picture = visible(frame, settings.clip)
+            pictures.save(picture, frame_path(folder, i), {**record, **machine(net), "frame": i}, quality)
             frame = zoomed(frame, scale, legacy_affine)
             _keep(folder, i + 1, frame, record)
+
+
+def record_of(net, settings, scale=0.05, legacy_affine=False, files=None):
+    """What a frame's metadata says of its making, and what must be the same when a zoom goes on."""
+    return provenance(net, settings.record(), **(files or {}), scale=scale, legacy_affine=legacy_affine)
 
 
 def frame_path(folder, i):
@@ -108,9 +113,7 @@ def resume(folder, record, shape):
                              "an empty folder")
         return 0, None
     i, before = there
-    usual = {"tile": None, "priors": {}, "fast": False}       # of what an older version did not write down
-    record, before = json.loads(json.dumps({**usual, **record})), {**usual, **before}
-    other = [k for k, v in record.items() if before.get(k) != v]
+    other = differences(before, record, ("pixels",))      # the checksum knows them, too
     if other:
         raise DreamError(f"-o {folder}: holds a zoom with another {', '.join(k.replace('_', ' ') for k in other)}; "
                          "give another folder")
@@ -175,74 +178,3 @@ def _keep(folder, i, frame, record):
     file = io.BytesIO()
     np.savez(file, next=i, frame=frame, record=json.dumps(record))
     pictures.write(Path(folder) / STATE, file.getvalue())
-
-
-# ---- movies
-
-def movie(folder, frames, path, fps=25):
-    """Write the first `frames` frames of a folder as .gif, .webp or .mp4, fps frames a second. Raises DreamError."""
-    path = Path(path)
-    try:
-        data = MOVIES[path.suffix.lower()](_frames(folder, frames), fps)
-    except DreamError:
-        raise
-    except Exception as error:      # Pillow's and FFmpeg's own: sizes that the format does not have
-        raise DreamError(f"--movie {path}: cannot be written: {shown(error, 200)}") from None
-    pictures.write(path, data)
-
-
-def check_movie(path):
-    """Raise DreamError unless a movie can be written to `path`."""
-    path = Path(path)
-    if path.suffix.lower() not in MOVIES:
-        raise DreamError(f"--movie {path}: '{path.suffix}' is not a format for movies; allowed are {', '.join(MOVIES)}")
-    pictures.check_file(path, "--movie")
-    if path.suffix.lower() == ".mp4":
-        _av()
-
-
-def _frames(folder, frames):
-    """The frames as Pillow images, read one at a time."""
-    from PIL import Image
-    size = None
-    for path in (frame_path(folder, i) for i in range(frames)):
-        image = Image.fromarray(pictures.to_uint8(pictures.load(path)))
-        if size not in (None, image.size):
-            raise DreamError(f"{path}: has another size than the frames before it")
-        size = image.size
-        yield image
-
-
-def _pillow(fmt, **options):
-    def encode(frames, fps):
-        file = io.BytesIO()
-        next(frames).save(file, fmt, save_all=True, append_images=frames, duration=round(1000 / fps), loop=0, **options)
-        return file.getvalue()
-    return encode
-
-
-def _mp4(frames, fps):
-    """H.264 as every browser and phone plays it: yuv420p, even sizes, the index in front."""
-    av = _av()
-    first = next(frames)
-    w, h = (n - n % 2 for n in first.size)
-    with tempfile.TemporaryDirectory() as place:      # FFmpeg opens a file twice to put the index in front
-        path = Path(place) / "movie.mp4"
-        with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "18"})
-            stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
-            for frame in itertools.chain([first], frames):
-                container.mux(stream.encode(av.VideoFrame.from_image(frame.crop((0, 0, w, h)))))
-            container.mux(stream.encode())
-        return path.read_bytes()
-
-
-def _av():
-    try:
-        import av  # PyAV: FFmpeg's libraries in the wheel, no program to find or run
-        return av
-    except ImportError:
-        raise DreamError("--movie: .mp4 needs the package av: pip install av; .gif and .webp need nothing") from None
-
-
-MOVIES = {".gif": _pillow("GIF"), ".webp": _pillow("WEBP", quality=85), ".mp4": _mp4}

@@ -100,11 +100,10 @@ def test_odd_commands_are_one_short_line(capsys):
 
 def test_a_giant_start_is_refused_before_it_is_made(toy, tmp_path, monkeypatch, capsys):
     """By arithmetic: numpy would promise the memory."""
-    from deepdream.cli.commands import dream
     from deepdream.pictures import starts
     monkeypatch.setenv("DEEPDREAM_MEMORY_GB", "4")
     monkeypatch.setattr(starts, "noise", None)
-    monkeypatch.setattr(dream, "default_picture", None)
+    monkeypatch.setattr(starts, "_kept_sky", None)
     for start in ([], ["--start", "noise"]):
         assert main(["dream", "-o", str(tmp_path / "a.png"), "--model", str(toy), "--end", "both", "--device", "cpu",
                      "--size", "13000x13000", *start]) == 2

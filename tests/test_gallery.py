@@ -20,9 +20,10 @@ from deepdream.convert.errors import ConvertError
 from PIL import Image
 
 from deepdream import pictures
-from deepdream.batch import gallery, jobs
+from deepdream.batch import gallery, jobs, rows
 from deepdream.cli import main
 from deepdream.errors import DreamError
+from deepdream.options import Settings
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +66,8 @@ B = net("f1", "f2", "f3", "f4", "f5", "f6")
 
 
 def test_two_ends_of_each_level_are_the_default():
-    assert gallery.chosen_ends([], {"A": A})["A"] == ["c1", "b1/output", "b2/x", "b3/output", "b4/output"]
-    assert gallery.chosen_ends([], {"B": B})["B"] == ["f1", "f2", "f3", "f4", "f5", "f6"]
+    assert rows.chosen_ends([], {"A": A})["A"] == ["c1", "b1/output", "b2/x", "b3/output", "b4/output"]
+    assert rows.chosen_ends([], {"B": B})["B"] == ["f1", "f2", "f3", "f4", "f5", "f6"]
 
 
 @pytest.mark.parametrize("words, ends", [
@@ -74,43 +75,43 @@ def test_two_ends_of_each_level_are_the_default():
                                                                ["c1", "b1/output", "b2/x", "b2/output", "b3/output"]),
     (["all"], ["data", "c1", "b1/output", "b2/x", "b2/output", "b3/output", "b4/output"])])
 def test_ends_are_names_globs_levels_or_all(words, ends):
-    assert gallery.chosen_ends(words, {"A": A})["A"] == ends
+    assert rows.chosen_ends(words, {"A": A})["A"] == ends
 
 
 def test_what_one_net_is_asked_for_the_others_dream_too():
     other = net(*list(A.ends)[1:], low=["b2/x"], middle=["b3/output"], high=["b4/output"])
-    chosen = gallery.chosen_ends(["low"], {"A": A, "other": other})
+    chosen = rows.chosen_ends(["low"], {"A": A, "other": other})
     assert chosen["A"] == chosen["other"] == ["c1", "b1/output", "b2/x"]
 
 
 def test_an_end_that_no_net_has():
     with pytest.raises(ConvertError, match="b4/outputs.*nearest.*b4/output"):
-        gallery.chosen_ends(["b4/outputs"], {"A": A, "B": B})
+        rows.chosen_ends(["b4/outputs"], {"A": A, "B": B})
     with pytest.raises(DreamError, match="--ends c1: B has none of these"):
-        gallery.chosen_ends(["c1"], {"A": A, "B": B})
+        rows.chosen_ends(["c1"], {"A": A, "B": B})
 
 
 def test_rows_of_nets_with_the_same_layers():
-    chosen = gallery.chosen_ends(["all"], {"A": A, "same": A})
-    rows = gallery.rows(chosen, {"A": A, "same": A})
-    assert [row for _, row in rows] == [{"A": e, "same": e} for e in A.ends]
-    assert [level for level, _ in rows] == ["low"] * 3 + ["middle"] * 3 + ["high"]
+    chosen = rows.chosen_ends(["all"], {"A": A, "same": A})
+    table = rows.rows(chosen, {"A": A, "same": A})
+    assert [row for _, row in table] == [{"A": e, "same": e} for e in A.ends]
+    assert [level for level, _ in table] == ["low"] * 3 + ["middle"] * 3 + ["high"]
 
 
 def test_rows_of_nets_without_a_common_layer_stand_by_depth():
     nets = {"A": A, "B": B}
-    rows = gallery.rows({"A": ["b1/output", "b2/output", "b3/output", "b4/output"], "B": ["f1", "f3", "f5"]}, nets)
-    assert rows[0] == ("low", {"A": "b1/output", "B": "f1"})
-    assert rows[-1] == ("high", {"A": "b4/output", "B": "f5"})
-    assert [e for _, row in rows for m, e in row.items() if m == "B"] == ["f1", "f3", "f5"]
-    assert len(rows) == 4 and all(list(row) in (["A"], ["A", "B"]) for _, row in rows)
+    table = rows.rows({"A": ["b1/output", "b2/output", "b3/output", "b4/output"], "B": ["f1", "f3", "f5"]}, nets)
+    assert table[0] == ("low", {"A": "b1/output", "B": "f1"})
+    assert table[-1] == ("high", {"A": "b4/output", "B": "f5"})
+    assert [e for _, row in table for m, e in row.items() if m == "B"] == ["f1", "f3", "f5"]
+    assert len(table) == 4 and all(list(row) in (["A"], ["A", "B"]) for _, row in table)
 
 
 def test_names_of_files_do_not_collide():
     source = gallery.Source(Path("x.jpg"), b"x", (9, 9))
-    fake = SimpleNamespace(inputs=["data"], checksum="c", transformer=SimpleNamespace(
+    fake = SimpleNamespace(inputs=["data"], checksum="c", name="m", caffemodel="m", transformer=SimpleNamespace(
         mean={"data": np.zeros((3, 1, 1), np.float32)}, channel_swap={"data": (2, 1, 0)}))
-    dreams = gallery.plan(source, {"m": fake}, {"m": ["a/b", "a.b", "A.B", "c"]}, [4], [], [0], {"iter_n": 1}, 95)
+    dreams = gallery.plan(source, {"m": fake}, {"m": ["a/b", "a.b", "A.B", "c"]}, [4], [], [0], Settings(iter_n=1), 95)
     names = [d.name for d in dreams]
     assert len({n.casefold() for n in names}) == 4 and names[3] == "m-c-o4-s0"
     assert all("/" not in n for n in names)
@@ -235,7 +236,7 @@ def test_a_picture_whose_name_is_no_text(nets, picture, tmp_path):
 
 
 def test_ctrl_c_keeps_what_is_finished(nets, picture, tmp_path, monkeypatch, capsys):
-    out, real, made = tmp_path / "out", jobs.make, []
+    out, real, made = tmp_path / "out", jobs.maker.make, []
 
     def make(job, on_step=None):
         if len(made) == 2:
@@ -244,13 +245,13 @@ def test_ctrl_c_keeps_what_is_finished(nets, picture, tmp_path, monkeypatch, cap
         return real(job, on_step)
 
     run = command(picture, out, nets[:1], "--ends", "all", "--octave-n", "1")
-    monkeypatch.setattr(jobs, "make", make)
+    monkeypatch.setattr(jobs.maker, "make", make)
     assert main(run) == 130
     what = told(out)
     assert what["state"] == "interrupted"
     assert [d["status"] for d in what["dreams"]] == ["done"] * 2 + ["waiting"] * (len(what["dreams"]) - 2)
     assert "interrupted" in (out / "index.html").read_text()
-    monkeypatch.setattr(jobs, "make", real)
+    monkeypatch.setattr(jobs.maker, "make", real)
     capsys.readouterr()
     assert main(run) == 0
     assert ", 2 kept" in capsys.readouterr().out and told(out)["state"] == "done"
@@ -358,7 +359,7 @@ class Breaking:
 def test_a_dream_that_kills_its_worker_fails_alone():
     workers = Breaking()
     results = dict(jobs.run({k: k for k in ("a", "b", "poison", "c", "d")}, workers))
-    assert "died 3 times" in results.pop("poison")["error"]
+    assert "died 3 times" in results.pop("poison").error
     assert results == {k: {"of": k} for k in "abcd"}
     assert workers.renewed == 3 and workers.log.count("poison") == 3 and workers.log.count("c") == 1
 

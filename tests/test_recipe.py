@@ -9,7 +9,8 @@ from PIL import Image
 
 from deepdream import DreamError, Net, deepdream, objective_L2, pictures, settings
 from deepdream.cli import main
-from deepdream.goals.text import class_index, class_name, recipe
+from deepdream.goals.text import class_index, class_name, goals
+from deepdream.options import Settings
 from deepdream.pictures import starts
 
 TINY = ["--iter-n", "2", "--octave-n", "2", "--jitter", "3", "--threads", "1", "--device", "cpu"]
@@ -40,7 +41,7 @@ def told(plan):
     (["class:4:0.5"], [(0.5, "objective_class", "pool2", {"channel": [4]})]),
 ])
 def test_what_an_end_means(net, ends, terms):
-    plan = recipe(net, ends)
+    plan = goals(net, Settings(end=ends or ()))
     if ends is None:
         terms = [(1, "L2", net.default_end, {})]
     assert told(plan) == terms and plan["end"] == terms[0][2] and plan["priors"] == []
@@ -48,12 +49,12 @@ def test_what_an_end_means(net, ends, terms):
 
 def test_a_guide_follows_whole_layers(net):
     guide = np.abs(toys.noise(30, 34, 3)) * 50
-    plan = recipe(net, ["both", "left:0.5"], guide)
+    plan = goals(net, Settings(end=("both", "left:0.5")), guide)
     assert [(w, k, e) for w, k, e, _ in told(plan)] == [(1, "objective_guide", "both"), (0.5, "objective_guide", "left")]
     np.testing.assert_array_equal(plan["objective"].terms[1][1].inputs["guide"],
                                   net.features(guide, "left").reshape(6, -1))
     with pytest.raises(DreamError, match=r"a guide follows whole layers; leave out \[3\]"):
-        recipe(net, ["both[3]"], guide)
+        goals(net, Settings(end=("both[3]",)), guide)
 
 
 @pytest.mark.parametrize("ends, message", [
@@ -68,12 +69,12 @@ def test_a_guide_follows_whole_layers(net):
 ])
 def test_ends_that_mean_nothing(net, ends, message):
     with pytest.raises(DreamError, match=message):
-        recipe(net, ends)
+        goals(net, Settings(end=ends or ()))
 
 
 def test_an_unknown_layer_is_named(net):
     with pytest.raises(ConvertError, match="'bith'"):
-        deepdream(net, np.zeros((40, 40, 3)), **recipe(net, ["both", "bith:0.5"]))
+        deepdream(net, np.zeros((40, 40, 3)), **goals(net, Settings(end=("both", "bith:0.5"))))
 
 
 def test_classes_by_label_and_number(digits):
@@ -101,7 +102,7 @@ def test_priors_of_the_command_line(net, toy, tmp_path):
     assert record["end"] == ["both", "conv1:0.1"]
     assert record["priors"] == {"tv": 0.2, "grey": 0.1, "blur": [0.8, 2, None], "laplacian": 4, "keep_colours": True}
     net = Net(toy, device="cpu", threads=1)
-    plan = recipe(net, record["end"], None, record["priors"])
+    plan = goals(net, Settings.read(record))
     assert [type(p).__name__ for p in plan["priors"]] == ["TotalVariation", "Grey", "Blur", "Laplacian", "Luminance"]
     np.random.seed(3)
     dream = deepdream(net, pictures.load(image), 2, 2, jitter=3, **plan)

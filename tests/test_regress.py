@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import deepdream
+from deepdream.options import Settings
 from deepdream import cli, pictures
 from deepdream.errors import DreamError
 from deepdream.pictures.sky import formula_sky
@@ -18,7 +19,7 @@ SEEDS = range(3)
 @pytest.fixture(scope="module")
 def self_test():
     """Two cases, on the small net, with a wrong layer and another net."""
-    run = regress.Run(deepdream.Net("mini_imagenet", device="cpu", threads=1), {"octave_n": 3})
+    run = regress.Run(deepdream.Net("mini_imagenet", device="cpu", threads=1), Settings(octave_n=3))
     checked = regress.self_test(run, formula_sky(112, 200), formula_sky(56, 100, seed=7), regress.CASES[:2], SEEDS,
                                 ["layer", "net"])
     return run, checked
@@ -89,19 +90,19 @@ def test_neighbour():
 
 
 def test_dreams_are_kept(tmp_path):
-    run = regress.Run(deepdream.Net("mini_imagenet", device="cpu", threads=1), {"iter_n": 1, "octave_n": 1})
+    run = regress.Run(deepdream.Net("mini_imagenet", device="cpu", threads=1), Settings(iter_n=1, octave_n=1))
     sky, case = formula_sky(72, 96), regress.CASES[1]
     first = regress.Dreams(sky, sky, tmp_path).get(run, case, 0)
     stamp = (tmp_path / f"{case.name}_seed0.png").stat().st_mtime_ns
     assert np.array_equal(regress.Dreams(sky, sky, tmp_path).get(run, case, 0), first)
     assert (tmp_path / f"{case.name}_seed0.png").stat().st_mtime_ns == stamp
-    other = regress.Run(run.net, {"iter_n": 1, "octave_n": 1, "step_size": 3.0})
+    other = regress.Run(run.net, Settings(iter_n=1, octave_n=1, step_size=3.0))
     assert not np.array_equal(regress.Dreams(sky, sky, tmp_path).get(other, case, 0), first)
 
 
 @pytest.mark.parametrize("case", [regress.CASES[2], regress.Case("zoom", "", "inception_3a/output", "", frames=2)])
 def test_leftover_and_zoom(case):
-    run = regress.Run(deepdream.Net("mini_imagenet", device="cpu", threads=1), {"iter_n": 1, "octave_n": 1})
+    run = regress.Run(deepdream.Net("mini_imagenet", device="cpu", threads=1), Settings(iter_n=1, octave_n=1))
     sky = formula_sky(64, 80)
     found = regress.dream(run, case, sky, sky, 0)
     assert found.shape == sky.shape and np.abs(found - sky).mean() > 0.5

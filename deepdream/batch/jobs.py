@@ -1,13 +1,4 @@
-"""Dreams as jobs: here, in several processes, or on a Dask cluster, all through the interface of concurrent.futures.
-
-A job is a plain dict, so that it can travel:
-    model (a name, a folder, or a dict of what `Net` is to be made with), end (a text as of --end, or a list of them),
-    settings (keywords of `deepdream`), priors (as of `recipe`; may be missing), seed, picture and guide (the bytes of
-    picture files; no guide: None), size ([w, h], or missing: the picture's own), device, fast (as of `Net`; may be
-    missing), threads (of the CPU; None: what the place has)
-Its result is one too: `picture` (H, W, 3) uint8, `seconds`, `objective` (before the last step), `device`, `threads` (that
-were used, or None); or, for a dream that failed, only `error`, one line.
-"""
+"""Dreams as jobs: here, in several processes, or on a Dask cluster, all through the interface of concurrent.futures."""
 import gc
 import io
 import os
@@ -17,74 +8,106 @@ import time
 from collections import Counter, deque
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+
+import numpy as np
 
 from ..errors import DreamError
+from ..options import Settings
 
 TRIES = 3      # of a dream whose process dies
 
-_one_at_a_time = threading.Lock()      # one net is held at a time; a Dask worker may have several threads
-_held = {}                             # the net of the last job: {what it is: Net}
+
+@dataclass(frozen=True)
+class Job:
+    """A dream to make; it can travel to another process.
+
+    net: keywords of `Net` for its files: prototxt and the like.
+    settings: with a seed and an end.
+    picture, guide: the bytes of picture files; no guide: None.
+    device: as of `Net`. threads: of the CPU; None: as many as the place has.
+    """
+    net: dict
+    settings: Settings
+    picture: bytes
+    guide: bytes | None = None
+    device: str = "auto"
+    threads: int | None = None
 
 
-def make(job, on_step=None):
-    """Make one dream; the result of a job, see above. Never raises but for Ctrl-C. on_step: as of `deepdream`."""
-    with _one_at_a_time:
-        try:
-            return _make(job, on_step)
-        except Exception as error:
-            return {"error": reason(error)}
+@dataclass(frozen=True)
+class Result:
+    """What became of a job: error, one line, if it failed; otherwise
+
+    picture: (H, W, 3) uint8. objective: before the last step. seconds, device, threads: of its making.
+    """
+    error: str | None = None
+    picture: np.ndarray | None = None
+    objective: float | None = None
+    seconds: float = 0.0
+    device: str = ""
+    threads: int | None = None
 
 
-def _make(job, on_step):
-    import numpy as np
+class Maker:
+    """Makes dreams, one at a time, and holds the net of the last one."""
 
-    from .. import pictures
-    from ..dream import deepdream, visible
-    from ..goals.text import recipe
-    from ..pictures.starts import resized
-    begun, told = time.monotonic(), None
-    picture, guide = (data and pictures.load(io.BytesIO(data)) for data in (job["picture"], job["guide"]))
-    if job.get("size"):
-        picture = resized(picture, *job["size"][::-1])
-    net, plan = _net(job), recipe(_net(job), _ends(job), guide, job.get("priors"))
+    def __init__(self):
+        self._lock, self._held = threading.Lock(), (None, None)      # a Dask worker may have several threads
 
-    def step(octave, i, vis, now):
-        nonlocal told
-        told = now
-        if on_step:
-            on_step(octave, i, vis, now)
+    def make(self, job: Job, on_step=None) -> Result:
+        """Make one dream. Never raises but for Ctrl-C. on_step: as of `deepdream`."""
+        with self._lock:
+            try:
+                return self._make(job, on_step)
+            except Exception as error:
+                return Result(reason(error))
 
-    dream = deepdream(net, picture, on_step=step, rng=np.random.RandomState(job["seed"]), **job["settings"], **plan)
-    return {"picture": pictures.to_uint8(visible(dream, job["settings"]["clip"])), "objective": told[0],
-            "seconds": round(time.monotonic() - begun, 3), "device": net.device.name,
-            "threads": net.thread_count}
-
-
-def _net(job):
-    """The job's net. One net with one end's session is held at a time, and freed before the next is loaded."""
-    from ..goals.text import needs_surgery
-    from ..net import Net
-    what = tuple(str(job.get(k)) for k in ("model", "end", "device", "fast", "threads"))
-    if what in _held and not _held[what].files.is_current():      # a worker lives long, and files change
-        _held.clear()
-    if what not in _held:
-        _held.clear()
+    def forget(self):
+        """Free the net that is held."""
+        self._held = None, None
         gc.collect()      # a session frees its memory, the GPU's too, when it is collected
-        made_with = job["model"] if isinstance(job["model"], dict) else \
-            {"prototxt": job["model"], "surgery": needs_surgery(_ends(job))}
-        _held[what] = Net(**made_with, device=job["device"], fast=job.get("fast", False),
-                          threads=job["threads"] or _threads_of_worker())
-    return _held[what]
+
+    def _make(self, job, on_step):
+        from .. import pictures
+        from ..dream import deepdream, visible
+        from ..goals.text import goals
+        from ..pictures.starts import starting_picture
+        begun, last, settings = time.monotonic(), None, job.settings
+        picture, guide = (data and pictures.load(io.BytesIO(data)) for data in (job.picture, job.guide))
+        net = self._net(job)
+
+        def step(octave, i, vis, report):
+            nonlocal last
+            last = report
+            if on_step:
+                on_step(octave, i, vis, report)
+
+        dream = deepdream(net, starting_picture(settings, picture), on_step=step,
+                          rng=np.random.RandomState(settings.seed), **settings.steps, **goals(net, settings, guide))
+        return Result(None, pictures.to_uint8(visible(dream, settings.clip)), last.objective,
+                      round(time.monotonic() - begun, 3), net.device.name, net.thread_count)
+
+    def _net(self, job):
+        """The job's net. One net with one end's session is held at a time, and freed before the next is loaded."""
+        from ..goals.text import needs_surgery
+        from ..net import Net
+        what, (held, net) = (job.net, job.settings.end, job.settings.fast, job.device, job.threads), self._held
+        if net is None or held != what or not net.files.is_current():      # a worker lives long, and files change
+            del net
+            self.forget()
+            arguments = {"surgery": needs_surgery(job.settings.end)} | job.net
+            self._held = what, Net(**arguments, device=job.device, fast=job.settings.fast,
+                                   threads=job.threads or _threads_of_worker())
+        return self._held[1]
 
 
-def _ends(job):
-    return [job["end"]] if isinstance(job["end"], str) else list(job["end"])
+maker = Maker()      # of this process: what a worker is sent to do, it does with the net that it holds
 
 
-def forget():
-    """Free the net that is held."""
-    _held.clear()
-    gc.collect()
+def make(job: Job) -> Result:
+    """Make one dream in this process."""
+    return maker.make(job)
 
 
 def _threads_of_worker():
@@ -131,7 +154,7 @@ def run(jobs, workers):
                     if workers.all_break and running:
                         done |= wait(running).done
                 except Exception as error:
-                    yield key, {"error": reason(error)}
+                    yield key, Result(reason(error))
                 else:
                     yield key, result
             if lost:
@@ -141,7 +164,7 @@ def run(jobs, workers):
                 if tries[key] < TRIES:
                     (suspects if workers.all_break else waiting).append(key)
                 else:
-                    yield key, {"error": f"its process died {TRIES} times, perhaps for lack of memory"}
+                    yield key, Result(f"its process died {TRIES} times, perhaps for lack of memory")
     except BaseException:
         workers.stop(running)
         raise
@@ -159,8 +182,12 @@ class Here(Executor):
 
     def submit(self, job):
         future = Future()
-        future.set_result(make(job, self.on_step))
+        future.set_result(self.make(job))
         return future
+
+    def make(self, job, on_step=None):
+        """Make a job at once."""
+        return maker.make(job, on_step or self.on_step)
 
     def renew(self):
         pass
@@ -169,7 +196,7 @@ class Here(Executor):
         pass
 
     def shutdown(self, wait=True, *, cancel_futures=False):
-        forget()
+        maker.forget()
 
 
 class Processes:

@@ -48,15 +48,10 @@ def main(argv=None):
             sub.description = modules[command].__doc__
             modules[command].arguments(sub)
     args = parser.parse_args(argv)
-    module, sub = modules[args.command], commands.choices[args.command]
 
     def run():
         _refuse_empty(args)
-        if not getattr(args, "settings", None):
-            return module.run(args)
-        from .record import remembered
-        # what a picture remembers stands before what is given, and so gives way to it
-        return module.run(sub.parse_args(remembered(args, sub.problem) + argv[1:]))
+        return modules[args.command].run(args)
 
     return guarded(run, "deepdream")
 

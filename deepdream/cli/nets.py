@@ -1,20 +1,24 @@
 """The net that the command line asks for."""
+from collections.abc import Sequence
+from math import isfinite
+
 from ..errors import DreamError
 from ..goals.text import needs_surgery
 from ..models.own import CHANNELS, LAYOUTS, numbers
-from .options import number
 
 MODEL = "mini_imagenet"
+SHIPPED = ["mini_imagenet", "mini_places"]
+# how an .onnx file wants its pictures: option -> the name of its argument
 PIXELS = {"mean": "pixel_mean", "scale": "pixel_scale", "channels": "channels", "layout": "layout", "input": "input"}
 
 
-def model_option(parser):
-    parser.add_argument("--model", default=MODEL, metavar="MODEL",
-                        help="a name from `deepdream models`, a folder with a prototxt and a caffemodel, or an .onnx "
-                        f"file ({MODEL})")
+def add_model(parser):
+    """--model."""
+    parser.add_argument("--model", metavar="MODEL", help="a name from `deepdream models`, a folder with a prototxt and a "
+                        f"caffemodel, or an .onnx file ({MODEL})")
 
 
-def pixel_options(parser):
+def add_pixels(parser):
     """What only a net in an .onnx file needs: how it wants its pictures."""
     group = parser.add_argument_group("of an .onnx file, if its pictures are not told of in the .toml of the same name "
                                       "beside it")
@@ -28,31 +32,59 @@ def pixel_options(parser):
 
 
 def _numbers(positive):
-    return number(lambda text: numbers(text, positive), "a number, a fraction or one for each channel, like 104,116,122"
-                  + " (above 0)" * positive, lambda v: True)
+    import argparse
+
+    from ..convert.errors import shown
+
+    def parse(word):
+        try:
+            return numbers(word, positive)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"'{shown(word)}' is not a number, a fraction or one for each channel, like "
+                                             "104,116,122" + " (above 0)" * positive) from None
+    return parse
 
 
-def net_of(args, ends=(), **options):
-    """The Net that the arguments of `model_option` and `pixel_options` ask for; its classifier runs at any size if one
-    of the ENDs is a class. options: of Net, beside those among the arguments."""
+def check_pixels(values: dict):
+    """Raise TypeError for values of the arguments of PIXELS, {name: value}, that make no sense."""
+    for name in ("pixel_mean", "pixel_scale"):
+        numbers_ = values.get(name)
+        if numbers_ is not None and not (isinstance(numbers_, (list, tuple)) and numbers_ and
+                                         all(type(v) in (int, float) and isfinite(v) for v in numbers_)):
+            raise TypeError(name)
+    for name, allowed in (("channels", CHANNELS), ("layout", LAYOUTS)):
+        if values.get(name) is not None and values[name] not in allowed:
+            raise TypeError(name)
+    if not isinstance(values.get("input", ""), str):
+        raise TypeError("input")
+
+
+def net_of(args, ends: Sequence[str] = (), fast: bool = False, **options):
+    """The Net that the arguments of `add_model`, `add_pixels` and `add_device` ask for.
+
+    ends: the ENDs of the dream; if one of them is a class, the classifier runs at any size. options: of Net, beside those
+    among the arguments.
+    """
     from ..net import Net
-    name = str(args.model)
-    told = {k: v for k, dest in PIXELS.items() if (v := getattr(args, dest, None)) is not None}
-    if told and not name.lower().endswith(".onnx"):
-        raise DreamError(f"--{next(iter(told))}: only for a net in an .onnx file; {name} knows its own")
-    if "channels" in told:
-        told["channel_swap"] = CHANNELS[told.pop("channels")]
-    given = {k: getattr(args, k) for k in ("device", "threads", "fast") if hasattr(args, k)}
-    return Net(name, surgery=needs_surgery(ends), **told, **{**given, **options})
+    name = MODEL if args.model is None else args.model
+    pixels = {k: v for k, dest in PIXELS.items() if (v := getattr(args, dest, None)) is not None}
+    if pixels and not name.lower().endswith(".onnx"):
+        raise DreamError(f"--{next(iter(pixels))}: only for a net in an .onnx file; {name} knows its own")
+    if "channels" in pixels:
+        pixels["channel_swap"] = CHANNELS[pixels.pop("channels")]
+    given = {k: getattr(args, k) for k in ("device", "threads") if hasattr(args, k)}
+    return Net(name, surgery=needs_surgery(ends), fast=fast, **pixels, **{**given, **options})
 
 
-def pixels_of(net):
-    """How an .onnx file's net takes its pictures, for a record; None of Caffe's nets."""
-    return None if net.caffemodel else {k: v for k, v in net.files.arguments.items() if k != "prototxt"}
-
-
-def remembered_pixels(pixels):
-    """The arguments, {name: value}, that `pixels_of` tells of."""
-    order = {swap: name for name, swap in CHANNELS.items()}
-    args = {PIXELS[k]: v for k, v in pixels.items() if k in PIXELS and v is not None}
-    return args | ({"channels": order.get(tuple(pixels["channel_swap"]))} if "channel_swap" in pixels else {})
+def nets_of(names: Sequence[str]) -> dict:
+    """{name: Net}, in order: they tell their layers and settings only, and dream elsewhere."""
+    from ..net import Net
+    nets = {}
+    for text in dict.fromkeys(names):
+        net = Net(text, device="cpu")
+        name, i = net.name, 1
+        while name in nets:      # two folders of one name
+            i += 1
+            name = f"{net.name}-{i}"
+        nets[name] = net
+    return nets

@@ -1,4 +1,4 @@
-"""What the command line says about objectives and priors, as keywords of `deepdream`.
+"""Objectives and priors as texts and numbers, which settings hold, turned into those that `deepdream` takes.
 
 An END is
     NAME                     a layer: its L2 norm grows, or, with a guide, what it has in common with the guide
@@ -21,24 +21,23 @@ MOST = 1 << 16      # channels of a range
 MANY = 10 ** 9      # the number of a channel that nothing has
 
 
-def recipe(net, ends=None, guide=None, priors=None):
-    """{end, objective, priors}: keywords of `deepdream`.
+def goals(net, settings, guide=None) -> dict:
+    """The keywords `end`, `objective` and `priors` of `deepdream`.
 
-    ends: texts, see above (the net's own choice). guide: a picture (H, W, 3). priors: {option: value} of `PRIORS`.
+    settings: an `options.Settings`; without an end, the net's own choice. guide: a picture (H, W, 3).
     Raises DreamError for an END that the net does not have, ConvertError for a layer.
     """
-    terms = [_term(net, text, guide) for text in ends or [net.default_end]]
+    terms = [_term(net, text, guide) for text in settings.end or [net.default_end]]
     objective = terms[0] if len(terms) == 1 else sum(terms[1:], terms[0])
-    weights = [w for w, _ in objective.terms]
-    if not any(weights):
+    if not any(weight for weight, _ in objective.terms):
         raise DreamError("--end: every weight is 0")
-    return {"end": objective.terms[0][1].end, "objective": objective,
-            "priors": [PRIORS[option](net, value) for option, value in (priors or {}).items()]}
+    return {"end": objective.terms[0].objective.end, "objective": objective,
+            "priors": [PRIORS[name](net, value) for name, value in settings.priors.items()]}
 
 
-def needs_surgery(ends):
-    """Whether the classifier must run at any size of the picture: Net(surgery=True)."""
-    return any(text.startswith(CLASS) for text in ends or [])
+def needs_surgery(ends) -> bool:
+    """Must the classifier run at any size of the picture, as Net(surgery=True) makes it?"""
+    return any(text.startswith(CLASS) for text in ends)
 
 
 def _term(net, text, guide):
@@ -127,7 +126,7 @@ def _plain(text):
     return text.strip().lower().replace("_", " ")
 
 
-PRIORS = {   # option -> the prior, from the net and the option's value
+PRIORS = {   # name -> the prior, from the net and the value that was chosen
     "tv": lambda net, weight: TotalVariation(weight),
     "grey": lambda net, weight: Grey(weight),
     "blur": lambda net, value: Blur(*value),

@@ -60,8 +60,9 @@ class CaffeFiles(Files):
     """A deploy.prototxt and a caffemodel; or, as `prototxt` alone, a folder of both or a model's name."""
 
     def __init__(self, prototxt, caffemodel, mean, channel_swap, surgery):
-        self.arguments = {"prototxt": prototxt, "caffemodel": caffemodel, "surgery": bool(surgery)}
-        self.record = None
+        known = str(prototxt) in models.names()
+        self.arguments = {"prototxt": str(prototxt) if known else str(models.expanded(prototxt).resolve()),
+                          "caffemodel": caffemodel and str(Path(caffemodel).resolve()), "surgery": bool(surgery)}
         if caffemodel is None:
             self.record = models.find(str(prototxt))
             prototxt, caffemodel = self.record.prototxt, self.record.caffemodel

@@ -5,16 +5,18 @@ could be one more seed of ours (see `statistics`), and whether the same question
 is answered with no (`NEGATIVES`).
 """
 import io
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Callable
 
 import numpy as np
 
-from .. import __version__, pictures
+from .. import pictures
 from ..dream import deepdream, octave_sizes
 from ..errors import DreamError
 from ..goals.objectives import Objective, objective_guide, objective_L2
 from ..net import Net
+from ..options import Settings
+from ..provenance import provenance
 from ..runtime.device import Device
 from ..zoom import zoomed
 from . import statistics
@@ -67,7 +69,7 @@ class Run:
     """How dreams are made: a net, and what of the notebook's settings is to be changed. end: {the case's: another};
     objective: instead of objective_L2."""
     net: Net
-    settings: dict = field(default_factory=dict)
+    settings: Settings = Settings()
     end: Callable = lambda net, end: end
     objective: Objective = objective_L2
 
@@ -109,14 +111,14 @@ def _plain(run, case):
 NEGATIVES = {
     "layer": Negative("the next layer of the same kind", lambda r: replace(r, end=neighbour), must=True),
     "net": Negative("another net of the same topology", _other_net, must=True),
-    "step": Negative("step size 1.4 instead of 1.5", lambda r: replace(r, settings={**r.settings, "step_size": 1.4})),
+    "step": Negative("step size 1.4 instead of 1.5", lambda r: replace(r, settings=r.settings.but(step_size=1.4))),
     "iterations": Negative("one step less in each octave",
-                           lambda r: replace(r, settings={**r.settings, "iter_n": r.settings.get("iter_n", 10) - 1})),
+                           lambda r: replace(r, settings=r.settings.but(iter_n=r.settings.iter_n - 1))),
     "mean": Negative("no mean subtracted", lambda r: r.again(mean=(0, 0, 0))),
     "swapped": Negative("red and blue swapped", lambda r: r.again(channel_swap=(0, 1, 2))),
     "relu": Negative("features after the ReLU instead of before", lambda r: replace(r, objective=AfterReLU()),
                      lambda run, case: _plain(run, case) and not case.end.endswith(("output", "pool"))),
-    "jitter": Negative("no jitter", lambda r: replace(r, settings={**r.settings, "jitter": 0})),
+    "jitter": Negative("no jitter", lambda r: replace(r, settings=r.settings.but(jitter=0))),
     "tf32": Negative("products in TF32", lambda r: r.again(device=Device(r.net.device.name, fast=True)),
                      lambda run, case: run.net.device.is_cuda and not case.after and case.frames == 1),
 }
@@ -131,7 +133,7 @@ def as_saved(picture):
 
 def dream(run, case, sky, guide, seed, on_step=lambda *_: None):
     """One dream of a case, as saved: (H, W, 3) float32."""
-    net, settings, end = run.net, run.settings, run.end(run.net, case.end)
+    net, settings, end = run.net, run.settings.steps, run.end(run.net, case.end)
     rng = np.random.RandomState(seed)
     if case.after:
         net = Net(net.prototxt, net.caffemodel, device=net.device, threads=net.threads, leftover_diffs=True,
@@ -195,12 +197,10 @@ class Dreams:
         return made
 
     def _record(self, run, case, seed):
-        net = run.net
-        return {"software": f"deepdream {__version__}", "checksum": net.checksum, "case": case.name, "seed": seed,
-                "mean": net.transformer.mean[net.inputs[0]].ravel().tolist(),
-                "channel_swap": list(net.transformer.channel_swap[net.inputs[0]]), "settings": run.settings,
-                "end": run.end(net, case.end), "objective": type(run.objective).__name__,
-                "fast": net.device.fast}
+        net, settings = run.net, run.settings.but(end=(run.end(run.net, case.end),), seed=seed)
+        return provenance(net, settings.record(), case=case.name, objective=type(run.objective).__name__,
+                          mean=net.transformer.mean[net.inputs[0]].ravel().tolist(),
+                          channel_swap=list(net.transformer.channel_swap[net.inputs[0]]), fast=net.device.fast)
 
     def _make(self, run, case, seed, name):
         self._tell(name, 0)
@@ -221,12 +221,12 @@ class Dreams:
 
 
 def _sizes(run, sky):
-    return octave_sizes(*sky.shape[:2], run.settings.get("octave_n", 4), run.settings.get("octave_scale", 1.4))
+    return octave_sizes(*sky.shape[:2], run.settings.octave_n, run.settings.octave_scale)
 
 
 def steps_of(run, case, sky):
     """Pixels that all the steps of a case's dream move: the measure of its time."""
-    return sum(h * w for h, w in _sizes(run, sky)) * run.settings.get("iter_n", 10) * (case.frames + bool(case.after))
+    return sum(h * w for h, w in _sizes(run, sky)) * run.settings.iter_n * (case.frames + bool(case.after))
 
 
 # ---- the check

@@ -6,21 +6,12 @@
 """
 from ...convert.console import interrupted
 from ...errors import DreamError
-from ...goals.text import CLASS, class_index, class_name, recipe
-from ..nets import model_option, net_of, pixel_options, pixels_of
-from ..options import (
-    SETTINGS,
-    device_options,
-    fast_option,
-    options,
-    prior_options,
-    priors_of,
-    quality_option,
-    seed_of,
-    settings_of,
-    whole,
-)
-from .dream import check_start, checked_sizes, output_of, save_output, start_options, start_size, starting_from
+from ...goals.text import CLASS, class_index, class_name, goals
+from ...options import NOTEBOOK, Settings
+from ..nets import add_model, add_pixels, net_of
+from ..options import add_device, add_priors, add_quality, add_starts, add_steps, settings_of, whole_number
+from ..output import output_of, save_output
+from ..ready import checked_sizes, with_seed
 
 OWN = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, "jitter": 16, "laplacian": 4, "blur": 1.0,
        "blur_until": 0.4}     # and a picture of twice the size that the net was trained on
@@ -34,103 +25,105 @@ def arguments(parser):
                         "lists them")
     parser.add_argument("-o", "--output", metavar="OUT", help="where the picture goes: .jpg, .png, .webp or .tif "
                         "(class.png, or the next free number)")
-    model_option(parser)
-    pixel_options(parser)
-    start_options(parser, "noise", "twice what the net was trained on")
-    parser.add_argument("--strip", nargs="?", type=whole(3, 32), const=HALFWAY, metavar="N",
+    add_model(parser)
+    add_pixels(parser)
+    add_starts(parser, "noise", "twice what the net was trained on")
+    parser.add_argument("--strip", nargs="?", type=whole_number(3, 32), const=HALFWAY, metavar="N",
                         help=f"show 3 to 32 pictures from the start to the dream ({HALFWAY}) and, of a net of one "
                         "layer, its weights")
-    parser.add_argument("--columns", type=whole(1, 32), metavar="N", help="of a grid (as square as it gets)")
-    options(parser, defaults={k: f"the model's own, or {OWN[k]}" for k in SETTINGS})
-    prior_options(parser)
-    device_options(parser)
-    fast_option(parser)
-    quality_option(parser)
+    parser.add_argument("--columns", type=whole_number(1, 32), metavar="N", help="of a grid (as square as it gets)")
+    add_steps(parser, {k: f"the model's own, or {OWN[k]}" for k in NOTEBOOK})
+    add_priors(parser)
+    add_device(parser)
+    add_quality(parser)
 
 
 def run(args):
     from ... import pictures
     pictures.check_target(output_of(args, "class.png"))
-    check_start(args)
     if args.strip and len(args.label) > 1:
         raise DreamError(f"--strip: shows one class, and there are {len(args.label)}")
+    settings_of(args, Settings(start="noise"))      # says what contradicts what before the net is loaded
 
-    import numpy as np
-
-    from ... import __version__
     from ...net.pixels import deprocess, preprocess
-    from ...pictures.sheet import enlarged, grid
+    from ...pictures.starts import start_size, starting_picture
+    from ...provenance import machine, provenance
     ends = [f"{CLASS}{label}" for label in args.label]
-    net = net_of(args, ends)
+    net = net_of(args, ends, bool(args.fast))
     indices = [class_index(net, label) for label in args.label]
-    _fill_in(args, net)
-    seed = seed_of(args)
-    settings, priors = settings_of(args), priors_of(args)
-    plans = [recipe(net, [end], None, priors) for end in ends]
-    sizes = checked_sizes(net, plans[0], start_size(None, args), settings)
-    start = starting_from(None, args, seed)
+    settings = with_seed(_settings(args, net))
+    chosen = [goals(net, settings.but(end=(end,))) for end in ends]
+    sizes = checked_sizes(net, settings, chosen[0], start_size(settings))
+    start = starting_picture(settings)
     if net.blobs[net.inputs[0]].channels == 1:
         start = deprocess(net, preprocess(net, start))      # as the net sees it
     dreams, names = [], [class_name(net, i) for i in indices]
     try:
-        for plan in plans:
-            dreams.append(_dream(net, plan, start, sizes, settings, seed, args.strip))
+        for one in chosen:
+            dreams.append(_dream(net, settings, one, start, sizes, args.strip))
     except KeyboardInterrupt:
         if not dreams:
             raise
         names = names[:len(dreams)]      # what is finished is shown
-    note = f"{net.name}, from {args.start}, seed {seed}"
-    if args.strip:
-        shown, captions = _strip(net, start, *dreams[0], indices[0], args.strip)
-        picture = grid([enlarged(pictures.to_uint8(p), SIDE) for p in shown], captions, f"{names[0]}: {note}",
-                       args.columns or len(shown))
-    elif len(plans) > 1:
-        columns = args.columns or int(np.ceil(np.sqrt(len(dreams))))
-        picture = grid([enlarged(pictures.to_uint8(d), SIDE) for d, _ in dreams], names, note, columns)
-    else:
-        picture = dreams[0][0]
-    record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum,
-              "classes": indices[:len(dreams)], **settings, "priors": priors, "start": args.start, "size": args.size,
-              "noise": args.noise, "seed": seed, "device": net.device.name, "threads": net.thread_count, "fast": args.fast, "pixels": pixels_of(net)}
+    note = f"{net.name}, from {settings.start}, seed {settings.seed}"
+    picture = _strip_of(args, net, start, dreams[0], indices[0], names[0], note) if args.strip else \
+        _grid_of(args, dreams, names, note) if len(chosen) > 1 else dreams[0][0]
+    record = provenance(net, settings.record(), classes=indices[:len(dreams)], **machine(net))
+    del record["end"]      # the classes are in its place
     output = save_output(picture, args, "class.png", record)
     print(f"{output}: {', '.join(names)}; {note}")
-    return interrupted("deepdream") if len(dreams) < len(plans) else 0
+    return interrupted("deepdream") if len(dreams) < len(chosen) else 0
 
 
-def _fill_in(args, net):
-    """What was not asked for: the model's own settings, else OWN. A blur that was asked for keeps its sigma."""
-    record = net.record and net.record.record
+def _settings(args, net):
+    """What was asked for; else the model's own settings, else OWN. A blur that was asked for keeps its sigma."""
+    card = net.record and net.record.record
     h, w = net.blobs[net.inputs[0]].shape[2:]
     low_h, low_w, exact = net.smallest(net.classifier)
     size = {"size": [low_w, low_h], "octave_n": 1} if exact else {"size": [2 * w, 2 * h]}
-    own = {k: OWN[k] for k in SETTINGS} | (getattr(record, "class_pictures", None) or OWN | size)
+    own = {k: OWN[k] for k in NOTEBOOK} | (getattr(card, "class_pictures", None) or OWN | size)
     if args.blur is not None:
         own.pop("blur_until", None)
-    for name, value in own.items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    args.size = args.size or size["size"]
+    settings = settings_of(args, Settings(**own, start="noise"))
+    return settings if settings.size else settings.but(size=size["size"])
 
 
-def _dream(net, plan, start, sizes, settings, seed, stages):
+def _strip_of(args, net, start, dream, index, name, note):
+    from ... import pictures
+    from ...pictures.sheet import enlarged, grid
+    shown, captions = _strip(net, start, *dream, index, args.strip)
+    return grid([enlarged(pictures.to_uint8(p), SIDE) for p in shown], captions, f"{name}: {note}",
+                args.columns or len(shown))
+
+
+def _grid_of(args, dreams, names, note):
+    import math
+
+    from ... import pictures
+    from ...pictures.sheet import enlarged, grid
+    columns = args.columns or math.ceil(math.sqrt(len(dreams)))
+    return grid([enlarged(pictures.to_uint8(d), SIDE) for d, _ in dreams], names, note, columns)
+
+
+def _dream(net, settings, chosen, start, sizes, stages):
     """(dream, [the picture after each step], for `stages` of a strip; else an empty list)."""
     import numpy as np
 
     from ...dream import SETTLED, deepdream, visible
     from ..progress import Progress
     before, way = start, []
-    with Progress(sizes, settings["iter_n"]) as progress:
-        def on_step(octave, i, vis, told):
+    with Progress(sizes, settings.iter_n) as progress:
+        def on_step(octave, i, vis, report):
             nonlocal before
-            progress.step(octave, i, vis, told)
+            progress.step(octave, i, vis, report)
             now = vis()
             if stages:
                 way.append(now)
             if now.shape == before.shape and np.abs(now - before).mean() < STILL:
                 return SETTLED
             before = now
-        dream = deepdream(net, start, on_step=on_step, rng=np.random.RandomState(seed), **settings, **plan)
-    return visible(dream, settings["clip"]), way
+        dream = deepdream(net, start, on_step=on_step, rng=np.random.RandomState(settings.seed), **settings.steps, **chosen)
+    return visible(dream, settings.clip), way
 
 
 def _strip(net, start, dream, way, index, n):

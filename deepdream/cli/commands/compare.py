@@ -7,22 +7,23 @@
 from pathlib import Path
 
 from ...errors import DreamError
-from ..options import device_options, options, quality_option, seed_of, settings_of
-from .dream import output_of, save_output
-from .gallery import MODELS, load_nets
+from ..nets import SHIPPED, nets_of
+from ..options import add_device, add_quality, add_steps, settings_of
+from ..output import output_of, save_output
+from ..ready import with_seed
 
 
 def arguments(parser):
     parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
     parser.add_argument("-o", "--output", metavar="OUT", help="where it goes: .jpg, .png, .webp or .tif; the "
                         "settings are written into it (compare.jpg, or the next free number)")
-    parser.add_argument("--models", nargs=2, default=MODELS, metavar="MODEL",
-                        help=f"names from `deepdream models`, folders, .onnx files ({' '.join(MODELS)})")
-    parser.add_argument("--end", nargs="+", metavar="LAYER", help="the layer whose activations grow; where the nets "
-                        "name their layers differently, one for each (the first model's own choice)")
-    options(parser)
-    device_options(parser)
-    quality_option(parser)
+    parser.add_argument("--models", nargs=2, default=SHIPPED, metavar="MODEL",
+                        help=f"names from `deepdream models`, folders, .onnx files ({' '.join(SHIPPED)})")
+    parser.add_argument("--end", nargs="+", metavar="LAYER", dest="layers", help="the layer whose activations grow; "
+                        "where the nets name their layers differently, one for each (the first model's own choice)")
+    add_steps(parser)
+    add_device(parser, fast=False)
+    add_quality(parser)
 
 
 def run(args):
@@ -32,38 +33,36 @@ def run(args):
     image = pictures.load(args.picture)
     pictures.refuse_inputs(output, args.picture)
 
-    from ... import __version__
-    from ...batch import jobs
+    from ...batch.jobs import Here, Job
     from ...dream import octave_sizes
     from ...pictures.sheet import side_by_side
+    from ...provenance import SOFTWARE
     from ...runtime.device import Device
     from ..progress import Progress
     device = Device(args.device)
-    nets, given = load_nets(args.models)
+    nets = nets_of(args.models)
     if len(nets) < 2:
         raise DreamError(f"--models {' '.join(args.models)}: compare needs two different models")
-    ends, settings = _ends(args.end, nets), settings_of(args)
-    seed = seed_of(args)
-    sizes = octave_sizes(*image.shape[:2], settings["octave_n"], settings["octave_scale"])
+    ends, settings, data = _ends(args.layers, nets), with_seed(settings_of(args)), Path(args.picture).read_bytes()
+    sizes = octave_sizes(*image.shape[:2], settings.octave_n, settings.octave_scale)
     dreams = []
-    with jobs.Here():
-        for model in nets:
-            job = {"model": given[model], "end": ends[model], "settings": settings, "seed": seed,
-                   "picture": Path(args.picture).read_bytes(), "guide": None, "device": device.name,
-                   "threads": args.threads}
-            with Progress(sizes, args.iter_n) as progress:
-                result = jobs.make(job, progress.step)
-            if "error" in result:
-                raise DreamError(f"{model}: {result['error']}")
-            dreams.append(result["picture"])
+    with Here() as here:
+        for model, net in nets.items():
+            job = Job(net.files.arguments, settings.but(end=(ends[model],)), data, None, device.name, args.threads)
+            with Progress(sizes, settings.iter_n) as progress:
+                result = here.make(job, progress.step)
+            if result.error:
+                raise DreamError(f"{model}: {result.error}")
+            dreams.append(result.picture)
 
     one_end = len(set(ends.values())) == 1
     captions = ["source"] + [m if one_end else f"{m}, {ends[m]}" for m in nets]
-    told = f"{args.iter_n} steps in each of {args.octave_n} octaves, seed {seed}"
-    sheet = side_by_side([pictures.to_uint8(image), *dreams], captions, f"{ends[model]}, {told}" if one_end else told)
-    record = {"software": f"deepdream {__version__}", "models": list(nets), "ends": list(ends.values()),
-              "checksums": [net.checksum for net in nets.values()], **settings, "seed": seed,
-              "picture": Path(args.picture).name, "device": device.name, "threads": result["threads"]}
+    note = f"{settings.iter_n} steps in each of {settings.octave_n} octaves, seed {settings.seed}"
+    sheet = side_by_side([pictures.to_uint8(image), *dreams], captions, f"{ends[model]}, {note}" if one_end else note)
+    record = settings.record() | {"software": SOFTWARE, "models": list(nets), "ends": list(ends.values()),
+                                  "checksums": [net.checksum for net in nets.values()],
+                                  "picture": Path(args.picture).name, "device": device.name, "threads": result.threads}
+    del record["end"]      # there are two
     output = save_output(sheet, args, "compare.jpg", record)
     h, w = sheet.shape[:2]
     print(f"{output}: {w}x{h}, {' and '.join(nets)} at {' and '.join(dict.fromkeys(ends.values()))}")

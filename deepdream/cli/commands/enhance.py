@@ -16,19 +16,19 @@ from pathlib import Path
 
 from ...convert.console import interrupted
 from ...errors import DreamError
-from ..nets import model_option, net_of, pixel_options, pixels_of
-from ..options import device_options, fast_option, number, quality_option, whole
+from ..nets import add_model, add_pixels, net_of
+from ..options import add_device, add_quality, real_number, whole_number
 
 PRIORS = ("tv", "l2", "none")      # those of `deepdream.enhance`, which takes scipy to import
 
 
 def arguments(parser):
-    positive = number(float, "a number from 0 to 1e6", lambda v: 0 <= v <= 1e6)
+    positive = real_number("a number from 0 to 1e6", lambda v: 0 <= v <= 1e6)
     parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="where it goes: .jpg, .png, .webp or "
                         ".tif; the settings are written into it")
-    model_option(parser)
-    pixel_options(parser)
+    add_model(parser)
+    add_pixels(parser)
     parser.add_argument("--end", metavar="LAYER", help="the layer; `deepdream layers` lists them (the model's own "
                         "choice, mostly inception_4c/output)")
     parser.add_argument("--k", type=positive, default=2.0, metavar="X",
@@ -36,11 +36,10 @@ def arguments(parser):
     parser.add_argument("--prior", choices=PRIORS, default="tv", help="what is natural (tv)")
     parser.add_argument("--weight", type=positive, metavar="X", help="of the prior, alike at every layer and size "
                         "(0.003)")
-    parser.add_argument("--iter-n", type=whole(1), default=60, metavar="N", help="iterations at most (60)")
+    parser.add_argument("--iter-n", type=whole_number(1), default=60, metavar="N", help="iterations at most (60)")
     parser.add_argument("--no-clip", action="store_true", help="let pixels leave 0 to 255, and scale them at the end")
-    device_options(parser)
-    fast_option(parser)
-    quality_option(parser)
+    add_device(parser)
+    add_quality(parser)
 
 
 def run(args):
@@ -55,11 +54,11 @@ def run(args):
 
     import numpy as np
 
-    from ... import __version__
     from ...dream import visible
     from ...enhance import INTERRUPTED, WEIGHT, enhance
+    from ...provenance import machine, provenance
     from ..progress import Iterations
-    net = net_of(args)
+    net = net_of(args, fast=bool(args.fast))
     settings = {"end": net.default_end if args.end is None else args.end, "k": args.k, "prior": args.prior,
                 "weight": WEIGHT if args.weight is None and args.prior != "none" else args.weight,
                 "iter_n": args.iter_n, "clip": not args.no_clip}
@@ -69,9 +68,8 @@ def run(args):
     seconds, iterations = time.monotonic() - start, len(found.history) - 1
     if found.stopped == INTERRUPTED and not iterations:
         return interrupted("deepdream")      # there is nothing to keep
-    record = {"software": f"deepdream {__version__}", "model": net.name, "checksum": net.checksum, **settings,
-              "iterations": iterations, "stopped": found.stopped, "picture": Path(args.picture).name,
-              "device": net.device.name, "threads": net.thread_count, "fast": args.fast, "pixels": pixels_of(net)}
+    record = provenance(net, settings, iterations=iterations, stopped=found.stopped, picture=Path(args.picture).name,
+                        fast=bool(args.fast), **machine(net))
     # rounded, not cut off: a value that nothing moved stays what it was
     pictures.save(np.rint(visible(found.picture, settings["clip"])), output, record, args.quality)
     h, w = image.shape[:2]

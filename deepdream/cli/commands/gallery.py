@@ -13,49 +13,46 @@ A scheduler runs whatever code it is sent: use it in a network of your own.
 import sys
 from pathlib import Path
 
-from ... import models
 from ...errors import DreamError
-from ..options import device_options, options, quality_option, settings_of, whole
-
-MODELS = ["mini_imagenet", "mini_places"]
+from ..nets import SHIPPED, nets_of
+from ..options import add_device, add_quality, add_steps, settings_of, whole_number
 
 
 def arguments(parser):
     parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the gallery's folder")
-    parser.add_argument("--models", nargs="+", default=MODELS, metavar="MODEL",
-                        help=f"names from `deepdream models`, folders, .onnx files ({' '.join(MODELS)})")
+    parser.add_argument("--models", nargs="+", default=SHIPPED, metavar="MODEL",
+                        help=f"names from `deepdream models`, folders, .onnx files ({' '.join(SHIPPED)})")
     parser.add_argument("--ends", nargs="+", default=[], metavar="LAYER", help="names of layers, patterns such as "
                         "'inception_4*', low, middle, high or all (two of each of low, middle, high)")
     parser.add_argument("--guides", nargs="+", default=[], metavar="PICTURE", help="dream towards what the nets see "
                         "in each of these")
-    options(parser, several=True)
-    device_options(parser)
-    parser.add_argument("--jobs", type=whole(1), default=1, metavar="N", help="dreams made at a time, each in a "
+    add_steps(parser, several=True)
+    add_device(parser, fast=False)
+    parser.add_argument("--jobs", type=whole_number(1), default=1, metavar="N", help="dreams made at a time, each in a "
                         "process of its own, --threads divided among them (1)")
     parser.add_argument("--dask", metavar="ADDRESS", help="of a running Dask scheduler, as tcp://host:8786")
-    quality_option(parser)
+    add_quality(parser)
 
 
 def run(args):
-    from ...batch import gallery, jobs
+    from ...batch import gallery, jobs, rows
     source = gallery.Source.read(args.picture)
     guides = list({g.sha256: g for g in map(gallery.Source.read, args.guides)}.values())
     device = _device(args)
-    nets, given = load_nets(args.models)
-    chosen = gallery.chosen_ends(args.ends, nets)
-    octave_ns, seeds = list(dict.fromkeys(args.octave_n)), list(dict.fromkeys(args.seeds))
-    settings = settings_of(args)
+    nets = nets_of(args.models)
+    chosen = rows.chosen_ends(args.ends, nets)
+    settings, octave_ns, seeds = _settings(args)
     dreams = gallery.plan(source, nets, chosen, octave_ns, guides, seeds, settings, args.quality)
-    asked = {"models": list(nets), "ends": args.ends, **settings, "octave_n": octave_ns, "seeds": seeds,
+    asked = {"models": list(nets), "ends": args.ends, **settings.steps, "octave_n": octave_ns, "seeds": seeds,
              "guides": [g.path.name for g in guides], "quality": args.quality}
-    made = gallery.Gallery(args.output, source, nets, dreams, gallery.rows(chosen, nets), asked)
+    made = gallery.Gallery(args.output, source, nets, dreams, rows.rows(chosen, nets), asked)
     todo = made.resume()
     n = 1 if args.dask or device.startswith("cuda") else min(args.jobs, max(1, len(todo)))
     if args.jobs > n and device.startswith("cuda"):
         print(f"--jobs {args.jobs}: on {device} dreams are made one after the other", file=sys.stderr)
     threads = jobs.threads_each(args.threads, n)
-    work = [(d, made.job(d, given[d.model], device, threads)) for d in todo]
+    work = [(d, made.job(d, device, threads)) for d in todo]
     with Bar(todo, len(dreams), made.source.size) as bar, jobs.workers(n, args.dask, bar.step) as workers:
         made.run(work, workers, bar.finished)
     failed = sum(d.status == "failed" for d in dreams)
@@ -66,20 +63,11 @@ def run(args):
     return 0
 
 
-def load_nets(names):
-    """{name: Net}, {name: what to load it by}; the nets tell their ends and settings only, and dream elsewhere."""
-    from ...net import Net
-    nets, given = {}, {}
-    for text in dict.fromkeys(names):
-        net = Net(text, device="cpu")
-        name, i = net.name, 1
-        while name in nets:      # two folders of one name
-            i += 1
-            name = f"{net.name}-{i}"
-        nets[name] = net
-        folder = models.expanded(text)
-        given[name] = net.files.arguments if net.caffemodel is None else str(folder.resolve()) if folder.is_dir() else text
-    return nets, given
+def _settings(args):
+    """What all dreams have in common, the numbers of octaves, and the seeds."""
+    octave_ns, seeds = list(dict.fromkeys(args.octave_n or [4])), list(dict.fromkeys(args.seeds))
+    args.octave_n = None
+    return settings_of(args), octave_ns, seeds
 
 
 def _device(args):
@@ -101,8 +89,8 @@ class Bar:
         from tqdm import tqdm
 
         from ...dream import octave_sizes
-        self.sizes = {id(d): octave_sizes(*size, d.octave_n, d.wanted["octave_scale"]) for d in todo}
-        self.weight = {id(d): sum(h * w for h, w in self.sizes[id(d)]) * d.wanted["iter_n"] for d in todo}
+        self.sizes = {id(d): octave_sizes(*size, d.settings.octave_n, d.settings.octave_scale) for d in todo}
+        self.weight = {id(d): sum(h * w for h, w in self.sizes[id(d)]) * d.settings.iter_n for d in todo}
         self.todo, self.total, self.done, self.at, self.failed = todo, total, total - len(todo), 0, 0
         self.bar = tqdm(total=sum(self.weight.values()), file=sys.stderr, leave=False, disable=not sys.stderr.isatty(),
                         dynamic_ncols=True, bar_format="{desc}|{bar}| {percentage:3.0f}%  {elapsed}, {remaining} left")

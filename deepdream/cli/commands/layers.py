@@ -6,12 +6,12 @@ cannot dream at follows, with its reason.
     deepdream layers --model bvlc_googlenet --labels           the classes, by number
 """
 from ...errors import DreamError
-from ..nets import model_option, net_of, pixel_options
+from ..nets import add_model, add_pixels, net_of
 
 
 def arguments(parser):
-    model_option(parser)
-    pixel_options(parser)
+    add_model(parser)
+    add_pixels(parser)
     parser.add_argument("--labels", action="store_true", help="list the classes that class:LABEL knows")
 
 

@@ -19,17 +19,18 @@ import os
 from pathlib import Path
 
 from ...errors import DreamError
-from ..options import device_options, whole
+from ...options import Settings
+from ..options import add_device, whole_number
 
 MODEL, SMALL = "bvlc_googlenet", "mini_imagenet"
-SELF_TEST = {"size": (144, 256), "settings": {"octave_n": 3}}     # large and long enough to tell nets apart
+SIZE, SETTINGS = (144, 256), Settings(octave_n=3)      # of the self-test: large and long enough to tell nets apart
 
 
 def arguments(parser):
     parser.add_argument("--model", metavar="NAME_OR_FOLDER", help=f"the net ({MODEL}; for the self-test {SMALL})")
     parser.add_argument("--reference", metavar="FOLDER", help="with sky1024px.jpg, flowers.jpg and google_*.jpg "
                         "(without: fetched once)")
-    parser.add_argument("--seeds", type=whole(2, 1000), default=4, metavar="N", help="dreams of each "
+    parser.add_argument("--seeds", type=whole_number(2, 1000), default=4, metavar="N", help="dreams of each "
                         "picture (4); with 2 the check is blunt")
     parser.add_argument("--case", action="append", metavar="NAME", help="only this picture: 4c, 3b_5x5_reduce, "
                         "3b_5x5_reduce_leftover, guided_3b, zoom; may be given several times")
@@ -41,7 +42,7 @@ def arguments(parser):
     parser.add_argument("--keep", metavar="FOLDER", help="keep the dreams there, and use those that are there already")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     parser.add_argument("--html", metavar="FILE", help="write the report as a page with its pictures")
-    device_options(parser)
+    add_device(parser, fast=False)
 
 
 def run(args):
@@ -72,7 +73,7 @@ def run(args):
         raise DreamError(f"{net.name} has none of the layers {', '.join(sorted({c.end for c in known}))}")
     seeds = list(range(args.seeds))
     if args.self_test:
-        dreamt = regress.Run(net, dict(SELF_TEST["settings"]))
+        dreamt = regress.Run(net, SETTINGS)
         checked = _self_test(dreamt, cases, seeds, args.negatives)
         name = f"{net.name} itself, with another seed"
     else:
@@ -97,7 +98,7 @@ def _self_test(dreamt, cases, seeds, everything):
     from ...pictures.sky import formula_sky
     from ...regress import check as regress
     from ...regress import report
-    h, w = SELF_TEST["size"]
+    h, w = SIZE
     sky, guide = formula_sky(h, w), formula_sky(h // 2, w // 2, seed=7)[:, ::-1].copy()
     negatives = [key for key, n in regress.NEGATIVES.items() if n.must or everything]
     cases = [c for c in cases if not c.after and c.frames == 1]
