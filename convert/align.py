@@ -54,12 +54,15 @@ class _Plan:
         for node in nodes:
             for name in node.input:
                 self.consumers.setdefault(name, []).append(node)
+        for node in reversed(nodes):       # from the ends on: nets are too deep to ask for the first at once
+            for name in node.output:
+                self.may_fill(name), self.may_fill(name, True)
 
     def may_fill(self, name, joined=False):
         """joined: behind a Concat, where zeros may stand between two real channels."""
         key = name, joined
         if key not in self.known:
-            self.known[key] = name not in self.ends and all(self._absorbs(n, joined) for n in self.consumers[name])
+            self.known[key] = name not in self.ends and all(self._absorbs(n, joined) for n in self.consumers.get(name, ()))
         return self.known[key]
 
     def _absorbs(self, node, joined):

@@ -11,28 +11,23 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from onnx import TensorProto
 
+from .admission import graphs
 from .errors import ConvertError, shown
 
 _BITS = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}      # of the types that have no number in their names
 SHARED = 4                                          # how often the bytes of a file may be read
 
 
-def tensors(graph):
+def tensors(outer):
     """All TensorProtos of a graph, those in its subgraphs too."""
-    graphs = [graph]
-    while graphs:
-        graph = graphs.pop()
+    for graph in graphs(outer):
         yield from getattr(graph, "initializer", ())
-        for sparse in getattr(graph, "sparse_initializer", ()):
-            yield from (sparse.values, sparse.indices)
+        sparse = [*getattr(graph, "sparse_initializer", ())]
         for attribute in (a for node in graph.node for a in node.attribute):
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-            graphs += [attribute.g] if attribute.HasField("g") else []
-            graphs += attribute.graphs
+            yield from ([attribute.t] if attribute.HasField("t") else attribute.tensors)
+            sparse += [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else attribute.sparse_tensors
+        for both in sparse:
+            yield from (both.values, both.indices)
 
 
 def files(model, path):

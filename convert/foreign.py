@@ -11,7 +11,7 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from . import external
-from .admission import ROUNDS, check_model, check_shape
+from .admission import AXES, ROUNDS, check_model, check_shape
 from .constants import computed
 from .errors import ConvertError, about, shown
 from .facts import End, Facts, Write
@@ -40,14 +40,16 @@ def read(path):
         raise ConvertError(f"{path}: not an ONNX file, or cut off") from None
     if not model.graph.node:
         raise ConvertError(f"{path}: not an ONNX file: it holds no graph")
-    check_model(model, path)
+    with about(path):
+        check_model(model)
     return model
 
 
 def load(path):
     """The ModelProto in a file, with all its weights."""
     model = read(path)
-    external.load(model, path)
+    with about(path):
+        external.load(model, path)
     return model
 
 
@@ -75,7 +77,7 @@ def image_input(model, name=None, layout=None, source="the model"):
     if layout is None:
         layout = "nhwc" if dims[3] in (1, 3) and dims[1] not in (1, 3) else "nchw"
     shape = [dims[axis] for axis in LAYOUTS[layout]]
-    check_shape([d or 1 for d in shape], f"input '{shown(able[0])}'", source)
+    check_shape([d or 1 for d in shape], f"{source}: input '{shown(able[0])}'")
     if shape[1] not in (None, 1, 3):
         raise ConvertError(f"{source}: input '{shown(able[0])}' {_told(kind)} has {shape[1]} channels as {layout}; "
                            "1 (grey) or 3 are allowed")
@@ -108,7 +110,7 @@ def onnx_net(model, scale=1.0, layout=None, input=None, source=None):
         elif any(t.data_location == TensorProto.EXTERNAL for t in external.tensors(model.graph)):
             raise ConvertError(f"{source}: its weights lie in other files; give its path, or load them first")
         else:
-            check_model(model, source)
+            check_model(model)
         return model if Facts.read(model, source) else _net(model, scale, layout, input, source)
 
 
@@ -118,8 +120,9 @@ def _net(model, scale, layout, input, source):
     model, opset = _raised(model, source)
     build = _Build(model.graph, opset, name, layout, nominal, np.float32(scale).ravel(), source)
     net = build.model()
-    _check_sizes(build, net, nominal, source)
+    _check_sizes(build, net, nominal)
     ends, left_out = _ends(net, build.own, nominal)
+    left_out = {name: shown(reason, 300) for name, reason in left_out.items()}
     if not ends:
         raise ConvertError(f"{source}: nothing to dream at: " + (next(iter(left_out.values())) + " is not supported"
                            if left_out else f"no result of two or four axes depends on the input '{name}'"))
@@ -178,7 +181,7 @@ class _Build:
 
     def add_weights(self, tensor):
         what = f"the weights '{shown(tensor.name)}'"
-        check_shape(tensor.dims, what, self.source)
+        check_shape(tensor.dims, what)
         with about(what):
             self.constants[tensor.name] = _float32(tensor)
             self.values[tensor.name] = numpy_helper.to_array(self.constants[tensor.name])
@@ -192,6 +195,9 @@ class _Build:
                 attribute.t.CopyFrom(_float32(attribute.t))
             if attribute.name == "to" and node.op_type == "Cast" and attribute.i in REAL:
                 attribute.i = TensorProto.FLOAT
+        shape = self.value(node, SHAPED[node.op_type]) if node.op_type in SHAPED else None
+        if shape is not None and shape.size > AXES:
+            raise ConvertError(f"{told(node)}: {shape.size:,} axes; {AXES} are allowed")
         if self.folded(node):
             return
         attr = attributes(node)
@@ -261,7 +267,7 @@ class _Build:
         return onnx.shape_inference.infer_shapes(model)
 
 
-def _check_sizes(build, net, nominal, source):
+def _check_sizes(build, net, nominal):
     """Raise ConvertError for results, at the declared size, that no net has; and, of those that do not depend on the
     picture, for what would not be ready in time."""
     moving = {DATA}
@@ -271,10 +277,10 @@ def _check_sizes(build, net, nominal, source):
         if node.op_type == "Loop" and not moves:
             rounds = build.value(node, 0)
             if rounds is None or rounds.size != 1 or rounds.item() > ROUNDS:
-                raise ConvertError(f"{source}: {told(node)}: a loop that does not depend on the picture; allowed are "
-                                   f"{ROUNDS:,} rounds")
+                raise ConvertError(f"{told(node)}: a loop that does not depend on the picture; allowed are {ROUNDS:,} "
+                                   "rounds")
         for name in node.output:
-            check_shape(sizes.get(name) or (), told(node), source)
+            check_shape(sizes.get(name) or (), told(node), nominal)
             if moves:
                 moving.add(name)
             else:
@@ -292,6 +298,8 @@ def _line(error):
     return shown(" ".join(str(error).split()), 160)
 
 
+# operators that take a shape, or axes, as the input of this number
+SHAPED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Squeeze": 1, "Tile": 1, "Unsqueeze": 1}
 SHAPELY = {"Constant", "ConstantOfShape", "Gather", "Range", "Shape", "Size"}     # what sizes are computed with
 
 

@@ -1,20 +1,19 @@
 """A Caffe net as an ONNX forward graph, under Caffe's names."""
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import onnx
 
+from .admission import check_shape
 from .errors import ConvertError, about, no_such_end, shown
 from .facts import End, Facts, Write
 from .graph import Graph, Tensor, float_info
 from .layers import DATA_LAYERS, DROPPED, LAYERS, SUPPORTED, Layer, bottoms_allowed
-from .reader import AXES, read_caffemodel, read_prototxt
+from .reader import read_caffemodel, read_prototxt
 from .refusals import refusals
 from .source import Source
 from .surgery import Surgery
 
-NUMBERS = 1 << 31      # of one blob at the declared size of the input: 8 GB
 REACH = 1 << 31        # pixels of the input that one pixel of a blob stands for
 
 
@@ -116,7 +115,8 @@ class _Build:
         if not layer.top:
             raise context.error("has no top")
         first = len(self.graph.nodes)
-        results = (self.surgery.convert if self.surgery else LAYERS[kind])(context, *bottoms)
+        with about(context.told):
+            results = (self.surgery.convert if self.surgery else LAYERS[kind])(context, *bottoms)
         results = results if isinstance(results, list) else [results]
         if len(results) != len(layer.top):
             raise context.error(f"has {len(layer.top)} tops where {len(results)} are allowed")
@@ -125,7 +125,7 @@ class _Build:
             tensor, shape = result if isinstance(result, tuple) else (result, context.shape)
             if min(shape, default=1) < 1:
                 raise context.error(f"its top would have the shape {tuple(shape)}: the declared input is too small")
-            self.check_shape(layer, "its top would have", shape)
+            check_shape(shape, f"{context.told}: its top", next(iter(self.inputs.values())))
             self.place(layer, top, tensor, tuple(shape), stride if len(shape) == 4 else None)
         if self.surgery:
             tops = [self.blobs[top].name for top in layer.top]
@@ -137,7 +137,9 @@ class _Build:
             if not shape:
                 raise self.error(layer, "its input shape is not given; a deploy.prototxt has "
                                         "`input_param { shape { dim: ... } }`")
-            self.check_shape(layer, "its input has", shape)
+            if min(shape) < 1:
+                raise self.error(layer, f"its input shape is {shape}; sizes of 1 and more are allowed")
+            check_shape(shape, f"layer '{shown(layer.name)}' ({layer.type}): its input")
             tensor = self.graph.tensor(top)
             self.inputs[top] = shape
             self.blobs[top], self.shapes[top], self.strides[top] = tensor, shape, (1, 1)
@@ -147,12 +149,6 @@ class _Build:
 
     def error(self, layer, message):
         return ConvertError(f"{self.source[0]}: layer '{shown(layer.name)}' ({shown(layer.type)}): {message}")
-
-    def check_shape(self, layer, what, shape):
-        """Raise ConvertError for a blob that no net has."""
-        if len(shape) > AXES or min(shape, default=1) < 1 or math.prod(shape) > NUMBERS:
-            raise self.error(layer, f"{what} the shape ({', '.join(map(str, shape[:AXES]))}); allowed are {AXES} axes, "
-                                    f"each at least 1, and {NUMBERS:,} numbers in all")
 
     def input_shape(self, layer, i):
         if layer.type == "Input":

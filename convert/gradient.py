@@ -1,6 +1,7 @@
 """The gradient of one or several ends of an ONNX model by its input, as an ONNX graph: Caffe's partial backward."""
 import json
 
+import numpy as np
 import onnx
 
 from .align import align_channels
@@ -185,7 +186,7 @@ class _Build:
                                    f"'{shown(list(self.ends)[-1])}' needs it; those with one: {known}")
             context = self.context(node)
             context.masked = node.output[0] not in unmasked
-            with about(told(node)):
+            with about(told(node)), np.errstate(all="ignore"):
                 gradients = input_gradients(context, dys, [self.tensor(o) for o in node.output],
                                             [self.tensor(i) for i in node.input])
             for name, gradient in zip(node.input, gradients):

@@ -31,9 +31,11 @@ class Layer:
         self._blobs, self._source = blobs, source
 
     def error(self, message):
-        return ConvertError(f"{self._source[0]}: {self._told()}: {message}")
+        return ConvertError(f"{self._source[0]}: {self.told}: {message}")
 
-    def _told(self):
+    @property
+    def told(self):
+        """What messages call it."""
         return f"layer '{shown(self.name)}' ({shown(self.layer.type)})"
 
     def blob(self, i, shape, what):
@@ -41,10 +43,10 @@ class Layer:
         shape = tuple(int(d) for d in shape)
         if i >= len(self._blobs):
             have = f"has {len(self._blobs)} blob(s)" if self._blobs else "has none"
-            raise ConvertError(f"{self._told()} needs {what} of shape {shape}, {self._source[1]} {have} for it")
+            raise ConvertError(f"{self.told} needs {what} of shape {shape}, {self._source[1]} {have} for it")
         blob = self._blobs[i]
         if _without_ones(blob.shape) != _without_ones(shape):
-            raise ConvertError(f"{self._told()} needs {what} of shape {shape}, {self._source[1]} has "
+            raise ConvertError(f"{self.told} needs {what} of shape {shape}, {self._source[1]} has "
                                f"{tuple(blob.shape)}")
         return blob.reshape(shape)
 

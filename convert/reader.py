@@ -13,7 +13,7 @@ from . import caffe_pb2 as pb
 from .errors import ConvertError, about, shown
 
 # how large what a file describes may be
-LAYERS = 10_000       # of a net; the deepest nets that were published have half as many
+LAYERS = 5000         # of a net; ResNet-1001 has 4,300
 BLOBS = 40_000        # of a net
 ARMS = 1000           # of a layer: its bottoms, its tops, its blobs
 AXES = 32             # of a blob (Caffe: blob.hpp, kMaxBlobAxes)

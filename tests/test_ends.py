@@ -182,7 +182,7 @@ def test_a_net_of_many_layers_is_looked_through_in_time():
 
 
 def test_a_net_that_asks_for_too_much_is_not_looked_through(monkeypatch):
-    monkeypatch.setattr("convert.refusals.NODES", 3)
+    monkeypatch.setattr("deepdream.convert.refusals.NODES", 3)
     refused = refusals(Source(net(FIRST + "r = Relu(c); s = Relu(r); y = Relu(s)", {"w": filters(4, 3)})))
     assert list(refused) == ["s", "y"]
     assert "more are not tried out" in refused["y"]

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import convert, models
+from ..convert.errors import about
 from ..errors import DreamError
 from ..runtime.cache import cached, graph_key, key
 from ..runtime.notices import say_once
@@ -101,7 +102,8 @@ class OnnxFile(Files):
             channels, swap = [*facts.data_shape, 1][1], facts.channel_swap or SWAP
             usual = facts.mean or (MEAN if channels == 3 else (sum(MEAN) / 3,)), None
         else:
-            _, self.layout, (_, channels, *_), kind = foreign.image_input(model, self.input, self.layout, path)
+            with about(path):
+                _, self.layout, (_, channels, *_), kind = foreign.image_input(model, self.input, self.layout, path)
             swap, usual = models.own.CHANNELS["rgb"], (TORCH_MEAN, TORCH_SCALE)
             if channels == 1:
                 usual = tuple((sum(v) / 3,) for v in usual)
@@ -116,7 +118,8 @@ class OnnxFile(Files):
         self.channel_swap = tuple(channel_swap or models.own.CHANNELS.get(own.channels, swap))
         self.arguments = {"prototxt": str(path.resolve()), "mean": self.mean, "channel_swap": self.channel_swap,
                       "scale": self.scale, "layout": self.layout, "input": self.input}
-        self._files = [path, *external.files(model, path)]
+        with about(path):
+            self._files = [path, *external.files(model, path)]
         self.checksum = self._sum()
         if assumed:
             self._say()
