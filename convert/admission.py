@@ -49,8 +49,8 @@ def check_shape(shape, what, data=None):
     """Is it no larger than any net's? shape: ints. what: has it. data: the shape of the input, if it is not that."""
     most = NUMBERS if data is None else min(NUMBERS, GROWTH[0] + GROWTH[1] * math.prod(data))
     if len(shape) > AXES or math.prod(shape) > most or min(shape, default=1) < 0:
-        raise ConvertError(f"{what} has the shape ({', '.join(map(str, shape[:8]))}{', ...' * (len(shape) > 8)}): {AXES} "
-                           f"axes and {most:,} numbers are allowed")
+        listed = ", ".join(map(str, shape[:8])) + ", ..." * (len(shape) > 8)
+        raise ConvertError(f"{what} has the shape ({listed}): {AXES} axes and {most:,} numbers are allowed")
 
 
 def graphs(graph):

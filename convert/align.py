@@ -62,7 +62,8 @@ class _Plan:
         """joined: behind a Concat, where zeros may stand between two real channels."""
         key = name, joined
         if key not in self.known:
-            self.known[key] = name not in self.ends and all(self._absorbs(n, joined) for n in self.consumers.get(name, ()))
+            readers = self.consumers.get(name, ())
+            self.known[key] = name not in self.ends and all(self._absorbs(n, joined) for n in readers)
         return self.known[key]
 
     def _absorbs(self, node, joined):
