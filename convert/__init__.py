@@ -9,16 +9,17 @@
 import importlib
 
 from .errors import ConvertError
-from .version import VERSION
 
 # onnx takes its time to import; what needs it is imported when it is asked for
-_LAZY = {"to_onnx": "forward", "onnx_net": "foreign", "gradient_graph": "gradient", "valid_ends": "gradient",
+_LAZY = {"to_onnx": "caffe.forward", "onnx_net": "onnx_nets.foreign", "gradient_graph": "gradient", "valid_ends": "gradient",
          "min_size": "gradient", "classifier": "scores", "end_tensors": "gradient", "no_such_end": "errors",
          "Facts": "facts", "End": "facts"}
-__all__ = ["ConvertError", "VERSION", *_LAZY]
+__all__ = ["ConvertError", *_LAZY]
 
 
 def __getattr__(name):
     if name in _LAZY:
         return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
-    raise AttributeError(f"module 'convert' has no attribute '{name}'")
+    if name == "caffe_pb2":
+        return importlib.import_module(".caffe.caffe_pb2", __name__)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

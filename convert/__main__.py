@@ -30,7 +30,7 @@ def main(argv=None):
 
 def run(args):
     from .facts import Facts
-    from .forward import to_onnx
+    from .caffe.forward import to_onnx
     from .gradient import gradient_graph, valid_ends
     from .listing import listing
     if args.output:

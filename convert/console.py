@@ -28,6 +28,7 @@ def interrupted(prog):
 def guarded(run, prog, mended, no_memory="not enough memory"):
     """Call `run`, which returns an exit code, or None for 0. Returns it; 2 for what the user can mend, which are
     exceptions of the types `mended` and the system's, and 130 for Ctrl-C."""
+    _write_out_odd_letters()
     try:
         code = run() or 0
         if sys.stdout:      # a program without a window has none
@@ -61,8 +62,7 @@ def program(main):
 
 
 def _open_streams():
-    """Streams that are closed lead nowhere, and no file gets their numbers; letters that the terminal does not know are
-    written out."""
+    """Streams that are closed lead nowhere, and no file gets their numbers."""
     handle = 0
     while handle <= 2:
         handle = os.open(os.devnull, os.O_RDWR)
@@ -71,7 +71,14 @@ def _open_streams():
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))
-        getattr(sys, name).reconfigure(errors="backslashreplace")
+    _write_out_odd_letters()
+
+
+def _write_out_odd_letters():
+    """Letters that the terminal does not have are written as escapes, and stop nothing."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _let_go():

@@ -4,21 +4,21 @@ import json
 import numpy as np
 import onnx
 
-from .align import align_channels
+from .derivatives.node import Node
+from .derivatives.table import VJPS, input_gradients
 from .errors import ConvertError, about, no_such_end, shown
 from .facts import End, Facts
-from .graph import Graph, Tensor, attributes, float_info, kind, metadata, told
-from .node import Node
-from .portable import unambiguous_pads
+from .fast.align import align_channels
+from .fast.forms import choose
+from .fast.layouts import Layouts
+from .graph import Graph, Tensor, described, float_info, kind, metadata
+from .graph.portable import unambiguous_pads
+from .graph.sizes import smallest_size
+from .graph.source import Source
+from .graph.spatial import SpatialSizes
+from .graph.symbolic import symbolic_shapes
 from .refusals import refusals
-from .sizes import smallest_size
-from .source import Source
-from .symbolic import symbolic_shapes
-from .vjps import FORWARD, MASK_KEEPERS, VJPS, input_gradients
 
-# operators whose output has the height and width of their first input
-SAME_SIZE = {"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "BatchNormalization", "LRN", "Dropout", "Identity",
-             "Abs", "Exp", "Log", "Softplus", "Clip"}
 DATA, END_DATA, END_DIFF, DATA_DIFF = "data", "end_data", "end_diff", "data_diff"
 
 
@@ -55,11 +55,14 @@ def min_size(model, end):
     return smallest_size(path, source.input.name, end, nominal)
 
 
-def gradient_graph(model, end):
+def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = True) -> onnx.ModelProto:
     """Build the gradient graph of one end, or of several.
 
-    model: any ONNX ModelProto of a convolutional net with one image input (N, C, H, W). end: the name of a tensor, or a
-    list of names.
+    model: any ONNX ModelProto of a convolutional net with one image input (N, C, H, W).
+    end: the name of a tensor, or a list of names.
+    fast: write derivatives in the forms that onnxruntime computes quickly (`convert.fast`). Without, every derivative
+    is the plain one of `convert.derivatives`; the numbers are the same but for rounding.
+
     Returns a ModelProto with inputs `data` and `end_diff` and outputs `end_data` (the value of `end`) and `data_diff`
     (the gradient of sum(end_data * end_diff) by data): standard operators only, as dynamic in H and W as the model.
     Of several ends each has its `end_diff` and `end_data` (named by `end_tensors`), and `data_diff` is the sum.
@@ -75,8 +78,8 @@ def gradient_graph(model, end):
             if facts and name in facts.left_out:
                 raise ConvertError(f"{facts.left_out[name]} is not supported, and '{shown(name)}' needs it")
             raise no_such_end(name, list(valid_ends(model)))
-    aligned = align_channels(source, set(ends))
-    return _Build(source if aligned is None else Source(aligned), ends).model(metadata(model), end)
+    aligned = align_channels(source, set(ends)) if fast else None
+    return _Build(source if aligned is None else Source(aligned), ends, fast).model(metadata(model), end)
 
 
 def end_tensors(end):
@@ -90,7 +93,7 @@ def end_tensors(end):
 class _Build:
     """ends: {end: (name of its value, name of its diff)}."""
 
-    def __init__(self, source, ends):
+    def __init__(self, source, ends, fast):
         self.source, self.ends = source, ends
         self.nodes = source.leading_to(*ends)
         names = {n for node in self.nodes for n in (*node.input, *node.output) if n} | {source.input.name}
@@ -99,68 +102,34 @@ class _Build:
         # the model's own names stay, but for those that this graph gives to its inputs and outputs
         self.names = {n: g.unique(n) if n in fixed else n for n in names}
         self.names[source.input.name] = DATA
-        self.contexts, self.sizes, self.readers = {}, {}, {}
-        for node in self.nodes:
-            for name in node.input:
-                self.readers.setdefault(name, set()).add(node.op_type)
+        self.names |= {end: value for end, (value, _) in ends.items() if end != source.input.name}
         # tensors of equal shape: a gradient and its value
         self.like = {DATA_DIFF: DATA} | {diff: value for value, diff in ends.values()}
-        self.names |= {end: value for end, (value, _) in ends.items() if end != source.input.name}
+        self.entries = {}       # {a node's first output: the derivative that came with a fast form of the node}
+        self.contexts = self._contexts()
+        if fast:
+            choose([c for c in self.contexts.values() if not source.moving.isdisjoint(c.output_names)], list(ends))
         self.forward()
         self.backward()
+
+    def _contexts(self):
+        """{first output: Node}, what the derivatives are called with."""
+        sizes, layouts, readers = SpatialSizes(self.graph, self.source, self.names), Layouts(), {}
+        for node in self.nodes:
+            for name in node.input:
+                readers.setdefault(name, set()).add(node.op_type)
+        return {node.output[0]: Node(self.graph, node, self.source, sizes, readers.get(node.output[0], ()), layouts)
+                for node in self.nodes}
 
     def tensor(self, name):
         return Tensor(self.graph, self.names[name]) if name else None
 
-    def size(self, name):
-        """The spatial size of a value as an int64 Tensor (h, w), by arithmetic from the size of the data: asking a
-        value itself would make a runtime that keeps it in a layout of its own bring it back from there."""
-        first, path = name, []        # of values, each of which has its size from the next
-        while name not in self.sizes and self._sized_by_input(name):
-            path.append(name)
-            name = self.source.producer[name].input[0]
-        if name not in self.sizes:
-            self.sizes[name] = self.graph.shape(self.tensor(name), start=2)
-        for name in reversed(path):
-            node = self.source.producer[name]
-            self.sizes[name] = self._size(node, self.sizes[node.input[0]])
-        return self.sizes[first]
-
-    def _sized_by_input(self, name):
-        """Is the size of a value known by arithmetic from that of its node's first input?"""
-        node, shape = self.source.producer.get(name), self.source.shape(name)
-        if node is None or shape is None or len(shape) != 4:
-            return False
-        attr = attributes(node)
-        return node.op_type in SAME_SIZE or node.op_type == "Concat" and attr["axis"] in (1, -3) \
-            or node.op_type in ("Conv", "MaxPool", "AveragePool") and node.input[0] in self.source.moving \
-            and not attr.get("ceil_mode", 0) and attr.get("auto_pad", b"NOTSET") == b"NOTSET"
-
-    def _size(self, node, size):
-        """That size. size: of the node's first input."""
-        if node.op_type not in ("Conv", "MaxPool", "AveragePool"):
-            return size
-        g, attr = self.graph, attributes(node)
-        kernel = attr.get("kernel_shape") or self.source.shape(node.input[1])[2:]
-        stride, dilation = attr.get("strides", [1, 1]), attr.get("dilations", [1, 1])
-        pads = attr.get("pads", [0] * 4)
-        more = [pads[i] + pads[2 + i] - dilation[i] * (kernel[i] - 1) for i in range(2)]
-        if max(stride) == 1:
-            return g.op("Add", size, more) if any(more) else size
-        return g.op("Add", g.op("Div", g.op("Add", size, [m - 1 for m in more]), list(stride)), [1, 1])
-
-    def context(self, node):
-        """The Node that the entries of the tables are called with, one for both directions."""
-        key = node.output[0]
-        if key not in self.contexts:
-            self.contexts[key] = Node(self.graph, node, self.source, self.size, self.readers.get(key, ()))
-        return self.contexts[key]
-
     def forward(self):
         for node in self.nodes:
-            if node.op_type in FORWARD and node.input[0] in self.source.moving:
-                with about(told(node)):
-                    y = FORWARD[node.op_type](self.context(node), *(self.tensor(i) for i in node.input))
+            context = self.contexts[node.output[0]]
+            if context.form and context.form.forward:
+                with about(described(node)):
+                    y, self.entries[node.output[0]] = context.form.forward(context, *map(self.tensor, node.input))
                 self.graph.rename(y, self.names[node.output[0]])
                 self.like[self.names[node.output[0]]] = self.names[node.input[0]]
                 continue
@@ -175,7 +144,6 @@ class _Build:
     def backward(self):
         """Walk from the ends to data, only over nodes that depend on the data."""
         source, diffs = self.source, {end: [Tensor(self.graph, diff)] for end, (_, diff) in self.ends.items()}
-        unmasked = set(self.ends)       # the values whose gradient may be other than 0 where they are 0
         for node in reversed(self.nodes):
             dys = [self.graph.sum(diffs.pop(o)) if o in diffs else None for o in node.output]
             if source.moving.isdisjoint(node.output) or all(dy is None for dy in dys):
@@ -184,17 +152,15 @@ class _Build:
                 name, known = node.name or node.output[0], ", ".join(sorted(VJPS))
                 raise ConvertError(f"node '{shown(name)}': operator {shown(kind(node))} has no derivative here, and "
                                    f"'{shown(list(self.ends)[-1])}' needs it; those with one: {known}")
-            context = self.context(node)
-            context.masked = node.output[0] not in unmasked
-            with about(told(node)), np.errstate(all="ignore"):
+            context = self.contexts[node.output[0]]
+            entry = self.entries.get(node.output[0]) or context.form and context.form.gradient
+            with about(described(node)), np.errstate(all="ignore"):
                 gradients = input_gradients(context, dys, [self.tensor(o) for o in node.output],
-                                            [self.tensor(i) for i in node.input])
+                                            [self.tensor(i) for i in node.input], entry)
             for name, gradient in zip(node.input, gradients):
                 if gradient is not None and name in source.moving:
                     self.like[gradient.name] = self.names[name]
                     diffs.setdefault(name, []).append(gradient)
-                    if not (context.masks or context.masked and node.op_type in MASK_KEEPERS):
-                        unmasked.add(name)
         if source.input.name not in diffs:
             raise ConvertError(f"'{shown(list(self.ends)[-1])}' has no gradient by the input "
                                f"'{shown(source.input.name)}'")
@@ -235,8 +201,8 @@ class _Build:
             inputs.append(float_info(diff_, dims))
             outputs.append(float_info(value, dims))
         keep["sizes"] = json.dumps(sizes)
-        told = {DATA, DATA_DIFF, *(n for pair in self.ends.values() for n in pair)}
-        info = [float_info(k, v) for k, v in info.items() if k not in told]
+        declared = {DATA, DATA_DIFF, *(n for pair in self.ends.values() for n in pair)}
+        info = [float_info(k, v) for k, v in info.items() if k not in declared]
         for node in self.graph.nodes:
             unambiguous_pads(node)
         return self.graph.model(end if isinstance(end, str) else "gradient", inputs, [*outputs, diff], info,

@@ -1,10 +1,12 @@
 """Which results of a net no gradient can be built for, and why: each derivative is tried out, in a graph for itself."""
 import onnx
 
+from .derivatives.node import Node, NoDerivative, refusal
+from .derivatives.table import VJPS, input_gradients
 from .errors import ConvertError
+from .fast.forms import form_of
+from .fast.layouts import Layouts
 from .graph import Graph, Tensor, kind, reads
-from .node import Node, NoDerivative, refusal
-from .vjps import FORWARD, VJPS, input_gradients
 
 NODES = 100_000      # of all derivatives together: a small file can ask for more than anyone waits for
 
@@ -25,8 +27,8 @@ def refusals(source):
             why = _why_not(source, node, inputs, refused, graph) if made < NODES else \
                 refusal(node, f"the derivatives before it have {made:,} nodes; more are not tried out")
             made += len(graph.nodes)
-        if why and (block or node.op_type in FORWARD):
-            blocked.update(dict.fromkeys(node.output, why))
+        if block:
+            blocked.update(dict.fromkeys(node.output, block))
         if why:
             refused.update(dict.fromkeys(moving, why))
         elif node.op_type != "Split":
@@ -67,11 +69,11 @@ def _why_not(source, node, inputs, refused, graph):
 
 def _tried(source, node, g):
     """The inputs that the gradient goes on to. Raises what the derivative raises."""
-    context = Node(g, node, source, lambda name: Tensor(g, f"{name}: size"))
+    context = Node(g, node, source, lambda name: Tensor(g, f"{name}: size"), layouts=Layouts())
     ys, xs = ([Tensor(g, name) if name else None for name in names] for names in (node.output, node.input))
     dys = [Tensor(g, f"{name}: gradient") if i == 0 or node.op_type == "Split" else None
            for i, name in enumerate(node.output)]
-    if node.op_type in FORWARD:
-        FORWARD[node.op_type](context, *xs)
-    found = input_gradients(context, dys, ys, xs)
+    form = form_of(context)
+    entry = form and (form.forward(context, *xs)[1] if form.forward else form.gradient)
+    found = input_gradients(context, dys, ys, xs, entry)
     return [name for name, gradient in zip(node.input, found) if gradient is not None and name in source.moving]

@@ -1,7 +1,7 @@
 """Which tensor of a net holds a score for each class."""
 from .facts import Facts
 from .graph import attributes
-from .source import Source
+from .graph.source import Source
 
 NORMALIZED = ("Softmax", "LogSoftmax")
 LINEAR = ("Gemm", "MatMul", "Add")
@@ -27,7 +27,7 @@ def classifier(model):
     if found in ends and found != facts.data and (
             found in softmaxed or ends[found].operator is None or len(_plain(source.usual_shape(found))) == 2):
         return found, None
-    told = ", ".join(f"'{o}'{_told(source.usual_shape(o))}" for o in outputs)
+    told = ", ".join(f"'{o}'{_described(source.usual_shape(o))}" for o in outputs)
     return None, f"one of scores, (N, classes), is needed among its outputs: {told or 'none depends on the picture'}"
 
 
@@ -80,5 +80,5 @@ def _plain(shape):
     return shape[:2] if all(d == 1 for d in shape[2:]) else shape
 
 
-def _told(shape):
+def _described(shape):
     return "" if shape is None else f" ({', '.join('?' if d is None else str(d) for d in shape)})"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 # In a checkout, `convert` and `models` stand beside this package; in an installed one they are inside it. Either way
 # they are imported as deepdream.convert and deepdream.models.
-if (_beside := Path(__file__).resolve().parent.parent).joinpath("convert", "caffe.proto").is_file():
+if (_beside := Path(__file__).resolve().parent.parent).joinpath("convert", "caffe", "caffe.proto").is_file():
     __path__.append(str(_beside))
 
 # onnxruntime would keep a number of this device in the user's cache and send what it does to Microsoft: it reads this

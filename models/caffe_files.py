@@ -1,6 +1,6 @@
 """Writing a net as Caffe has it; only the scripts that make nets need it."""
 import numpy as np
-from deepdream.convert.caffe_pb2 import NetParameter
+from deepdream.convert.caffe.caffe_pb2 import NetParameter
 from deepdream.convert.files import write
 
 

@@ -30,7 +30,7 @@ from PIL import Image, ImageEnhance
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from deepdream.convert.caffe_pb2 import NetParameter  # noqa: E402
+from deepdream.convert.caffe.caffe_pb2 import NetParameter  # noqa: E402
 from deepdream.models.caffe_files import write_net  # noqa: E402
 
 torch.set_num_threads(1)

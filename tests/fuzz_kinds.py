@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 
 import fuzzing
 import toys
-from deepdream.convert import caffe_pb2 as pb
+from deepdream.convert.caffe import caffe_pb2 as pb
 
 W, H = 40, 32                  # of all pictures
 ORIENTATION, DESCRIPTION = 0x112, 0x10E      # of EXIF and TIFF

@@ -19,7 +19,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
-from deepdream.convert import caffe_pb2 as pb
+from deepdream.convert.caffe import caffe_pb2 as pb
 
 INTS = [-1, 0, 1, 2, 3, 255, 2 ** 15, 2 ** 31 - 1, 2 ** 31, 2 ** 32, 2 ** 62, 2 ** 63 - 1, -2 ** 31, -2 ** 63, 10 ** 9,
         65536, -2, 7, 1000, 2 ** 40]

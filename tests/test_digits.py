@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 import pytest
-from deepdream.convert.reader import read_caffemodel
+from deepdream.convert.caffe.reader import read_caffemodel
 from deepdream.models import make_digits
 from deepdream.models.caffe_files import write_net
 

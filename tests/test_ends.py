@@ -6,10 +6,10 @@ import onnx
 import pytest
 import toys
 from deepdream.convert.__main__ import main as convert_main
-from deepdream.convert.foreign import onnx_net
+from deepdream.convert.onnx_nets.foreign import onnx_net
 from deepdream.convert.listing import listing
 from deepdream.convert.refusals import refusals
-from deepdream.convert.source import Source
+from deepdream.convert.graph.source import Source
 from onnx import helper
 from test_foreign import check, facts, filters, net, some
 from toys import conv, layer
@@ -112,7 +112,7 @@ ZOO = {
     "a window without end": (FIRST + "y = MaxPool<kernel_shape=[2000, 1], pads=[1999, 0, 1999, 0]>(c)", {},
                              {"y": "must be 1 to 512"}),
     "strides without end": (FIRST + "y = Conv<strides=[500, 500], pads=[499, 499, 499, 499]>(c, v)",
-                            {"v": filters(64, 4)}, {"y": "make weights of 64,000,000 numbers"}),
+                            {"v": filters(64, 4)}, {}),      # too large for the fast form, not for the plain one
 }
 
 

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 import toys
 from deepdream.convert.errors import ConvertError
-from deepdream.convert.symbolic import resolved
+from deepdream.convert.graph.symbolic import resolved
 from onnx import TensorProto, helper, numpy_helper
 from toys import concat, conv, layer, lrn, net, off, pool, product, relu, softmax
 
@@ -357,7 +357,7 @@ def test_a_relu_is_masked_where_its_pooling_is(monkeypatch, name, size):
     diff = toys.noise(*toys.run(model, data, ["y"])[0].shape, seed=6)
     large = {n.output[0] for n in graph.graph.node if n.op_type == "Relu"}
     assert sum(n.op_type == "HardSigmoid" and n.input[0] in large for n in graph.graph.node) == masks
-    monkeypatch.setattr("deepdream.convert.source.Source.rectified", lambda source, name: False)
+    monkeypatch.setattr("deepdream.convert.graph.source.Source.rectified", lambda source, name: False)
     plain = convert.gradient_graph(model, "y")
     assert any(n.op_type == "Equal" for n in plain.graph.node) and all(n.op_type != "Equal" for n in graph.graph.node)
     for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
@@ -386,7 +386,7 @@ def test_a_convolution_takes_a_poolings_gradient_in_its_parts(monkeypatch, name,
     graph = convert.gradient_graph(model, "y")
     diff = toys.noise(*toys.run(model, data, ["y"])[0].shape, seed=6)
     assert sum("weights back" in n.input[1] for n in graph.graph.node if n.op_type == "Conv") == (4 if parts else 1)
-    monkeypatch.setattr("deepdream.convert.source.Source.rectified", lambda source, name: False)
+    monkeypatch.setattr("deepdream.convert.graph.source.Source.rectified", lambda source, name: False)
     for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
                             toys.run(convert.gradient_graph(model, "y"), {"data": data, "end_diff": diff})):
         assert off(mine, theirs) < 1e-5

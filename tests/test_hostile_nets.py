@@ -2,8 +2,6 @@
 built. What once raised, hung or took all memory stands here by its name."""
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import onnx
@@ -11,16 +9,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deepdream import convert
+import children
 import toys
-from conftest import ROOT
-from deepdream.convert import caffe_pb2 as pb
+from deepdream.convert.caffe import caffe_pb2 as pb
 from deepdream.convert.__main__ import main as command_line
 from deepdream.convert.errors import ConvertError, about, shown
-from deepdream.convert.foreign import onnx_net
+from deepdream.convert.onnx_nets.foreign import onnx_net
 from deepdream.convert.graph import Graph, metadata
-from deepdream.convert.layers import LAYERS
-from deepdream.convert.source import Source
-from deepdream.convert.reader import parse_prototxt, read_caffemodel, read_mean
+from deepdream.convert.caffe.layers import LAYERS
+from deepdream.convert.graph.source import Source
+from deepdream.convert.caffe.reader import parse_prototxt, read_caffemodel, read_mean
 from deepdream import DreamError, Net, cli
 from deepdream.runtime.device import Device, readable
 from test_foreign import filters, net
@@ -166,7 +164,7 @@ def test_foreign_fields_of_every_form_are_passed_over():
 
 def caffe(*layers, shape=(1, 3, 16, 16), **more):
     text = toys.net(*layers, shape=shape)
-    return lambda: convert.forward.convert_net(parse_prototxt(text, "deploy.prototxt"), {
+    return lambda: convert.caffe.forward.convert_net(parse_prototxt(text, "deploy.prototxt"), {
         "c": [filters(4, 3), np.zeros(4, np.float32)]}, ("deploy.prototxt", "net.caffemodel"), **more)
 
 
@@ -192,7 +190,7 @@ def caffe(*layers, shape=(1, 3, 16, 16), **more):
 def test_a_layer_with_numbers_that_make_no_sense(kind, params, part):
     weights = {"it": [np.zeros((4, 4, 3, 3), np.float32), np.zeros(4, np.float32)]}
     text = toys.net(toys.layer("it", kind, "data", "it", params), shape=(1, 4, 16, 16))
-    refused(lambda: convert.forward.convert_net(parse_prototxt(text), weights, ("deploy.prototxt", "net.caffemodel")),
+    refused(lambda: convert.caffe.forward.convert_net(parse_prototxt(text), weights, ("deploy.prototxt", "net.caffemodel")),
             "deploy.prototxt: layer 'it'", part)
 
 
@@ -551,9 +549,8 @@ def test_names_on_a_terminal_of_plain_letters(tmp_path):
     folder = toys.write_net(tmp_path / "net", toys.net(toys.conv("größe\u202e", "data", 4, 3)))
     files = [folder / "deploy.prototxt", folder / "net.caffemodel"]
     for command in (["convert", *files, "--list"], ["deepdream", "layers", "--model", folder]):
-        run = subprocess.run([sys.executable, "-m", *map(str, command)], cwd=ROOT, capture_output=True, timeout=100,
-                             env={**os.environ, "PYTHONIOENCODING": "ascii"})
-        assert run.returncode == 0 and b"gr\\xf6\\xdfe\\u202e" in run.stdout and not run.stderr
+        run = children.run("-m", *command, env=children.environment(PYTHONIOENCODING="ascii"))
+        assert run.returncode == 0 and "gr\\xf6\\xdfe\\u202e" in run.stdout and not run.stderr
 
 
 def test_a_reader_that_has_gone(toy):
@@ -561,8 +558,7 @@ def test_a_reader_that_has_gone(toy):
     for command in (["convert", *files, "--list"], ["deepdream", "layers", "--model", toy]):
         read, write = os.pipe()
         os.close(read)
-        run = subprocess.run([sys.executable, "-m", *map(str, command)], cwd=ROOT, stdout=write, stderr=subprocess.PIPE,
-                             timeout=100)
+        run = children.run("-m", *command, stdout=write)
         os.close(write)
         assert run.returncode == 0 and not run.stderr
 

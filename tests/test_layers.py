@@ -1,4 +1,4 @@
-"""Every entry of convert.layers.LAYERS against a plain NumPy formula of what Caffe's layer of that name computes."""
+"""Every entry of convert.caffe.layers.LAYERS against a plain NumPy formula of what Caffe's layer of that name computes."""
 import math
 
 import numpy as np
@@ -7,8 +7,8 @@ import pytest
 import toys
 from deepdream.convert import valid_ends
 from deepdream.convert.errors import ConvertError
-from deepdream.convert.layers import LAYERS, pool_pads
-from deepdream.convert.reader import parse_prototxt
+from deepdream.convert.caffe.layers import LAYERS, pool_pads
+from deepdream.convert.caffe.reader import parse_prototxt
 from toys import layer, net
 
 X = (2, 6, 7, 9)     # the usual bottom

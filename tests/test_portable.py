@@ -7,8 +7,8 @@ import onnx
 import pytest
 import toys
 from deepdream.convert.graph import Graph, attributes, float_info
-from deepdream.convert.portable import unambiguous_pads
-from deepdream.convert.windows import positive
+from deepdream.convert.graph.portable import unambiguous_pads
+from deepdream.convert.fast.taps import positive
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from toys import concat, conv, lrn, net, off, pool, product, relu, softmax
@@ -143,7 +143,7 @@ def test_pads_of_poolings(kernel, pads):
 def test_what_is_above_0():
     """Exactly 1 from the smallest number that onnxruntime tells from 0; and with a `beta` that is not 0."""
     g = Graph(reserved=["x", "y"])
-    g.rename(positive(g, g.tensor("x")), "y")
+    g.rename(positive(g.tensor("x")), "y")
     model = g.model("mask", [float_info("x", [None])], [float_info("y", [None])])
     assert attributes(model.graph.node[0])["beta"] != 0
     x = np.float32([0, 1e-38, 1e-30, 1e-3, 1, 3e38])

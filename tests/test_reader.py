@@ -5,10 +5,10 @@ import numpy as np
 import onnx
 import pytest
 import toys
-from deepdream.convert import caffe_pb2 as pb
+from deepdream.convert.caffe import caffe_pb2 as pb
 from deepdream.convert.errors import ConvertError
-from deepdream.convert.layers import LAYERS
-from deepdream.convert.reader import parse_prototxt, read_caffemodel, read_mean, read_prototxt
+from deepdream.convert.caffe.layers import LAYERS
+from deepdream.convert.caffe.reader import parse_prototxt, read_caffemodel, read_mean, read_prototxt
 
 from deepdream import convert
 

@@ -1,4 +1,4 @@
-"""Every entry of convert.vjps.VJPS: against central differences in float64, and, where a second formula is cheap,
+"""Every entry of convert.derivatives.table.VJPS: against central differences in float64, and, where a second formula is cheap,
 against it: plain loops that know nothing of ONNX."""
 import itertools
 import math
@@ -8,7 +8,7 @@ import onnx
 import pytest
 import toys
 from deepdream.convert.errors import ConvertError
-from deepdream.convert.vjps import VJPS
+from deepdream.convert.derivatives.table import VJPS
 from onnx import TensorProto, helper, numpy_helper
 
 from deepdream import convert

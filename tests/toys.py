@@ -5,9 +5,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import scipy.special
-from deepdream.convert import caffe_pb2 as pb
-from deepdream.convert.forward import convert_net
-from deepdream.convert.reader import parse_prototxt
+from deepdream.convert.caffe import caffe_pb2 as pb
+from deepdream.convert.caffe.forward import convert_net
+from deepdream.convert.caffe.reader import parse_prototxt
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun

@@ -26,7 +26,7 @@ INSTEAD = {   # what pycaffe has and this has not -> what to use
     **dict.fromkeys(["NetSpec", "layers", "params", "to_proto", "net_spec"],
                     "write the deploy.prototxt, or build a caffe.io.caffe_pb2.NetParameter"),
     "Detector": "cut the windows out yourself and give them to Classifier.predict",
-    "layer_type_list": "the supported layers are listed by `python -m convert --help` and in convert.layers.SUPPORTED",
+    "layer_type_list": "the supported layers are listed by `python -m convert --help` and in convert.caffe.layers.SUPPORTED",
     "draw": "`python -m deepdream layers --model FOLDER` lists a net's layers",
     "classifier": "caffe.Classifier", "pycaffe": "caffe.Net",
 }

@@ -2,7 +2,7 @@
 import numpy as np
 import scipy.ndimage as nd
 
-from ..convert import caffe_pb2
+from ..convert.caffe import caffe_pb2
 
 __all__ = ["Transformer", "array_to_blobproto", "blobproto_to_array", "caffe_pb2", "load_image", "oversample",
            "resize_image"]

@@ -5,9 +5,9 @@ from functools import cached_property
 import numpy as np
 
 from .. import convert
-from ..convert import sizes
-from ..convert.layers import LAYERS
-from ..convert.reader import read_caffemodel, read_prototxt
+from ..convert.graph import sizes
+from ..convert.caffe.layers import LAYERS
+from ..convert.caffe.reader import read_caffemodel, read_prototxt
 from ..engine.programs import Program
 from ..errors import DreamError
 from ..net import blobs as base_blobs

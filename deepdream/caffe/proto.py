@@ -1,4 +1,4 @@
 """`from deepdream.caffe.proto import caffe_pb2`: Caffe's messages as far as nets need them."""
-from ..convert import caffe_pb2
+from ..convert.caffe import caffe_pb2
 
 __all__ = ["caffe_pb2"]

@@ -83,8 +83,8 @@ def _alive(graph: bytes) -> tuple[float, int]:
     import onnx
 
     from ..convert.graph import metadata
-    from ..convert.sizes import without_weights
-    from ..convert.symbolic import resolved
+    from ..convert.graph.sizes import without_weights
+    from ..convert.graph.symbolic import resolved
     model = onnx.load_from_string(graph)
     weights = {t.name: t for t in model.graph.initializer}
     light = without_weights(model)

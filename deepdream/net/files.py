@@ -87,7 +87,8 @@ class OnnxFile(Files):
     stderr: mean and scale of PyTorch's ImageNet nets if neither is known, a mean of 0 or a scale of 1 if one is."""
 
     def __init__(self, path, mean, channel_swap, scale=None, layout=None, input=None):
-        from ..convert import external, foreign
+        from ..convert.onnx_nets import external
+        from ..convert.onnx_nets import foreign
         path = models.expanded(path)
         model = foreign.read(path)
         self.record = own = models.own.beside(path)

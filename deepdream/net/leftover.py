@@ -16,9 +16,9 @@ import onnx
 from onnx.utils import Extractor
 
 from .. import convert
-from ..convert import sizes
-from ..convert.layers import DATA_LAYERS, DROPPED, LAYERS
-from ..convert.reader import read_prototxt
+from ..convert.graph import sizes
+from ..convert.caffe.layers import DATA_LAYERS, DROPPED, LAYERS
+from ..convert.caffe.reader import read_prototxt
 from ..engine.session import Session
 from ..errors import DreamError
 

@@ -202,7 +202,7 @@ class Net:
 
     def shape_at(self, end: str, data_shape: Sequence[int]) -> tuple[int, ...]:
         """The shape of `end`'s blob for data of a shape (N, C, H, W)."""
-        from ..convert.sizes import end_shape, without_weights
+        from ..convert.graph.sizes import end_shape, without_weights
         with about(self.prototxt):
             return end_shape(without_weights(self.model), self.inputs[0], self.tensor_of(end, end), data_shape)
 

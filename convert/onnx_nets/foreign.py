@@ -11,15 +11,15 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from . import external
-from .admission import AXES, ROUNDS, check_model, check_shape
-from .constants import computed
-from .errors import ConvertError, about, shown
-from .facts import End, Facts, Write
-from .graph import OPSET, REAL, Graph, attributes, float_info, inner_nodes, kind, reads, told
-from .refusals import refusals
-from .sizes import without_weights
-from .source import Source
-from .vjps import VJPS
+from .limits import AXES, ROUNDS, check_model, check_shape
+from ..graph.constants import computed
+from ..errors import ConvertError, about, shown
+from ..facts import End, Facts, Write
+from ..graph import OPSET, REAL, Graph, attributes, float_info, inner_nodes, kind, reads, described
+from ..refusals import refusals
+from ..graph.sizes import without_weights
+from ..graph.source import Source
+from ..derivatives.table import VJPS
 
 OPSETS = 9, 22               # the oldest and the newest that are read
 LAYOUTS = {"nchw": (0, 1, 2, 3), "nhwc": (0, 3, 1, 2)}     # where N, C, H, W stand among the input's axes
@@ -64,7 +64,7 @@ def image_input(model, name=None, layout=None, source="the model"):
     """
     held = {t.name for t in model.graph.initializer}      # old exports list their weights among the inputs
     inputs = {i.name: i.type.tensor_type for i in model.graph.input if i.name not in held}
-    listed = shown(", ".join(f"'{n}' {_told(t)}" for n, t in inputs.items()) or "none", 300)
+    listed = shown(", ".join(f"'{n}' {_described(t)}" for n, t in inputs.items()) or "none", 300)
     if name is not None and name not in inputs:
         raise ConvertError(f"{source}: input: no input is called '{shown(name)}'; its inputs: {listed}")
     able = [n for n, t in inputs.items() if len(t.shape.dim) == 4] if name is None else [name]
@@ -79,12 +79,12 @@ def image_input(model, name=None, layout=None, source="the model"):
     shape = [dims[axis] for axis in LAYOUTS[layout]]
     check_shape([d or 1 for d in shape], f"{source}: input '{shown(able[0])}'")
     if shape[1] not in (None, 1, 3):
-        raise ConvertError(f"{source}: input '{shown(able[0])}' {_told(kind)} has {shape[1]} channels as {layout}; "
+        raise ConvertError(f"{source}: input '{shown(able[0])}' {_described(kind)} has {shape[1]} channels as {layout}; "
                            "1 (grey) or 3 are allowed")
     return able[0], layout, [shape[0], shape[1] or 3, *shape[2:]], kind.elem_type
 
 
-def _told(kind):
+def _described(kind):
     return "(" + shown(", ".join(str(d.dim_value or d.dim_param or "?") for d in kind.shape.dim)) + ")"
 
 
@@ -165,7 +165,7 @@ class _Build:
         self.names[name] = self.prepared(layout, scale)
         self.own = {self.names.get(o, o) for node in self.old.node for o in node.output if o}
         for node in self.old.node:
-            with about(told(node)):
+            with about(described(node)):
                 self.add(node)
 
     def prepared(self, layout, scale):
@@ -197,7 +197,7 @@ class _Build:
                 attribute.i = TensorProto.FLOAT
         shape = self.value(node, SHAPED[node.op_type]) if node.op_type in SHAPED else None
         if shape is not None and shape.size > AXES:
-            raise ConvertError(f"{told(node)}: {shape.size:,} axes; {AXES} are allowed")
+            raise ConvertError(f"{described(node)}: {shape.size:,} axes; {AXES} are allowed")
         if self.folded(node):
             return
         attr = attributes(node)
@@ -277,14 +277,14 @@ def _check_sizes(build, net, nominal):
         if node.op_type == "Loop" and not moves:
             rounds = build.value(node, 0)
             if rounds is None or rounds.size != 1 or rounds.item() > ROUNDS:
-                raise ConvertError(f"{told(node)}: a loop that does not depend on the picture; allowed are {ROUNDS:,} "
+                raise ConvertError(f"{described(node)}: a loop that does not depend on the picture; allowed are {ROUNDS:,} "
                                    "rounds")
         for name in node.output:
-            check_shape(sizes.get(name) or (), told(node), nominal)
+            check_shape(sizes.get(name) or (), described(node), nominal)
             if moves:
                 moving.add(name)
             else:
-                with about(told(node)):
+                with about(described(node)):
                     build.graph.room.take(math.prod(sizes.get(name) or ()))
 
 

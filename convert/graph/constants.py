@@ -6,8 +6,8 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from .errors import ConvertError
-from .graph import attributes
+from ..errors import ConvertError
+from . import attributes
 
 SMALL = 1024      # numbers of a constant that shape inference is told: more say nothing of a shape
 # how much longer the reference implementation takes for one number, or one tap of a window, than to copy one

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from . import caffe_pb2 as pb
-from .errors import ConvertError, shown
+from ..errors import ConvertError, shown
 
 WINDOW = 65_535     # the largest kernel, stride, pad, dilation
 FLOAT = float(np.finfo(np.float32).max)
@@ -31,10 +31,10 @@ class Layer:
         self._blobs, self._source = blobs, source
 
     def error(self, message):
-        return ConvertError(f"{self._source[0]}: {self.told}: {message}")
+        return ConvertError(f"{self._source[0]}: {self.title}: {message}")
 
     @property
-    def told(self):
+    def title(self):
         """What messages call it."""
         return f"layer '{shown(self.name)}' ({shown(self.layer.type)})"
 
@@ -43,10 +43,10 @@ class Layer:
         shape = tuple(int(d) for d in shape)
         if i >= len(self._blobs):
             have = f"has {len(self._blobs)} blob(s)" if self._blobs else "has none"
-            raise ConvertError(f"{self.told} needs {what} of shape {shape}, {self._source[1]} {have} for it")
+            raise ConvertError(f"{self.title} needs {what} of shape {shape}, {self._source[1]} {have} for it")
         blob = self._blobs[i]
         if _without_ones(blob.shape) != _without_ones(shape):
-            raise ConvertError(f"{self.told} needs {what} of shape {shape}, {self._source[1]} has "
+            raise ConvertError(f"{self.title} needs {what} of shape {shape}, {self._source[1]} has "
                                f"{tuple(blob.shape)}")
         return blob.reshape(shape)
 

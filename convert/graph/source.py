@@ -5,9 +5,9 @@ import onnx
 from onnx import numpy_helper, version_converter
 
 from .constants import computed
-from .errors import ConvertError, about, shown
-from .facts import Facts
-from .graph import OPSET, Room, reads, told
+from ..errors import ConvertError, about, shown
+from ..facts import Facts
+from . import OPSET, Room, reads, described
 from .sizes import without_weights
 
 
@@ -98,7 +98,7 @@ class Source:
         if any(v is None for v in feeds.values()):
             return None
         try:
-            with about(told(node)):
+            with about(described(node)):
                 return computed(node, feeds, self.model.opset_import, self._room)[name]
         except ConvertError:      # what cannot be computed is no constant here
             return None

@@ -1,7 +1,8 @@
 """How large a picture must be for an `end` to have a pixel, by ONNX's own shape inference."""
 import onnx
 
-from .graph import attributes
+from . import attributes
+from .windows import Window
 
 LARGE = 1 << 11   # a size at which every net has pixels everywhere
 
@@ -32,12 +33,8 @@ def _window_fits(node, shapes):
     """Is the padded input at least one window large? (Shape inference rounds a negative count towards one.)"""
     if node.op_type not in ("Conv", "MaxPool", "AveragePool") or node.input[0] not in shapes:
         return True
-    attr = attributes(node)
-    kernel = attr.get("kernel_shape") or shapes[node.input[1]][2:]
-    n = len(kernel)
-    pads, dilations = attr.get("pads", [0] * 2 * n), attr.get("dilations", [1] * n)
-    return all(size + pads[i] + pads[n + i] >= dilations[i] * (kernel[i] - 1) + 1
-               for i, size in enumerate(shapes[node.input[0]][2:]))
+    told = {k: v for k, v in attributes(node).items() if k not in ("auto_pad", "ceil_mode")}
+    return Window.of(told, shapes[node.input[1]][2:] if len(node.input) > 1 else None).fits(shapes[node.input[0]][2:])
 
 
 def without_weights(model, limit=1024):

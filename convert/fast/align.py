@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from .graph import attributes
+from ..graph import attributes
 
 BLOCK = 16          # of AVX-512; whole blocks of it are whole blocks of AVX2's 8
 # operators through which channels of zeros stay what they are

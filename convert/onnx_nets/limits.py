@@ -5,8 +5,8 @@ no sense. What is refused here no net has. All of it raises ConvertError.
 """
 import math
 
-from .errors import ConvertError, shown
-from .graph import told
+from ..errors import ConvertError, shown
+from ..graph import described
 
 NODES = 10_000          # of a net, its functions written out
 PARTS = 200_000         # names, attributes and all else that is counted
@@ -71,7 +71,7 @@ def _check_parts(parts):
 def _check_node(node):
     for arms in ("input", "output"):
         if len(getattr(node, arms)) > ARMS:
-            raise ConvertError(f"{told(node)} has {len(getattr(node, arms)):,} {arms}s; {ARMS:,} are allowed")
+            raise ConvertError(f"{described(node)} has {len(getattr(node, arms)):,} {arms}s; {ARMS:,} are allowed")
     for attribute in node.attribute:
         if attribute.name == _COUNTS.get(node.op_type) and not 1 <= attribute.i <= WINDOW:
             raise _wrong(node, attribute.name, attribute.i, f"1 to {WINDOW:,}")
@@ -93,7 +93,7 @@ def _check_windows(node):
 
 
 def _wrong(node, name, value, allowed):
-    return ConvertError(f"{told(node)}: {name} is {value}; allowed: {allowed}")
+    return ConvertError(f"{described(node)}: {name} is {value}; allowed: {allowed}")
 
 
 def _written_out(model):
@@ -129,6 +129,6 @@ def _check_order(graph):
         early = next((name for name in node.input if name in makers and name not in known), None)
         again = next((name for name in node.output if name and name in known), None)
         if early or again:
-            raise ConvertError(f"damaged: {told(node)} " + (f"reads '{shown(early)}' before it is made" if early
+            raise ConvertError(f"damaged: {described(node)} " + (f"reads '{shown(early)}' before it is made" if early
                                                             else f"makes '{shown(again)}' a second time"))
         known.update(node.output)

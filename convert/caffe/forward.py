@@ -4,14 +4,14 @@ from pathlib import Path
 
 import onnx
 
-from .admission import check_shape
-from .errors import ConvertError, about, no_such_end, shown
-from .facts import End, Facts, Write
-from .graph import Graph, Tensor, float_info
+from ..onnx_nets.limits import check_shape
+from ..errors import ConvertError, about, no_such_end, shown
+from ..facts import End, Facts, Write
+from ..graph import Graph, Tensor, float_info
 from .layers import DATA_LAYERS, DROPPED, LAYERS, SUPPORTED, Layer, bottoms_allowed
 from .reader import read_caffemodel, read_prototxt
-from .refusals import refusals
-from .source import Source
+from ..refusals import refusals
+from ..graph.source import Source
 from .surgery import Surgery
 
 REACH = 1 << 31        # pixels of the input that one pixel of a blob stands for
@@ -115,7 +115,7 @@ class _Build:
         if not layer.top:
             raise context.error("has no top")
         first = len(self.graph.nodes)
-        with about(context.told):
+        with about(context.title):
             results = (self.surgery.convert if self.surgery else LAYERS[kind])(context, *bottoms)
         results = results if isinstance(results, list) else [results]
         if len(results) != len(layer.top):
@@ -125,7 +125,7 @@ class _Build:
             tensor, shape = result if isinstance(result, tuple) else (result, context.shape)
             if min(shape, default=1) < 1:
                 raise context.error(f"its top would have the shape {tuple(shape)}: the declared input is too small")
-            check_shape(shape, f"{context.told}: its top", next(iter(self.inputs.values())))
+            check_shape(shape, f"{context.title}: its top", next(iter(self.inputs.values())))
             self.place(layer, top, tensor, tuple(shape), stride if len(shape) == 4 else None)
         if self.surgery:
             tops = [self.blobs[top].name for top in layer.top]

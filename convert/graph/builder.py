@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .errors import ConvertError, shown
+from ..errors import ConvertError, shown
 from .portable import spell_out
 
 OPSET = 17       # newer Pad, MaxPool and ConvTranspose have no CUDA kernel in many releases of onnxruntime
@@ -199,7 +199,7 @@ def attributes(node):
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
-def told(node):
+def described(node):
     """What messages call a node."""
     return f"node '{shown(node.name or next(iter(node.output), ''))}' ({shown(kind(node))})"
 

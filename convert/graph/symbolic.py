@@ -4,7 +4,8 @@ onnxruntime keeps sums and products of two tensors in its blocked layout only if
 own inference gives no name to the height behind a convolution; here each size that is new gets one, and windows that
 take the same number of steps over the same size share it.
 """
-from .graph import attributes
+from . import attributes
+from .windows import Window, has_fixed_pads, windows
 
 _UNARY = {"Relu", "LeakyRelu", "PRelu", "Elu", "Sigmoid", "Tanh", "HardSigmoid", "BatchNormalization", "LRN", "Sqrt",
           "Reciprocal", "Identity", "Abs", "Exp", "Log", "Neg", "Clip", "Softplus", "Dropout", "Softmax"}
@@ -43,9 +44,9 @@ def symbolic_shapes(nodes, data, constants, like):
 def resolved(made_of, known):
     """The sizes behind the names. known: {name: int} of the data's axes. Returns {name: int}, those among them."""
     found = dict(known)
-    for name, (size, more, stride) in made_of.items():      # in the order in which they were made
+    for name, (size, slack, stride) in made_of.items():      # in the order in which they were made
         if size in found:
-            found[name] = _windows(found[size], more, stride)
+            found[name] = windows(found[size], slack, stride)
     return found
 
 
@@ -84,31 +85,24 @@ def _broadcast(shapes):
 
 
 def _windowed(first, attr, weights, sizes):
-    """The shape behind a convolution or pooling. sizes: {(size, padding less extent, stride): name} and back."""
-    if attr.get("auto_pad", b"NOTSET") != b"NOTSET" or attr.get("ceil_mode", 0):
+    """The shape behind a convolution or pooling. sizes: {(size, slack, stride): name} and back."""
+    if not has_fixed_pads(attr):
         return None
-    kernel = attr.get("kernel_shape") or weights[2:]
-    stride, dilation = attr.get("strides", [1, 1]), attr.get("dilations", [1, 1])
-    pads = attr.get("pads", [0] * 4)
+    window = Window.of(attr, weights and weights[2:])
     shape = [first[0], weights[0] if weights else first[1]]
-    for i, size in enumerate(first[2:]):
-        more = pads[i] + pads[2 + i] - dilation[i] * (kernel[i] - 1)
+    for size, slack, stride in zip(first[2:], window.slack, window.stride):
         if isinstance(size, int):
-            shape.append(_windows(size, more, stride[i]))
-        elif stride[i] == 1:     # so many windows more of a size that counts windows itself
-            size, windows, step = sizes.get(size, (size, 0, 1))
-            shape.append(_named(size, windows + more * step, step, sizes))
+            shape.append(windows(size, slack, stride))
+        elif stride == 1:     # so many windows more of a size that counts windows itself
+            size, already, step = sizes.get(size, (size, 0, 1))
+            shape.append(_named(size, already + slack * step, step, sizes))
         else:
-            shape.append(_named(size, more, stride[i], sizes))
+            shape.append(_named(size, slack, stride, sizes))
     return shape
 
 
-def _windows(size, more, stride):
-    return (size + more - 1) // stride + 1
-
-
-def _named(size, more, stride, sizes):
-    key = size, more, stride
+def _named(size, slack, stride, sizes):
+    key = size, slack, stride
     if key == (size, 0, 1):
         return size
     if key not in sizes:

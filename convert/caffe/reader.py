@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
 from . import caffe_pb2 as pb
-from .errors import ConvertError, about, shown
+from ..errors import ConvertError, about, shown
 
 # how large what a file describes may be
 LAYERS = 5000         # of a net; ResNet-1001 has 4,300

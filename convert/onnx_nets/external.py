@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from onnx import TensorProto
 
-from .admission import graphs
-from .errors import ConvertError, shown
+from .limits import graphs
+from ..errors import ConvertError, shown
 
 _BITS = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}      # of the types that have no number in their names
 SHARED = 4                                          # how often the bytes of a file may be read

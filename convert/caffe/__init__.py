@@ -1,0 +1,1 @@
+"""Caffe's files: read, upgraded and turned into an ONNX forward graph."""
