@@ -11,7 +11,7 @@ import importlib
 from .errors import ConvertError
 
 # onnx takes its time to import; what needs it is imported when it is asked for
-_LAZY = {"to_onnx": "caffe.forward", "onnx_net": "onnx_nets.foreign", "gradient_graph": "gradient", "valid_ends": "gradient",
+_LAZY = {"to_onnx": "caffe.forward", "onnx_net": "onnx_nets.prepare", "gradient_graph": "gradient", "valid_ends": "gradient",
          "min_size": "gradient", "classifier": "scores", "end_tensors": "gradient", "no_such_end": "errors",
          "Facts": "facts", "End": "facts"}
 __all__ = ["ConvertError", *_LAZY]

@@ -13,7 +13,7 @@ from .engine.step import Step
 from .engine.steppers import step_session, stepper_of
 from .errors import DreamError
 from .goals.objectives import as_objective, objective_L2
-from .net.lock import alone
+from .net.lock import exclusive
 from .net.pixels import deprocess, preprocess
 
 SETTLED = "settled"      # what on_step returns to end an octave
@@ -32,7 +32,7 @@ class StepReport(NamedTuple):
     milliseconds: float
 
 
-@alone
+@exclusive
 def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=True, objective=objective_L2, priors=(),
               tile=None, rng=np.random, **arguments):
     """Take one step of gradient ascent on net.blobs['data'], in place.
@@ -62,7 +62,7 @@ def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=Tru
     return values
 
 
-@alone
+@exclusive
 def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="inception_4c/output", clip=True,
               on_step=None, priors=(), tile=None, rng=np.random, **step_params):
     """Dream: gradient ascent over octaves, from the smallest to the picture's own size.

@@ -20,7 +20,7 @@ from .engine.step import Step
 from .errors import DreamError
 from .goals.objectives import objective_match
 from .goals.priors import Grey, TotalVariation
-from .net.lock import alone
+from .net.lock import exclusive
 from .net.pixels import deprocess, preprocess
 
 PRIORS = {"tv": TotalVariation, "l2": Grey, "none": None}
@@ -54,7 +54,7 @@ class Enhanced(NamedTuple):
     history: list
 
 
-@alone
+@exclusive
 def enhance(net, img, end="inception_4c/output", k=K, prior="tv", weight=None, iter_n=ITER_N, clip=True, on_step=None):
     """Find the picture whose features at `end` are k times those of `img`, and which is natural.
 

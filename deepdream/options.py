@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+import dataclasses
+from dataclasses import dataclass, fields
 from math import inf, isfinite
 from typing import NamedTuple
 
@@ -172,9 +173,9 @@ class Settings:
         if self.blur is None and (self.blur_until or self.blur_every != 1):
             raise DreamError("--blur-until, --blur-every: there is no blur; give --blur SIGMA too")
 
-    def but(self, **changes) -> Settings:
+    def replace(self, **changes) -> Settings:
         """These settings with some changed."""
-        return replace(self, **changes)
+        return dataclasses.replace(self, **changes)
 
     # ---- for `deepdream`
 
@@ -193,7 +194,7 @@ class Settings:
 
     # ---- for records
 
-    def record(self) -> dict:
+    def to_metadata(self) -> dict:
         """The settings as a record in a picture's metadata has them: plain values, without what was not asked for."""
         asked = {"tile": self.tile, "priors": self.priors, "start": self.start, "size": self.size, "noise": self.noise,
                  "fast": self.fast}
@@ -202,7 +203,7 @@ class Settings:
                 **{name: list(value) if isinstance(value, tuple) else value for name, value in asked.items() if value}}
 
     @classmethod
-    def read(cls, record: dict) -> Settings:
+    def from_metadata(cls, record: dict) -> Settings:
         """The settings in a record, from this version or an older one. Raises DreamError for what does not fit."""
         values = {name: record[name] for name in OPTIONS if record.get(name) is not None and name not in _PRIORS}
         if isinstance(values.get("end"), str):

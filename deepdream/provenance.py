@@ -3,7 +3,7 @@ import json
 from pathlib import Path
 
 from . import __version__
-from .models.own import CHANNELS
+from .models.onnx_card import CHANNELS
 
 SOFTWARE = f"deepdream {__version__}"
 # what does not make a dream another one, and what a record of an older version means where it says nothing
@@ -14,7 +14,7 @@ USUAL = {"tile": None, "priors": {}, "start": None, "size": None, "noise": None,
 def provenance(net, settings: dict, **more) -> dict:
     """A record of how a picture was made.
 
-    net: the Net. settings: what was chosen, as `Settings.record` gives it. more: what else the picture owes its looks to,
+    net: the Net. settings: what was chosen, as `Settings.to_metadata` gives it. more: what else the picture owes its looks to,
     `machine(net)` among it.
     """
     record = {"software": SOFTWARE, "model": net.name, "checksum": net.checksum, **settings, **more}

@@ -66,7 +66,7 @@ def zoom(net, img, folder, frames, settings, guide=None, scale=0.05, legacy_affi
 
 def record_of(net, settings, scale=0.05, legacy_affine=False, files=None):
     """What a frame's metadata says of its making, and what must be the same when a zoom goes on."""
-    return provenance(net, settings.record(), **(files or {}), scale=scale, legacy_affine=legacy_affine)
+    return provenance(net, settings.to_metadata(), **(files or {}), scale=scale, legacy_affine=legacy_affine)
 
 
 def frame_path(folder, i):

@@ -1,16 +1,16 @@
-"""What can be dreamt with: one folder a model (its record), found on disk or downloaded.
+"""What can be dreamt with: one folder a model (its card), found on disk or downloaded.
 
     models.names()                      what there is
     models.find("bvlc_googlenet")       a Model whose files lie on disk, downloaded if they must be
     models.find("some/folder")          the same for a folder with a prototxt and a caffemodel
-    models.own.beside("net.onnx")       what the record beside an ONNX file says of its pictures
+    models.onnx_card.beside("net.onnx")       what the card beside an ONNX file says of its pictures
 """
-from . import own
+from . import onnx_card
 from .errors import ModelError
 from .labels import read_labels
 from .paths import expanded
-from .records import File, Record, names, record
+from .cards import File, Card, names, card
 from .store import Model, cache_dir, fetch, find, obtain, status
 
-__all__ = ["File", "Model", "ModelError", "Record", "cache_dir", "expanded", "fetch", "find", "names", "obtain", "own",
-           "read_labels", "record", "status"]
+__all__ = ["File", "Model", "ModelError", "Card", "cache_dir", "expanded", "fetch", "find", "names", "obtain", "onnx_card",
+           "read_labels", "card", "status"]

@@ -18,7 +18,7 @@ from urllib.parse import urljoin
 import requests
 
 from .errors import short
-from .records import File
+from .cards import File
 
 TIMEOUT = (10, 30)          # seconds: to connect; without a byte
 OPENING = 60                # seconds in all until the content begins

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from . import records
+from . import cards
 from .errors import ModelError, short, shown
 from .locks import locked
 from .paths import expanded
-from .records import NEEDED, File, Record
+from .cards import NEEDED, File, Card
 
 MEMBERS, UNPACKED = 10_000, 1 << 32              # files and bytes of an archive
-LABELS = ("labels.txt", "synset_words.txt")      # where a folder without a record may have them
+LABELS = ("labels.txt", "synset_words.txt")      # where a folder without a card may have them
 
 log = logging.getLogger(__name__)       # unconfigured, Python prints its warnings as plain lines on stderr
 
@@ -33,7 +33,17 @@ class Model:
     channel_swap: tuple[int, int, int]
     ends: dict[str, list[str]]
     default_end: str | None
-    record: Record | None
+    card: Card | None
+
+    @property
+    def title(self) -> str:
+        """What the card calls the model; empty without a card."""
+        return self.card.title if self.card else ""
+
+    @property
+    def class_pictures(self) -> dict:
+        """The settings of `deepdream class` that suit the model; empty if the card has none."""
+        return self.card.class_pictures if self.card else {}
 
 
 # --- on disk ----------------------------------------------------------------------------------------------------------
@@ -46,31 +56,31 @@ def cache_dir() -> Path:
     return Path(platformdirs.user_cache_dir("deepdream"))
 
 
-def _place(rec: Record, file: File) -> Path:
-    return (rec.folder if file.shipped else cache_dir() / rec.name) / file.name
+def _place(card: Card, file: File) -> Path:
+    return (card.folder if file.shipped else cache_dir() / card.name) / file.name
 
 
-def _model(rec: Record) -> Model:
-    place = {role: _place(rec, file) for role in ("prototxt", "caffemodel", "labels") if (file := rec.role(role))}
+def _model(card: Card) -> Model:
+    place = {role: _place(card, file) for role in ("prototxt", "caffemodel", "labels") if (file := card.role(role))}
     labels = place.get("labels")
-    return Model(rec.name, place["caffemodel"].parent, place["prototxt"], place["caffemodel"],
-                 labels if labels and labels.is_file() else None, rec.mean, rec.channel_swap, rec.ends,
-                 rec.default_end, rec)
+    return Model(card.name, place["caffemodel"].parent, place["prototxt"], place["caffemodel"],
+                 labels if labels and labels.is_file() else None, card.mean, card.channel_swap, card.ends,
+                 card.default_end, card)
 
 
 def status(name: str) -> str:
     """'shipped', 'cached', 'partial' or 'absent', judged by presence and size: no network, no checksum."""
-    rec = records.record(name)
-    needed = [rec.role(role) for role in NEEDED]
+    card = cards.card(name)
+    needed = [card.role(role) for role in NEEDED]
 
     def present(file):
-        path = _place(rec, file)
+        path = _place(card, file)
         return path.is_file() and file.size in (None, path.stat().st_size)
     have = [present(file) for file in needed]
     if all(have):
         return "shipped" if all(file.shipped for file in needed) else "cached"
-    begun = not all(f.shipped for f in rec.files) and (
-        any((cache_dir() / name).glob("*.part")) or any(present(f) for f in rec.files if f.role == "archive"))
+    begun = not all(f.shipped for f in card.files) and (
+        any((cache_dir() / name).glob("*.part")) or any(present(f) for f in card.files if f.role == "archive"))
     return "partial" if any(have) or begun else "absent"
 
 
@@ -80,47 +90,48 @@ def find(name_or_folder) -> Model:
     Raises ModelError, in one line, if there is no such model or folder, or its files are not to be had.
     """
     text = os.fspath(name_or_folder)
-    if text in records.names():
-        return _known(records.record(text))
+    if text in cards.names():
+        return _known(cards.card(text))
     folder = expanded(text)
     if os.path.isdir(folder):
         known = folder.resolve()
-        if known.parent == records.ROOT.resolve() and known.name in records.names():
-            return find(known.name)                                     # the record's own folder: the same model
+        if known.parent == cards.ROOT.resolve() and known.name in cards.names():
+            return find(known.name)                                     # the card's own folder: the same model
         return _from_folder(folder)
     if os.path.lexists(folder):
         raise ModelError(f"{text}: a file; give the folder that holds the .prototxt and the .caffemodel")
-    raise ModelError(f"{shown(text)} is neither a model's name nor a folder; {records.nearest(text)}")
+    raise ModelError(f"{shown(text)} is neither a model's name nor a folder; {cards.nearest(text)}")
 
 
-def _known(rec: Record) -> Model:
+def _known(card: Card) -> Model:
     for role in NEEDED:
-        file = rec.role(role)
-        path = _place(rec, file)
+        file = card.role(role)
+        path = _place(card, file)
         wrong = file.problem(path) if path.is_file() else "missing"
         if wrong and not file.shipped:
-            return fetch(rec.name)
+            return fetch(card.name)
         if wrong:
             raise ModelError(f"{path}: {wrong}; it is part of this project, so get the project anew")
-    return _model(rec)
+    return _model(card)
 
 
 def _from_folder(folder: Path) -> Model:
-    path = folder / records.RECORD
-    rec = records.read(path, complete=False) if os.path.lexists(path) else None
-    settings = rec or Record(folder.resolve().name, folder)
+    path = next((path for name in (cards.CARD, cards.OLD_CARD) if os.path.lexists(path := folder / name)),
+                folder / cards.CARD)
+    card = cards.read(path, complete=False) if os.path.lexists(path) else None
+    settings = card or Card(folder.resolve().name, folder)
     labels = folder / settings.labels if settings.labels else None
     if labels and not labels.is_file():
         raise ModelError(f"{path}: labels: there is no file {labels}")
     labels = labels or next((folder / name for name in LABELS if (folder / name).is_file()), None)
-    return Model(settings.name, folder, _the_one(folder, rec, "prototxt", ("*.prototxt", "*.protxt")),
-                 _the_one(folder, rec, "caffemodel", ("*.caffemodel",)), labels, settings.mean, settings.channel_swap,
-                 settings.ends, settings.default_end, rec)
+    return Model(settings.name, folder, _the_one(folder, card, "prototxt", ("*.prototxt", "*.protxt")),
+                 _the_one(folder, card, "caffemodel", ("*.caffemodel",)), labels, settings.mean, settings.channel_swap,
+                 settings.ends, settings.default_end, card)
 
 
-def _the_one(folder: Path, rec: Record | None, role: str, patterns: tuple[str, ...]) -> Path:
-    """The file for `role`: the one that the folder's record names, or a deploy*, or the only one there is."""
-    named = [folder / f.name for f in (rec.files if rec else ()) if f.role == role and (folder / f.name).is_file()]
+def _the_one(folder: Path, card: Card | None, role: str, patterns: tuple[str, ...]) -> Path:
+    """The file for `role`: the one that the folder's card names, or a deploy*, or the only one there is."""
+    named = [folder / f.name for f in (card.files if card else ()) if f.role == role and (folder / f.name).is_file()]
     there = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
     deploy = [path for path in there if path.name.startswith("deploy")] if role == "prototxt" else []
     candidates = named or deploy or there
@@ -140,17 +151,17 @@ def fetch(name: str, progress: bool = True) -> Model:
     Files that lie there already, put by hand or by an earlier try, are verified and used. Labels are wanted but not
     needed. Raises ModelError, in one line: which file, why from each mirror, what to fetch by hand, where to put it.
     """
-    rec = records.record(name)
-    if all(file.shipped for file in rec.files):
-        return _known(rec)
+    card = cards.card(name)
+    if all(file.shipped for file in card.files):
+        return _known(card)
     folder = cache_dir() / name
     with _prepared(folder, name):
-        failed = _fill(rec, folder, progress)
+        failed = _fill(card, folder, progress)
     if any(file.role in NEEDED for file in failed):
-        raise ModelError(_by_hand(rec, failed, folder))
+        raise ModelError(_by_hand(card, failed, folder))
     for file, reasons in failed.items():
         log.warning("%s: going on without %s (%s)", name, file.name, _grouped(reasons))
-    return _model(rec)
+    return _model(card)
 
 
 def obtain(files, folder: Path, progress: bool = True) -> None:
@@ -175,21 +186,21 @@ def _prepared(folder: Path, name: str):
         raise ModelError(f"{folder}: {error.strerror or error}; DEEPDREAM_CACHE can name another folder") from None
 
 
-def _fill(rec: Record, folder: Path, progress: bool) -> dict[File, list]:
+def _fill(card: Card, folder: Path, progress: bool) -> dict[File, list]:
     """Gets all files that `folder` lacks, from archives, then from mirrors; returns those that are not to be had, as
     file -> [(where, why), ...]."""
     failed = {}
-    for archive in (file for file in rec.files if file.role == "archive"):
-        if all(_there(folder, file) for file in rec.files if file.archive == archive.name and file.role in NEEDED):
+    for archive in (file for file in card.files if file.role == "archive"):
+        if all(_there(folder, file) for file in card.files if file.archive == archive.name and file.role in NEEDED):
             continue
         reasons = _from_mirrors(archive, folder, progress)
         if not reasons:
             try:
-                _unpack(rec, archive, folder)
+                _unpack(card, archive, folder)
             except ModelError as error:
                 reasons = [(archive.name, str(error))]
-        failed |= {file: reasons for file in rec.files if file.archive == archive.name}
-    for file in rec.files:
+        failed |= {file: reasons for file in card.files if file.archive == archive.name}
+    for file in card.files:
         if not file.shipped and file.role != "archive":
             failed[file] = failed.get(file, []) + _from_mirrors(file, folder, progress)
             if _there(folder, file):
@@ -197,17 +208,17 @@ def _fill(rec: Record, folder: Path, progress: bool) -> dict[File, list]:
     return failed
 
 
-def _by_hand(rec: Record, failed: dict[File, list], folder: Path) -> str:
+def _by_hand(card: Card, failed: dict[File, list], folder: Path) -> str:
     """The one line for people who have to fetch something themselves."""
     needed = {file: reasons for file, reasons in failed.items() if file.role in NEEDED}
     things = []
     for file in needed:
-        thing = rec.file(file.archive) if file.archive else file        # an archive stands for its members
+        thing = card.file(file.archive) if file.archive else file        # an archive stands for its members
         known = [f"sha1 {thing.sha1}"] if thing.sha1 else [f"sha256 {thing.sha256}"] if thing.sha256 else []
         known += [f"{thing.size:,} bytes"] if thing.size else []
         things.append(thing.name + (f" ({', '.join(known)})" if known else "") + f" from {thing.mirrors[0]}")
     lost = ", ".join(f"{file.name} ({_grouped(reasons)})" for file, reasons in needed.items())
-    return (f"{rec.name}: could not get {lost}; fetch by hand {' and '.join(dict.fromkeys(things))}, or elsewhere, "
+    return (f"{card.name}: could not get {lost}; fetch by hand {' and '.join(dict.fromkeys(things))}, or elsewhere, "
             f"and put that into {folder}")
 
 
@@ -248,16 +259,16 @@ def _there(folder: Path, file: File) -> bool:
     return not wrong
 
 
-def _unpack(rec: Record, archive: File, folder: Path) -> None:
+def _unpack(card: Card, archive: File, folder: Path) -> None:
     """Takes all wanted members out of the (verified) archive, each to its own name in `folder`; drops the archive.
 
-    Only the content of plain files is read, into names that the record chose: no path, link or mode of the archive's
+    Only the content of plain files is read, into names that the card chose: no path, link or mode of the archive's
     own has any effect.
     """
     import tarfile
 
     from .download import settle
-    wanted = [file for file in rec.files if file.archive == archive.name and not _there(folder, file)]
+    wanted = [file for file in card.files if file.archive == archive.name and not _there(folder, file)]
     with _readable(archive.name), tarfile.open(folder / archive.name) as tar:
         members = {PurePosixPath(m.name).name: m for m in _within(archive.name, tar) if m.isreg()}
         for file in wanted:

@@ -258,7 +258,7 @@ low = ["c"]
 middle = ["r"]
 high = ["y"]
 """
-RECORD_TOML = b"""title = "a net"
+CARD_TOML = b"""title = "a net"
 source = "https://example.org/net"
 licence = "MIT"
 citation = "Someone, 2015"
@@ -458,7 +458,7 @@ FOREIGN = [listing("net.onnx"), dreaming("net.onnx"), *[dreaming("net.onnx", "--
 @functools.cache
 def classifiers():
     """As Caffe's files and as .onnx, with what is told of them."""
-    return [caffe_nets()[1] | onnx_models()[0] | {"net/record.toml": RECORD_TOML, "net.toml": NET_TOML,
+    return [caffe_nets()[1] | onnx_models()[0] | {"net/card.toml": CARD_TOML, "net.toml": NET_TOML,
                                                   "labels.txt": LABELS}]
 
 
@@ -527,7 +527,7 @@ def drop_word(words, i, what):
 # ---- the kinds
 
 OWN = ["mean", "scale", "channels", "layout", "input", "labels", "default_end", "title", "ends"]      # of net.toml
-RECORD = ["mean", "channel_swap", "labels", "default_end", "class_pictures", "ends", "files", "size", "mirrors", "low",
+CARD = ["mean", "channel_swap", "labels", "default_end", "class_pictures", "ends", "files", "size", "mirrors", "low",
           "name"]
 
 KINDS = {
@@ -540,8 +540,8 @@ KINDS = {
     "net.toml": Kind(
         classifiers, "net.toml", [*fuzzing.TEXT * 2, *fuzzing.BYTES, fuzzing.words(OWN)],
         [*FOREIGN, listing("net.onnx", "--labels")]),
-    "record.toml": Kind(
-        classifiers, "net/record.toml", [*fuzzing.TEXT * 2, *fuzzing.BYTES, fuzzing.words(RECORD)],
+    "card.toml": Kind(
+        classifiers, "net/card.toml", [*fuzzing.TEXT * 2, *fuzzing.BYTES, fuzzing.words(CARD)],
         [listing("net"), listing("net", "--labels"), dreaming("net"), dreaming_class("1", "net"),
          deepdream(*GALLERY, *FAST)]),
     "labels": Kind(

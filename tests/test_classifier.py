@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import pytest
 import toys
-from deepdream.convert.onnx_nets.foreign import onnx_net
+from deepdream.convert.onnx_nets.prepare import onnx_net
 from test_foreign import filters, net, some
 from toys import conv, layer, pool, product, relu, softmax
 

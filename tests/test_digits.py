@@ -27,11 +27,11 @@ def weights():
 
 
 def test_the_record_is_sound(net):
-    record = models.record("digits")
-    assert models.status("digits") == "shipped" and record.mean == (make_digits.MEAN,)
-    assert net.default_end == record.default_end == "ip"
-    assert {e for ends in record.ends.values() for e in ends} == set(net.ends) - {"data"}
-    assert sum((record.folder / name).stat().st_size for name in FILES) < 5000
+    card = models.card("digits")
+    assert models.status("digits") == "shipped" and card.mean == (make_digits.MEAN,)
+    assert net.default_end == card.default_end == "ip"
+    assert {e for ends in card.ends.values() for e in ends} == set(net.ends) - {"data"}
+    assert sum((card.folder / name).stat().st_size for name in FILES) < 5000
     assert models.read_labels(models.find("digits").labels) == list(make_digits.LABELS)
 
 
@@ -116,4 +116,4 @@ def test_the_script_makes_the_shipped_files(tmp_path, monkeypatch, capsys):
     make_digits.main()
     assert "trained on: 0.9771 of 1438 right\nheld out: 0.8942 of 359 right" in capsys.readouterr().out
     for name in FILES:
-        assert (tmp_path / "digits" / name).read_bytes() == (models.record("digits").folder / name).read_bytes()
+        assert (tmp_path / "digits" / name).read_bytes() == (models.card("digits").folder / name).read_bytes()

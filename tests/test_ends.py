@@ -6,7 +6,7 @@ import onnx
 import pytest
 import toys
 from deepdream.convert.__main__ import main as convert_main
-from deepdream.convert.onnx_nets.foreign import onnx_net
+from deepdream.convert.onnx_nets.prepare import onnx_net
 from deepdream.convert.listing import listing
 from deepdream.convert.refusals import refusals
 from deepdream.convert.graph.source import Source

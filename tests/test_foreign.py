@@ -1,4 +1,4 @@
-"""Nets that are not Caffe's: convert.onnx_nets.foreign, models.own, and what `Net` and the command line make of them."""
+"""Nets that are not Caffe's: convert.onnx_nets.prepare, models.onnx_card, and what `Net` and the command line make of them."""
 import json
 
 import children
@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import toys
-from deepdream.convert.onnx_nets.foreign import image_input, onnx_net
+from deepdream.convert.onnx_nets.prepare import image_input, onnx_net
 from deepdream.convert.graph import metadata
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image

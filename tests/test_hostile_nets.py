@@ -14,7 +14,7 @@ import toys
 from deepdream.convert.caffe import caffe_pb2 as pb
 from deepdream.convert.__main__ import main as command_line
 from deepdream.convert.errors import ConvertError, about, shown
-from deepdream.convert.onnx_nets.foreign import onnx_net
+from deepdream.convert.onnx_nets.prepare import onnx_net
 from deepdream.convert.graph import Graph, metadata
 from deepdream.convert.caffe.layers import LAYERS
 from deepdream.convert.graph.source import Source

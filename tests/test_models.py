@@ -1,4 +1,4 @@
-"""models/: the records, finding a model, and downloads from a server on the loopback interface that misbehaves."""
+"""models/: the cards, finding a model, and downloads from a server on the loopback interface that misbehaves."""
 import gzip
 import hashlib
 import http.server
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import children
 import pytest
-from deepdream.models import download, records, store
+from deepdream.models import download, cards, store
 
 from deepdream import models
 
@@ -23,43 +23,43 @@ WEIGHTS = random.Random(0).randbytes(300_000)       # stands for a caffemodel
 DEPLOY = b'name: "toy"\ninput: "data"\n'
 
 
-# --- records ----------------------------------------------------------------------------------------------------------
+# --- cards ----------------------------------------------------------------------------------------------------------
 
 def test_every_record_is_valid_and_complete():
     assert {"bvlc_googlenet", "bvlc_reference_caffenet", "digits", "mini_imagenet", "mini_places",
             "places205_googlenet", "places365_googlenet"} <= set(models.names())
     for name in models.names():
-        rec = models.record(name)
-        assert rec.name == name and rec.title and rec.licence and rec.citation
-        assert rec.default_end in sum(rec.ends.values(), [])
-        assert len(rec.mean) == (1 if name == "digits" else 3) and sorted(rec.channel_swap) == [0, 1, 2]
-        for file in rec.files:
+        card = models.card(name)
+        assert card.name == name and card.title and card.licence and card.citation
+        assert card.default_end in sum(card.ends.values(), [])
+        assert len(card.mean) == (1 if name == "digits" else 3) and sorted(card.channel_swap) == [0, 1, 2]
+        for file in card.files:
             assert file.checksums or file.unverified or file.shipped or file.archive, file.name
 
 
 @pytest.mark.parametrize("name", ["bvlc_googlenet", "bvlc_reference_caffenet", "places205_googlenet",
                                   "places365_googlenet"])
 def test_weights_have_several_mirrors(name):
-    rec = models.record(name)
-    weights = rec.role("caffemodel")
-    urls = weights.mirrors + (rec.file(weights.archive).mirrors if weights.archive else ())
+    card = models.card(name)
+    weights = card.role("caffemodel")
+    urls = weights.mirrors + (card.file(weights.archive).mirrors if weights.archive else ())
     assert len({url.split("/")[2] for url in urls}) >= 3
 
 
 def test_published_checksums():
-    file = models.record("bvlc_googlenet").role("caffemodel")
+    file = models.card("bvlc_googlenet").role("caffemodel")
     assert (file.size, file.sha1) == (53_533_754, "405fc5acd08a3bb12de8ee5e23a96bec22f08204")
-    assert models.record("bvlc_googlenet").role("prototxt").sha1 == "7060345c8012294baa60eeb5901d2d3fd89d75fc"
-    assert models.record("bvlc_reference_caffenet").role("caffemodel").sha1 == \
+    assert models.card("bvlc_googlenet").role("prototxt").sha1 == "7060345c8012294baa60eeb5901d2d3fd89d75fc"
+    assert models.card("bvlc_reference_caffenet").role("caffemodel").sha1 == \
         "4c8d77deb20ea792f84eb5e6d0a11ca0a8660a46"
-    rec = models.record("places205_googlenet")
-    assert rec.role("archive").sha1 == "d767debf686fa15df1e05fbc9b4598076127134a"
-    assert rec.mean == (105.417, 113.753, 116.047)
-    assert any("one source" in line for line in rec.doubts)
-    assert not models.record("bvlc_googlenet").doubts
+    card = models.card("places205_googlenet")
+    assert card.role("archive").sha1 == "d767debf686fa15df1e05fbc9b4598076127134a"
+    assert card.mean == (105.417, 113.753, 116.047)
+    assert any("one source" in line for line in card.doubts)
+    assert not models.card("bvlc_googlenet").doubts
 
 
-RECORD = """title = "a toy"
+CARD = """title = "a toy"
 source = "https://example.org/toy"
 licence = "none"
 citation = "nobody"
@@ -80,8 +80,8 @@ role = "caffemodel"
 
 def write(folder: Path, text: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "record.toml").write_text(text)
-    return folder / "record.toml"
+    (folder / "card.toml").write_text(text)
+    return folder / "card.toml"
 
 
 @pytest.mark.parametrize("old, new, said", [
@@ -107,10 +107,10 @@ def write(folder: Path, text: str) -> Path:
     ('role = "caffemodel"', 'role = "caffemodel"\narchive = "a.tar.gz"\nmember = "x"', "archive is not among"),
 ])
 def test_a_bad_record_is_named_in_one_line(tmp_path, old, new, said):
-    assert records.read(write(tmp_path / "good", RECORD + FILES)).mean == (1.0, 2.0, 3.0)
-    path = write(tmp_path / "bad", (RECORD + FILES).replace(old, new, 1))
+    assert cards.read(write(tmp_path / "good", CARD + FILES)).mean == (1.0, 2.0, 3.0)
+    path = write(tmp_path / "bad", (CARD + FILES).replace(old, new, 1))
     with pytest.raises(models.ModelError) as caught:
-        records.read(path)
+        cards.read(path)
     assert said in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -146,7 +146,7 @@ ODD_TOML = {     # what a card holds, and what is said of it beside its path
 
 
 @pytest.mark.parametrize("how", ODD_TOML)
-@pytest.mark.parametrize("read", [lambda path: records.read(path, complete=False), models.own.beside])
+@pytest.mark.parametrize("read", [lambda path: cards.read(path, complete=False), models.onnx_card.beside])
 def test_an_odd_card_is_one_line(tmp_path, read, how):
     data, said = ODD_TOML[how]
     path = tmp_path / "net.toml"
@@ -186,7 +186,7 @@ def test_an_odd_card_is_one_line(tmp_path, read, how):
 def test_odd_values_of_a_record(tmp_path, card, said):
     path = write(tmp_path, card)
     with pytest.raises(models.ModelError, match=said) as caught:
-        records.read(path, complete=False)
+        cards.read(path, complete=False)
     assert str(caught.value).startswith(f"{path}: ") and str(caught.value).isprintable()
 
 
@@ -206,15 +206,15 @@ def test_odd_values_beside_an_onnx_file(tmp_path, card, said):
     (tmp_path / "folder").mkdir()
     (tmp_path / "net.toml").write_text(card)
     with pytest.raises(models.ModelError, match=said) as caught:
-        models.own.beside(tmp_path / "net.onnx")
+        models.onnx_card.beside(tmp_path / "net.onnx")
     assert str(caught.value).startswith(f"{tmp_path / 'net.toml'}: ") and str(caught.value).isprintable()
 
 
 def test_what_a_card_may_say(tmp_path):
     path = tmp_path / "net.toml"
     path.write_bytes(b'\xef\xbb\xbfmean = [0, 127.5, "255"]\r\nscale = "1/255"\r\n')      # with a BOM, from Windows
-    assert models.own.beside(tmp_path / "net.onnx").mean == (0.0, 127.5, 255.0)
-    assert models.own.beside(tmp_path / "none.onnx").mean is None
+    assert models.onnx_card.beside(tmp_path / "net.onnx").mean == (0.0, 127.5, 255.0)
+    assert models.onnx_card.beside(tmp_path / "none.onnx").mean is None
 
 
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: os.mkfifo(path),
@@ -223,8 +223,8 @@ def test_a_card_that_is_no_file(tmp_path, make):
     if not hasattr(os, "mkfifo"):
         pytest.skip("needs named pipes")
     folder = folder_with(tmp_path / "net", "deploy.prototxt", "x.caffemodel")
-    for path, call in ((folder / "record.toml", lambda: models.find(folder)),
-                       (tmp_path / "net.toml", lambda: models.own.beside(tmp_path / "net.onnx"))):
+    for path, call in ((folder / "card.toml", lambda: models.find(folder)),
+                       (tmp_path / "net.toml", lambda: models.onnx_card.beside(tmp_path / "net.onnx"))):
         make(path)
         with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: is no regular file$"):
             call()
@@ -232,14 +232,14 @@ def test_a_card_that_is_no_file(tmp_path, make):
 
 def test_a_damaged_record_hides_no_other(tmp_path, monkeypatch, capsys):
     from deepdream import cli
-    monkeypatch.setattr(records, "ROOT", tmp_path)
+    monkeypatch.setattr(cards, "ROOT", tmp_path)
     for name in ("a", "c"):
-        write(tmp_path / name, RECORD + FILES)
+        write(tmp_path / name, CARD + FILES)
     write(tmp_path / "b", "title = " + "1" * 5000)
     assert cli.main(["models"]) == 2
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "a  absent   a toy" and said[2] == "c  absent   a toy"
-    assert said[1].startswith(f"b  damaged  {tmp_path / 'b' / 'record.toml'}: no readable TOML: ")
+    assert said[1].startswith(f"b  damaged  {tmp_path / 'b' / 'card.toml'}: no readable TOML: ")
 
 
 # --- ~
@@ -275,7 +275,7 @@ def test_odd_names_of_models(text):
 
 def test_unknown_name_offers_the_nearest():
     with pytest.raises(models.ModelError, match="did you mean bvlc_googlenet.*known models: .*mini_places"):
-        models.record("bvlc_googlnet")
+        models.card("bvlc_googlnet")
     with pytest.raises(models.ModelError, match="neither a model's name nor a folder.*mini_imagenet"):
         models.find("mini_imagnet")
     with pytest.raises(models.ModelError, match="known models"):
@@ -283,7 +283,7 @@ def test_unknown_name_offers_the_nearest():
 
 
 def test_importing_models_is_cheap():
-    code = ("import sys, models; models.names(); models.record('mini_places');"
+    code = ("import sys, models; models.names(); models.card('mini_places');"
             "print([m for m in ('requests', 'tqdm', 'numpy', 'convert', 'deepdream') if m in sys.modules])")
     out = children.run("-c", code)
     assert out.returncode == 0, out
@@ -304,7 +304,7 @@ def test_a_folder_is_used_as_it_is(tmp_path):
     model = models.find(folder)
     assert (model.name, model.prototxt.name, model.caffemodel.name) == ("net", "deploy_x.protxt", "x.caffemodel")
     assert (model.mean, model.channel_swap, model.labels) == ((104.0, 116.0, 122.0), (2, 1, 0), None)
-    assert model.default_end is None and model.record is None
+    assert model.default_end is None and model.card is None
     assert model.ends == {"low": [], "middle": [], "high": []}
     assert models.find(folder_with(tmp_path / "one", "any.prototxt", "x.caffemodel")).prototxt.name == "any.prototxt"
 
@@ -341,18 +341,18 @@ def test_a_file_is_no_folder(tmp_path):
 
 @pytest.mark.parametrize("name", ["digits", "mini_imagenet", "mini_places"])
 def test_shipped_models_are_found_without_a_cache(name, monkeypatch):
-    rec = models.record(name)
-    if not (rec.folder / rec.role("caffemodel").name).is_file():
+    card = models.card(name)
+    if not (card.folder / card.role("caffemodel").name).is_file():
         pytest.skip(f"{name}'s caffemodel has not been made yet")
     monkeypatch.setattr(store, "cache_dir", lambda: pytest.fail("asked for the cache"))
     model = models.find(name)
-    assert models.status(name) == "shipped" and model.folder == rec.folder
-    assert models.find(rec.folder) == models.fetch(name) == model
+    assert models.status(name) == "shipped" and model.folder == card.folder
+    assert models.find(card.folder) == models.fetch(name) == model
 
 
 def test_a_lost_shipped_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "ROOT", tmp_path)
-    write(tmp_path / "toy", RECORD + FILES)
+    monkeypatch.setattr(cards, "ROOT", tmp_path)
+    write(tmp_path / "toy", CARD + FILES)
     assert models.status("toy") == "absent"
     with pytest.raises(models.ModelError, match="deploy.prototxt: missing"):
         models.find("toy")
@@ -501,8 +501,8 @@ def server():
 
 @pytest.fixture
 def toy(server, tmp_path, monkeypatch):
-    """toy(how, ...) writes the record of a model called toy, whose weights have one mirror for each manner."""
-    monkeypatch.setattr(records, "ROOT", tmp_path / "models")
+    """toy(how, ...) writes the card of a model called toy, whose weights have one mirror for each manner."""
+    monkeypatch.setattr(cards, "ROOT", tmp_path / "models")
     monkeypatch.setenv("DEEPDREAM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "TIMEOUT", (1, 0.3))
     monkeypatch.setattr(download, "CHUNK", 1000)
@@ -516,7 +516,7 @@ def toy(server, tmp_path, monkeypatch):
                           *(check if checksum else []), *lines, ""])
 
     def make(*hows, files=None, checksum=True, labels=None):
-        text = RECORD + ('labels = "labels.txt"\n' if labels else "")
+        text = CARD + ('labels = "labels.txt"\n' if labels else "")
         lines = () if checksum else ("unverified = true", 'reason = "nobody knows"', "min_size = 200000",
                                      "max_size = 400000")
         text += files or entry("deploy.prototxt", "prototxt", ["ok"]) + \
@@ -725,7 +725,7 @@ def test_labels_are_wanted_but_not_needed(server, toy, caplog):
 
 def test_two_processes_at_once(server, toy, tmp_path):
     folder = toy("slow")
-    code = ("import sys, pathlib; from models import records, find; records.ROOT = pathlib.Path(sys.argv[1]);"
+    code = ("import sys, pathlib; from models import cards, find; cards.ROOT = pathlib.Path(sys.argv[1]);"
             "print(find('toy').caffemodel)")
     for process in [children.start("-c", code, tmp_path / "models") for _ in range(2)]:
         result = children.ended(process)
@@ -777,7 +777,7 @@ def test_more_than_a_file_may_have(server, toy):
 
 def test_every_file_has_an_upper_bound():
     for name in models.names():
-        for file in models.record(name).files:
+        for file in models.card(name).files:
             assert file.most == file.size or file.most <= 1 << (31 if file.role in ("caffemodel", "archive") else 28)
 
 
@@ -825,7 +825,7 @@ def test_odd_answers_are_a_few_words(server, toy, how):
     assert nothing(folder) and str(caught.value).isprintable() and len(str(caught.value)) < 700
 
 
-FIND = "import sys, pathlib; from models import records, find; records.ROOT = pathlib.Path(sys.argv[1]); find('toy')"
+FIND = "import sys, pathlib; from models import cards, find; cards.ROOT = pathlib.Path(sys.argv[1]); find('toy')"
 
 
 def test_an_odd_cookie_is_nobodys_business(server, toy, tmp_path):

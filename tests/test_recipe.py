@@ -102,7 +102,7 @@ def test_priors_of_the_command_line(net, toy, tmp_path):
     assert record["end"] == ["both", "conv1:0.1"]
     assert record["priors"] == {"tv": 0.2, "grey": 0.1, "blur": [0.8, 2, None], "laplacian": 4, "keep_colours": True}
     net = Net(toy, device="cpu", threads=1)
-    plan = goals(net, Settings.read(record))
+    plan = goals(net, Settings.from_metadata(record))
     assert [type(p).__name__ for p in plan["priors"]] == ["TotalVariation", "Grey", "Blur", "Laplacian", "Luminance"]
     np.random.seed(3)
     dream = deepdream(net, pictures.load(image), 2, 2, jitter=3, **plan)

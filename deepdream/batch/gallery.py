@@ -94,8 +94,8 @@ def plan(source, nets, chosen, octave_ns, guides, seeds, settings, quality) -> l
         pixels = {"mean": net.transformer.mean[name].ravel().tolist(),
                   "channel_swap": list(net.transformer.channel_swap[name])}
         for end, octave_n, guide, seed in itertools.product(chosen[model], octave_ns, guides or [None], seeds):
-            one = settings.but(end=(end,), octave_n=octave_n, seed=seed)
-            record = provenance(net, one.record(), model=model, **pixels, picture=source.path.name,
+            one = settings.replace(end=(end,), octave_n=octave_n, seed=seed)
+            record = provenance(net, one.to_metadata(), model=model, **pixels, picture=source.path.name,
                                 picture_sha256=source.sha256, guide=guide and guide.path.name,
                                 guide_sha256=guide and guide.sha256, quality=quality)
             dreams.append(Dream(model, net, one, guide, record))
@@ -132,7 +132,7 @@ class Gallery:
     def __init__(self, folder, source, nets, dreams, rows, options=None):
         self.folder, self.source, self.dreams, self.rows = Path(folder), source, dreams, rows
         self.options, self.state, self._written = options or {}, "growing", 0.0
-        self.models = [{"name": m, "title": getattr(getattr(net.record, "record", None), "title", "") or "",
+        self.models = [{"name": m, "title": net.card.title if net.card else "",
                         "checksum": net.checksum} for m, net in nets.items()]
         for file in self._files():
             pictures.refuse_inputs(self.folder / file, source.path, *(g.path for g in self.guides))

@@ -122,7 +122,7 @@ def _threads_of_worker():
 def reason(error):
     """An exception in one line for people."""
     from ..convert.errors import ConvertError
-    from ..models.records import ModelError
+    from ..models.cards import ModelError
     if isinstance(error, (DreamError, ConvertError, ModelError)):
         return str(error)
     if isinstance(error, MemoryError):

@@ -4,7 +4,7 @@ from collections import Counter
 
 from .. import convert
 from ..errors import DreamError
-from ..models.records import LEVELS
+from ..models.cards import LEVELS
 
 
 def levels(net):
@@ -23,7 +23,7 @@ def levels(net):
 def record_ends(net):
     """{level: ends} from the model's record; without one, the outputs of the net's blocks, else all that have a place,
     in thirds."""
-    given = net.record.ends if net.record else {}
+    given = net.card.ends if net.card else {}
     given = {level: [e for e in given.get(level, []) if e in net.ends] for level in LEVELS}
     if any(given.values()):
         return given

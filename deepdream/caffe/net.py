@@ -12,7 +12,7 @@ from ..engine.programs import Program
 from ..errors import DreamError
 from ..net import blobs as base_blobs
 from ..net import net as base
-from ..net.lock import alone
+from ..net.lock import exclusive
 from . import io, mode
 
 TRAIN, TEST = 0, 1      # Caffe: caffe.proto, enum Phase
@@ -152,7 +152,7 @@ class Net(base.Net):
 
     # ---- passes
 
-    @alone
+    @exclusive
     def forward(self, blobs=None, start=None, end=None, **data):
         """Run up to the layer `end`, of any kind (all layers if None). data: arrays for the inputs, by name.
         Returns {name: data} of the end's blobs, or of the net's outputs, and of `blobs`."""
@@ -186,7 +186,7 @@ class Net(base.Net):
             self.blobs[blob].hold_later(lambda blob=blob: self.run_forward(layer, [self.tensor_of(blob, layer)], data)[0])
         self.blobs[self.facts.writes[self._last_write[layer]].blob].hold(value)
 
-    @alone
+    @exclusive
     def backward(self, diffs=None, start=None, end=None, **more):
         """From the `diff` of the blob of layer `start` to the `diff` of the data. Returns {'data': diff}."""
         if end is not None or diffs or more:

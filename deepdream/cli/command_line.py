@@ -68,6 +68,6 @@ def guarded(run, prog):
     """Call `run`; what the user can mend becomes one line on stderr and exit code 2."""
     from ..convert.errors import ConvertError
     from ..errors import DreamError
-    from ..models.records import ModelError
+    from ..models.cards import ModelError
     return console.guarded(run, prog, (ConvertError, DreamError, ModelError),
                            "not enough memory for a picture of this size")

@@ -4,7 +4,7 @@ from math import isfinite
 
 from ..errors import DreamError
 from ..goals.text import needs_surgery
-from ..models.own import CHANNELS, LAYOUTS, numbers
+from ..models.onnx_card import CHANNELS, LAYOUTS, numbers
 
 MODEL = "mini_imagenet"
 SHIPPED = ["mini_imagenet", "mini_places"]

@@ -118,7 +118,7 @@ def add_quality(parser):
 
 def settings_of(args, base: Settings = Settings()) -> Settings:
     """The settings among the arguments; `base` has those that are not."""
-    return base.but(**given(args))
+    return base.replace(**given(args))
 
 
 def given(args) -> dict:

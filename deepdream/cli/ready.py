@@ -9,12 +9,12 @@ def net_and_settings(args, base: Settings = Settings()):
     """The net and the settings that the arguments ask for. base: settings that are not among the arguments."""
     settings = settings_of(args, base)
     net = net_of(args, settings.end, settings.fast)
-    return net, settings.but(end=settings.end or (net.default_end,))
+    return net, settings.replace(end=settings.end or (net.default_end,))
 
 
 def with_seed(settings: Settings) -> Settings:
     """Settings with a seed: drawn, if none was given."""
-    return settings.but(seed=drawn_seed()) if settings.seed is None else settings
+    return settings.replace(seed=drawn_seed()) if settings.seed is None else settings
 
 
 def check_start(args):

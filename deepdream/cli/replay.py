@@ -24,7 +24,7 @@ def replay(args) -> Settings:
         raise DreamError(f"--settings {path}: holds no settings of a dream"
                          + " alone: it is a frame of a zoom" * ("frame" in record))
     try:
-        settings = Settings.read({name: value for name, value in record.items() if name not in _displaced(args)}
+        settings = Settings.from_metadata({name: value for name, value in record.items() if name not in _displaced(args)}
                                  | {"priors": _priors(record, args)})
         _check_texts(record)
         remembered = _arguments(record, args)

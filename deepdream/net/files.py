@@ -30,7 +30,7 @@ def files_of(prototxt, caffemodel=None, mean=None, channel_swap=None, surgery=Fa
 class Files:
     """The files of a net.
 
-    name: what people call it. record: its card (models.Model, models.own.Own, or None).
+    name: what people call it. card: the model card (models.Model, models.onnx_card.OnnxCard, or None).
     prototxt: the deploy.prototxt, or the .onnx file. caffemodel: the weights; None of an .onnx file.
     mean, channel_swap: how it wants its pictures.
     checksum: of all that the forward graph is made from.
@@ -65,12 +65,12 @@ class CaffeFiles(Files):
         self.arguments = {"prototxt": str(prototxt) if known else str(models.expanded(prototxt).resolve()),
                           "caffemodel": caffemodel and str(Path(caffemodel).resolve()), "surgery": bool(surgery)}
         if caffemodel is None:
-            self.record = models.find(str(prototxt))
-            prototxt, caffemodel = self.record.prototxt, self.record.caffemodel
-            mean = self.record.mean if mean is None else mean
-            channel_swap = self.record.channel_swap if channel_swap is None else channel_swap
+            self.card = models.find(str(prototxt))
+            prototxt, caffemodel = self.card.prototxt, self.card.caffemodel
+            mean = self.card.mean if mean is None else mean
+            channel_swap = self.card.channel_swap if channel_swap is None else channel_swap
         self.prototxt, self.caffemodel = Path(prototxt), Path(caffemodel)
-        self.name = self.record.name if self.record else self.caffemodel.stem
+        self.name = self.card.name if self.card else self.caffemodel.stem
         self.mean = MEAN if mean is None else mean
         self.channel_swap = SWAP if channel_swap is None else channel_swap
         self.checksum = self._sum()
@@ -83,18 +83,18 @@ class CaffeFiles(Files):
 
 
 class OnnxFile(Files):
-    """An .onnx file. What is not given here the record beside it says (models.own), else it is assumed, in one line on
+    """An .onnx file. What is not given here the record beside it says (models.onnx_card), else it is assumed, in one line on
     stderr: mean and scale of PyTorch's ImageNet nets if neither is known, a mean of 0 or a scale of 1 if one is."""
 
     def __init__(self, path, mean, channel_swap, scale=None, layout=None, input=None):
         from ..convert.onnx_nets import external
-        from ..convert.onnx_nets import foreign
+        from ..convert.onnx_nets import prepare
         path = models.expanded(path)
-        model = foreign.read(path)
-        self.record = own = models.own.beside(path)
+        model = prepare.read(path)
+        self.card = card = models.onnx_card.beside(path)
         self.prototxt, self.caffemodel, self.name = path, None, path.stem
-        self.layout, self.input = layout or own.layout, input or own.input
-        mean, scale = (v if given is None else _tuple(given) for v, given in ((own.mean, mean), (own.scale, scale)))
+        self.layout, self.input = layout or card.layout, input or card.input
+        mean, scale = (v if given is None else _tuple(given) for v, given in ((card.mean, mean), (card.scale, scale)))
         facts = convert.Facts.read(model, path)
         if facts:
             for name, value in {"scale": scale, "layout": self.layout, "input": self.input}.items():
@@ -104,11 +104,11 @@ class OnnxFile(Files):
             usual = facts.mean or (MEAN if channels == 3 else (sum(MEAN) / 3,)), None
         else:
             with about(path):
-                _, self.layout, (_, channels, *_), kind = foreign.image_input(model, self.input, self.layout, path)
-            swap, usual = models.own.CHANNELS["rgb"], (TORCH_MEAN, TORCH_SCALE)
+                _, self.layout, (_, channels, *_), kind = prepare.image_input(model, self.input, self.layout, path)
+            swap, usual = models.onnx_card.CHANNELS["rgb"], (TORCH_MEAN, TORCH_SCALE)
             if channels == 1:
                 usual = tuple((sum(v) / 3,) for v in usual)
-            if mean or scale or kind == foreign.TensorProto.UINT8:      # that of bytes takes the pixels as they are
+            if mean or scale or kind == prepare.TensorProto.UINT8:      # that of bytes takes the pixels as they are
                 usual = (0.0,), (1.0,)
         assumed = mean is None and scale is None and usual[1] not in (None, (1.0,))
         self.mean, self.scale = usual[0] if mean is None else mean, usual[1] if scale is None else scale
@@ -116,7 +116,7 @@ class OnnxFile(Files):
             if values is not None and len(values) not in (1, channels):
                 raise DreamError(f"{what}: {len(values)} numbers for the {channels} channel(s) of {path}; give one, or "
                                  "one a channel")
-        self.channel_swap = tuple(channel_swap or models.own.CHANNELS.get(own.channels, swap))
+        self.channel_swap = tuple(channel_swap or models.onnx_card.CHANNELS.get(card.channels, swap))
         self.arguments = {"prototxt": str(path.resolve()), "mean": self.mean, "channel_swap": self.channel_swap,
                       "scale": self.scale, "layout": self.layout, "input": self.input}
         with about(path):

@@ -2,7 +2,7 @@
 import functools
 
 
-def alone(function):
+def exclusive(function):
     """A function, or a method, of a net that holds the net's lock while it runs: another thread waits."""
     @functools.wraps(function)
     def held(net, *args, **more):

@@ -17,7 +17,7 @@ from ..runtime.cores import cores
 from ..runtime.device import Device
 from .blobs import Blob, Transformer
 from .files import files_of
-from .lock import alone
+from .lock import exclusive
 from .pixels import preprocess
 
 CHANNELS = 1024                   # of a picture; ours have 1 or 3
@@ -81,7 +81,7 @@ class Net:
     prototxt = property(lambda self: self.files.prototxt)
     caffemodel = property(lambda self: self.files.caffemodel)
     name = property(lambda self: self.files.name)
-    record = property(lambda self: self.files.record)
+    card = property(lambda self: self.files.card)
     checksum = property(lambda self: self.files.checksum)
     device = property(lambda self: self.programs.device)
     threads = property(lambda self: self.programs.threads)
@@ -96,7 +96,7 @@ class Net:
     @functools.cached_property
     def labels(self) -> list[str]:
         """The names of the classes, in their order; none if there is no such file."""
-        return models.read_labels(self.record.labels) if self.record and self.record.labels else []
+        return models.read_labels(self.card.labels) if self.card and self.card.labels else []
 
     @property
     def classifier(self) -> str:
@@ -109,7 +109,7 @@ class Net:
     def default_end(self) -> str:
         """The end to dream at if none is asked for: the card's, else the notebook's, else one in the middle, in an
         .onnx file of the results of its blocks."""
-        wanted = [self.record and self.record.default_end, "inception_4c/output"]
+        wanted = [self.card and self.card.default_end, "inception_4c/output"]
         if wanted[0] and self.caffemodel is None:
             return self.checked(wanted[0])
         names = [name for name, end in self.ends.items() if end.stride and end.operator in BLOCK_ENDS] \
@@ -128,7 +128,7 @@ class Net:
 
     # ---- pycaffe
 
-    @alone
+    @exclusive
     def forward(self, end: str | None = None) -> dict[str, np.ndarray]:
         """Run from `data` up to the layer `end` (all layers if None). Returns {name: data} of the end's blob."""
         end = self._last_layer() if end is None else self.checked(end)
@@ -145,7 +145,7 @@ class Net:
             self.blobs[end].hold(value)
         return {end: self.blobs[end].data}
 
-    @alone
+    @exclusive
     def backward(self, start: str | None = None) -> dict[str, np.ndarray]:
         """Run from the `diff` of the layer `start` to the `diff` of `data`. Returns {'data': diff}."""
         start = self._last_layer() if start is None else self.checked(start)
@@ -157,7 +157,7 @@ class Net:
         data.diff[...] = session.run(["data_diff"], {"data": data.data, "end_diff": diff})[0]
         return {self.inputs[0]: data.diff}
 
-    @alone
+    @exclusive
     def features(self, img: np.ndarray, end: str | Sequence[str], what: str = "the picture"):
         """What the net computes at `end` for a picture (H, W, 3), at the picture's own size: (C, h, w).
         Of several ends (a list), in one pass: a list."""
@@ -210,7 +210,7 @@ class Net:
         """The tensor that a blob holds after a forward pass up to the layer `end`."""
         return [w.tensor for w in self.facts.writes[:self._position(end) + 1] if w.blob == blob][-1]
 
-    @alone
+    @exclusive
     def run_forward(self, end: str, tensors: list[str], data: np.ndarray) -> list[np.ndarray]:
         """The values of tensors of the forward graph, none of them after the layer `end`."""
         if tensors == self.inputs:

@@ -111,14 +111,14 @@ def _plain(run, case):
 NEGATIVES = {
     "layer": Negative("the next layer of the same kind", lambda r: replace(r, end=neighbour), must=True),
     "net": Negative("another net of the same topology", _other_net, must=True),
-    "step": Negative("step size 1.4 instead of 1.5", lambda r: replace(r, settings=r.settings.but(step_size=1.4))),
+    "step": Negative("step size 1.4 instead of 1.5", lambda r: replace(r, settings=r.settings.replace(step_size=1.4))),
     "iterations": Negative("one step less in each octave",
-                           lambda r: replace(r, settings=r.settings.but(iter_n=r.settings.iter_n - 1))),
+                           lambda r: replace(r, settings=r.settings.replace(iter_n=r.settings.iter_n - 1))),
     "mean": Negative("no mean subtracted", lambda r: r.again(mean=(0, 0, 0))),
     "swapped": Negative("red and blue swapped", lambda r: r.again(channel_swap=(0, 1, 2))),
     "relu": Negative("features after the ReLU instead of before", lambda r: replace(r, objective=AfterReLU()),
                      lambda run, case: _plain(run, case) and not case.end.endswith(("output", "pool"))),
-    "jitter": Negative("no jitter", lambda r: replace(r, settings=r.settings.but(jitter=0))),
+    "jitter": Negative("no jitter", lambda r: replace(r, settings=r.settings.replace(jitter=0))),
     "tf32": Negative("products in TF32", lambda r: r.again(device=Device(r.net.device.name, fast=True)),
                      lambda run, case: run.net.device.is_cuda and not case.after and case.frames == 1),
 }
@@ -197,8 +197,8 @@ class Dreams:
         return made
 
     def _record(self, run, case, seed):
-        net, settings = run.net, run.settings.but(end=(run.end(run.net, case.end),), seed=seed)
-        return provenance(net, settings.record(), case=case.name, objective=type(run.objective).__name__,
+        net, settings = run.net, run.settings.replace(end=(run.end(run.net, case.end),), seed=seed)
+        return provenance(net, settings.to_metadata(), case=case.name, objective=type(run.objective).__name__,
                           mean=net.transformer.mean[net.inputs[0]].ravel().tolist(),
                           channel_swap=list(net.transformer.channel_swap[net.inputs[0]]), fast=net.device.fast)
 

@@ -52,7 +52,7 @@ def run(args):
     net = net_of(args, ends, bool(args.fast))
     indices = [class_index(net, label) for label in args.label]
     settings = with_seed(_settings(args, net))
-    chosen = [goals(net, settings.but(end=(end,))) for end in ends]
+    chosen = [goals(net, settings.replace(end=(end,))) for end in ends]
     sizes = checked_sizes(net, settings, chosen[0], start_size(settings))
     start = starting_picture(settings)
     if net.blobs[net.inputs[0]].channels == 1:
@@ -68,7 +68,7 @@ def run(args):
     note = f"{net.name}, from {settings.start}, seed {settings.seed}"
     picture = _strip_of(args, net, start, dreams[0], indices[0], names[0], note) if args.strip else \
         _grid_of(args, dreams, names, note) if len(chosen) > 1 else dreams[0][0]
-    record = provenance(net, settings.record(), classes=indices[:len(dreams)], **machine(net))
+    record = provenance(net, settings.to_metadata(), classes=indices[:len(dreams)], **machine(net))
     del record["end"]      # the classes are in its place
     output = save_output(picture, args, "class.png", record)
     print(f"{output}: {', '.join(names)}; {note}")
@@ -77,15 +77,14 @@ def run(args):
 
 def _settings(args, net):
     """What was asked for; else the model's own settings, else OWN. A blur that was asked for keeps its sigma."""
-    card = net.record and net.record.record
     h, w = net.blobs[net.inputs[0]].shape[2:]
     low_h, low_w, exact = net.smallest(net.classifier)
     size = {"size": [low_w, low_h], "octave_n": 1} if exact else {"size": [2 * w, 2 * h]}
-    own = {k: OWN[k] for k in NOTEBOOK} | (getattr(card, "class_pictures", None) or OWN | size)
+    own = {k: OWN[k] for k in NOTEBOOK} | (net.card and net.card.class_pictures or OWN | size)
     if args.blur is not None:
         own.pop("blur_until", None)
     settings = settings_of(args, Settings(**own, start="noise"))
-    return settings if settings.size else settings.but(size=size["size"])
+    return settings if settings.size else settings.replace(size=size["size"])
 
 
 def _strip_of(args, net, start, dream, index, name, note):

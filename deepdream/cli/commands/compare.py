@@ -48,7 +48,7 @@ def run(args):
     dreams = []
     with Here() as here:
         for model, net in nets.items():
-            job = Job(net.files.arguments, settings.but(end=(ends[model],)), data, None, device.name, args.threads)
+            job = Job(net.files.arguments, settings.replace(end=(ends[model],)), data, None, device.name, args.threads)
             with Progress(sizes, settings.iter_n) as progress:
                 result = here.make(job, progress.step)
             if result.error:
@@ -59,7 +59,7 @@ def run(args):
     captions = ["source"] + [m if one_end else f"{m}, {ends[m]}" for m in nets]
     note = f"{settings.iter_n} steps in each of {settings.octave_n} octaves, seed {settings.seed}"
     sheet = side_by_side([pictures.to_uint8(image), *dreams], captions, f"{ends[model]}, {note}" if one_end else note)
-    record = settings.record() | {"software": SOFTWARE, "models": list(nets), "ends": list(ends.values()),
+    record = settings.to_metadata() | {"software": SOFTWARE, "models": list(nets), "ends": list(ends.values()),
                                   "checksums": [net.checksum for net in nets.values()],
                                   "picture": Path(args.picture).name, "device": device.name, "threads": result.threads}
     del record["end"]      # there are two

@@ -88,7 +88,7 @@ def dream_picture(args, base):
     finally:
         if log.rows:
             log.save(args.log, args.plot)
-    record = provenance(net, settings.record(), picture=_name(args.picture), guide=_name(args.guide),
+    record = provenance(net, settings.to_metadata(), picture=_name(args.picture), guide=_name(args.guide),
                         **machine(net))
     output = save_output(visible(dream, settings.clip), args, "dream.jpg", record)
     h, w = image.shape[:2]
@@ -175,7 +175,7 @@ def _dream_one(args, net, settings, chosen, path, target, guide, here):
     data, settings = path.read_bytes(), with_seed(settings)
     sums = {"picture_sha256": hashlib.sha256(data).hexdigest(),
             "guide_sha256": guide and hashlib.sha256(guide).hexdigest(), "quality": args.quality}
-    record = provenance(net, settings.record(), picture=path.name, guide=_name(args.guide), **sums)
+    record = provenance(net, settings.to_metadata(), picture=path.name, guide=_name(args.guide), **sums)
     there = pictures.settings_there(target)
     if there and not differences(there, record, but):
         return "kept"

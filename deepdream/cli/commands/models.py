@@ -20,7 +20,7 @@ def run(args):
     cache, damaged = models.cache_dir(), 0
     for name in names:
         try:
-            print(f"{name:{width}}  {models.status(name):8} {models.record(name).title}")
+            print(f"{name:{width}}  {models.status(name):8} {models.card(name).title}")
         except models.ModelError as error:      # of one record: the others are listed
             print(f"{name:{width}}  damaged  {error}")
             damaged += 1

@@ -53,7 +53,7 @@ def run(args):
     net, settings = net_and_settings(args)
     sizes = checked_sizes(net, settings, goals(net, settings, guide), image.shape[:2])
     kept = zoom.kept(folder) if settings.seed is None else None
-    settings = with_seed(settings.but(seed=kept[1]["seed"]) if kept else settings)
+    settings = with_seed(settings.replace(seed=kept[1]["seed"]) if kept else settings)
     files = {"picture": checksum(args.picture), "guide": args.guide and checksum(args.guide)}
     way = {"scale": args.scale, "legacy_affine": args.legacy_affine, "files": files}
 

@@ -1,4 +1,4 @@
-"""A net of one's own: an .onnx file and, beside it under the same stem, its record: net.onnx, net.toml.
+"""A net of one's own: an .onnx file and, beside it under the same stem, its card: net.onnx, net.toml.
 
     mean = [123.675, 116.28, 103.53]       # one number or one a channel, in the order of the net's channels, of 0..255
     scale = [0.01712, 0.01751, 0.01743]    # what the pixels less their mean are multiplied by; or "1/255"
@@ -8,7 +8,7 @@
     labels = "labels.txt"                  # a file beside it, a class a line
     default_end = "relu_19"
 
-All of it may be left out. Also allowed: title, ends (as in a `record.toml`).
+All of it may be left out. Also allowed: title, ends (as in a `card.toml`).
 """
 import math
 import os
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from . import toml
 from .errors import ModelError
-from .records import LEVELS, ends
+from .cards import LEVELS, ends
 from .toml import when
 
 CHANNELS = {"rgb": (0, 1, 2), "bgr": (2, 1, 0)}     # the picture's channels in the net's order
@@ -26,11 +26,11 @@ LAYOUTS = ("nchw", "nhwc")
 
 
 @dataclass(frozen=True)
-class Own:
-    """What the record beside an .onnx file says; None where it says nothing. mean, scale: tuples of numbers."""
+class OnnxCard:
+    """What the card beside an .onnx file says; None where it says nothing. mean, scale: tuples of numbers."""
     name: str
     folder: Path
-    path: Path | None = None                # of the record itself
+    path: Path | None = None                # of the card itself
     mean: tuple[float, ...] | None = None
     scale: tuple[float, ...] | None = None
     channels: str | None = None
@@ -41,9 +41,7 @@ class Own:
     title: str = ""
     ends: dict[str, list[str]] = field(default_factory=lambda: {level: [] for level in LEVELS})
 
-    @property
-    def record(self):
-        return self
+    class_pictures = property(lambda self: {})      # such a card has none
 
 
 def numbers(text, positive=False):
@@ -71,21 +69,21 @@ def _numbers(must, low, high):
     return check
 
 
-_OWN = {"mean": _numbers("a number of 0..255, or one a channel", 0, 255),
+_CARD = {"mean": _numbers("a number of 0..255, or one a channel", 0, 255),
         "scale": _numbers('a number above 0 (1e-9 to 1e9) or a text such as "1/255", or one a channel', 1e-9, 1e9),
         "channels": toml.one_of(*CHANNELS), "layout": toml.one_of(*LAYOUTS), "input": toml.text, "labels": toml.name,
         "default_end": toml.text, "title": toml.text, "ends": ends}
 
 
 def beside(path):
-    """The record beside the .onnx file `path`; one that says nothing if there is none. ModelError: what is wrong."""
+    """The card beside the .onnx file `path`; one that says nothing if there is none. ModelError: what is wrong."""
     path = Path(path)
-    card = path.with_suffix(".toml")
-    if not os.path.lexists(card):
-        return Own(path.stem, path.parent)
-    values = toml.read(card, _OWN)
+    file = path.with_suffix(".toml")
+    if not os.path.lexists(file):
+        return OnnxCard(path.stem, path.parent)
+    values = toml.read(file, _CARD)
     if "labels" in values:
         values["labels"] = path.parent / values["labels"]
         if not values["labels"].is_file():
-            raise ModelError(f"{card}: labels: there is no file {values['labels']}")
-    return Own(path.stem, path.parent, card, **values)
+            raise ModelError(f"{file}: labels: there is no file {values['labels']}")
+    return OnnxCard(path.stem, path.parent, file, **values)

@@ -1,6 +1,6 @@
-"""Records: what is known of a model, in one readable `record.toml` a folder.
+"""Model cards: what is known of a model, in one readable `card.toml` a folder.
 
-Adding a model is adding a folder with a record: nothing else in the project names the models.
+Adding a model is adding a folder with a card: nothing else in the project names the models.
 """
 import hashlib
 import re
@@ -12,19 +12,19 @@ from .errors import ModelError, shown
 from .toml import is_list, is_number, is_text, number, when, whole
 
 ROOT = Path(__file__).resolve().parent
-RECORD = "record.toml"
+CARD, OLD_CARD = "card.toml", "record.toml"      # folders that users made before have the old name
 LEVELS = ("low", "middle", "high")
 ROLES = ("prototxt", "caffemodel", "labels", "mean", "archive")
 NEEDED = ("prototxt", "caffemodel")             # without these two there is no dream; labels and means may be missing
-MOST = {"prototxt": 16 << 20, "labels": labels.MOST, "mean": 1 << 28}      # bytes, where a record does not say it
+MOST = {"prototxt": 16 << 20, "labels": labels.MOST, "mean": 1 << 28}      # bytes, where a card does not say it
 USUAL_MOST = 1 << 31                            # bytes: no protobuf may be larger
 
 
 @dataclass(frozen=True)
 class File:
-    """One file of a model, as the record describes it.
+    """One file of a model, as the card describes it.
 
-    A file with neither mirrors nor an archive is *shipped*: it lies beside its record. `size` and `min_size` are in
+    A file with neither mirrors nor an archive is *shipped*: it lies beside its card. `size` and `min_size` are in
     bytes (`min_size`: a lower bound that follows from the shapes, for files whose size nobody published; `max_size`: an
     upper bound, else there is one for each role); `sha1` and `sha256` in lower-case hex. `archive` names the file it is
     a member of, `member` its name in there.
@@ -79,7 +79,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Record:
+class Card:
     """One model. `mean`: B,G,R in 0..255, or one number of a grey net; `channel_swap`: RGB -> the net's order, of no
     effect on a grey net; `ends`: level -> names of layers."""
     name: str
@@ -191,7 +191,7 @@ def _files(value):
 _FILE = {"name": toml.name, "role": _role, "size": _bytes, "min_size": _bytes, "max_size": _bytes, "sha1": _hex(40),
          "sha256": _hex(64), "mirrors": _urls, "archive": toml.name, "member": toml.text, "unverified": _flag,
          "single_source": _flag, "reason": toml.text}
-_RECORD = {"title": toml.text, "source": _url, "licence": toml.text, "citation": toml.text, "made_from": toml.text,
+_CARD = {"title": toml.text, "source": _url, "licence": toml.text, "citation": toml.text, "made_from": toml.text,
            "notes": toml.text, "labels": toml.name, "mean": _mean, "channel_swap": _swap, "default_end": toml.text,
            "class_pictures": _class_pictures, "ends": ends, "files": _files}
 _COMPLETE = ("title", "source", "licence", "citation", "mean", "channel_swap", "default_end", "ends", "files")
@@ -209,7 +209,7 @@ _FILE_RULES = (
     (lambda f: (f.archive is None) != (f.member is None), "needs both archive and member, or neither"),
     (lambda f: f.role == "archive" and not f.mirrors, "is an archive without mirrors"),
 )
-# What a whole record may not be
+# What a whole card may not be
 _RULES = (
     (lambda r: len({f.name for f in r.files}) < len(r.files), "two files have one name"),
     (lambda r: any(sum(f.role == role for f in r.files) != 1 for role in NEEDED), "needs one prototxt, one caffemodel"),
@@ -228,13 +228,13 @@ def _obey(rules, thing, where: str):
     return thing
 
 
-def read(path, complete: bool = True) -> Record:
-    """The record in the TOML file `path`; ModelError says what is wrong with it.
+def read(path, complete: bool = True) -> Card:
+    """The card in the TOML file `path`; ModelError says what is wrong with it.
 
     `complete=False`: a user's own folder, where everything is optional (mean, labels, ends, ...).
     """
     path = Path(path)
-    values = toml.read(path, _RECORD)
+    values = toml.read(path, _CARD)
     missing = [key for key in _COMPLETE if key not in values]
     files = []
     for i, entry in enumerate(values.pop("files", [])):
@@ -243,7 +243,7 @@ def read(path, complete: bool = True) -> Record:
             raise ModelError(f"{where}: needs a name and a role")
         files.append(_obey(_FILE_RULES, File(**toml.checked(_FILE, entry, where)), f"{where} ({entry['name']})"))
     folder = path.resolve().parent
-    result = Record(name=folder.name, folder=folder, files=tuple(files), **values)
+    result = Card(name=folder.name, folder=folder, files=tuple(files), **values)
     if complete:
         if missing:
             raise ModelError(f"{path}: lacks {', '.join(missing)}")
@@ -252,8 +252,8 @@ def read(path, complete: bool = True) -> Record:
 
 
 def names() -> list[str]:
-    """The names of all models that have a record, in alphabetical order."""
-    return sorted(path.parent.name for path in ROOT.glob(f"*/{RECORD}"))
+    """The names of all models that have a card, in alphabetical order."""
+    return sorted(path.parent.name for path in ROOT.glob(f"*/{CARD}"))
 
 
 def nearest(name: str) -> str:
@@ -262,8 +262,8 @@ def nearest(name: str) -> str:
     return (f"did you mean {' or '.join(close)}? " if close else "") + f"known models: {', '.join(names())}"
 
 
-def record(name: str) -> Record:
-    """The record of the model called `name`; ModelError names the nearest ones if there is none."""
+def card(name: str) -> Card:
+    """The card of the model called `name`; ModelError names the nearest ones if there is none."""
     if name not in names():
         raise ModelError(f"no model is called {shown(name)}; {nearest(name)}")
-    return read(ROOT / name / RECORD)
+    return read(ROOT / name / CARD)
