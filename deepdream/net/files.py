@@ -36,7 +36,7 @@ class Files:
     checksum: of all that the forward graph is made from.
     arguments: keywords with which `Net` makes the same net again, in another process too.
     """
-    name, record, caffemodel = "", None, None
+    name, card, caffemodel = "", None, None
     _proto = None
 
     def is_current(self) -> bool:
