@@ -27,7 +27,7 @@ IN_PLACE = {"Relu", "Add", "Mul", "Sub", "Div", "Sum", "HardSigmoid", "Sqrt", "R
             "BatchNormalization", "Reshape", "Unsqueeze", "Squeeze", "Clip", "Abs"}
 
 
-def check(net, step: Step, size: tuple[int, int], whole_step: bool = True):
+def check_fits(net, step: Step, size: tuple[int, int], whole_step: bool = True):
     """Raise DreamError if a dream of a picture of `size` (h, w), the largest octave, needs more memory than there is.
 
     whole_step: it runs as step graphs; otherwise as graphs of the objective and its gradient.

@@ -39,7 +39,7 @@ def smallest(net, ends: Sequence[str]) -> int:
     return 4 * margin(net, ends)
 
 
-def check(net, step: Step, sizes: Sequence[tuple[int, int]] = ()):
+def check_tiles(net, step: Step, sizes: Sequence[tuple[int, int]] = ()):
     """Raise DreamError where a step's tiles make no sense. sizes: (h, w) of the octaves."""
     tile = step.tile
     if tile is None:

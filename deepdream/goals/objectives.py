@@ -55,7 +55,7 @@ class Objective:
         """
         raise NotImplementedError
 
-    def check(self, name: str, channels: int | None):
+    def check_layer(self, name: str, channels: int | None):
         """Raise DreamError if the objective makes no sense at the layer `name`, which has so many channels."""
 
     def at(self, end: str) -> "Objective":
@@ -197,7 +197,7 @@ class objective_channel(Objective):
     def __init__(self, channels: Iterable[int]):
         super().__init__(channels=np.unique(np.asarray(channels, np.int64)))
 
-    def check(self, name, channels):
+    def check_layer(self, name, channels):
         _check_channels(self.inputs["channels"], name, channels)
 
     def __call__(self, dst):
@@ -222,7 +222,7 @@ class objective_neuron(Objective):
             raise DreamError(f"a neuron's place is {x:g},{y:g}; allowed is 0 to 1 from the left and from the top")
         super().__init__(channel=np.array([channel], np.int64), place=np.array([y, x], np.float32))
 
-    def check(self, name, channels):
+    def check_layer(self, name, channels):
         _check_channels(self.inputs["channel"], name, channels)
 
     def __call__(self, dst):
@@ -253,7 +253,7 @@ class objective_class(Objective):
     def __init__(self, index: int):
         super().__init__(channel=np.array([index], np.int64))
 
-    def check(self, name, channels):
+    def check_layer(self, name, channels):
         _check_channels(self.inputs["channel"], name, channels)
 
     def __call__(self, dst):
@@ -302,7 +302,7 @@ class objective_guide(Objective):
             raise ValueError(f"guide_features must be (C, h, w), not {y.shape}")
         super().__init__(guide=np.array(y.reshape(y.shape[0], -1)))
 
-    def check(self, name, channels):
+    def check_layer(self, name, channels):
         there = len(self.inputs["guide"])
         if channels not in (None, there):
             raise DreamError(f"the guide's features have {there} channels, '{name}' has {channels}")
