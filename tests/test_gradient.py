@@ -24,10 +24,10 @@ def synthetic(googlenet):
     return convert.to_onnx(googlenet / "deploy.prototxt", googlenet / "net.caffemodel")
 
 
+@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("end", gradient_ends(GRADIENTS))
-def test_googlenet_by_formula_is_caffes(synthetic, end):
-    with np.load(GRADIENTS) as answers:
-        compare_gradient(synthetic, dict(answers), end)
+def test_googlenet_by_formula_is_caffes(synthetic, end, fast):
+    compare_gradient(synthetic, load(GRADIENTS), end, fast=fast)
 
 
 def test_26_ends_are_compared():
@@ -40,8 +40,7 @@ def test_the_real_googlenet_is_caffes(shared):
     file = shared / "oracle" / "gradients_bvlc_googlenet.npz"
     ends = gradient_ends(file)
     assert len(ends) == 26
-    with np.load(file) as answers:
-        answers = dict(answers)
+    answers = load(file)
     for end in ends:
         compare_gradient(model, answers, end, plain=True)
 
@@ -60,10 +59,9 @@ def test_other_real_nets_are_caffes(shared, folder, prototxt, weights, answers):
     model = convert.to_onnx(folder / prototxt, folder / weights)
     ends = gradient_ends(folder / answers)
     assert ends
-    with np.load(folder / answers) as npz:
-        npz = dict(npz)
+    answers = load(folder / answers)
     for end in ends:
-        compare_gradient(model, npz, end)
+        compare_gradient(model, answers, end)
 
 
 # ---- all ends
@@ -324,7 +322,7 @@ def test_a_relu_is_masked_where_its_pooling_is(monkeypatch, name, size):
     diff = toys.noise(*toys.run(model, data, ["y"])[0].shape, seed=6)
     large = {n.output[0] for n in graph.graph.node if n.op_type == "Relu"}
     assert sum(n.op_type == "HardSigmoid" and n.input[0] in large for n in graph.graph.node) == masks
-    monkeypatch.setattr("deepdream.convert.graph.source.Source.rectified", lambda source, name: False)
+    monkeypatch.setattr("deepdream.convert.graph.source.Source.is_non_negative", lambda source, name: False)
     plain = convert.gradient_graph(model, "y")
     assert any(n.op_type == "Equal" for n in plain.graph.node) and all(n.op_type != "Equal" for n in graph.graph.node)
     for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
@@ -353,7 +351,7 @@ def test_a_convolution_takes_a_poolings_gradient_in_its_parts(monkeypatch, name,
     graph = convert.gradient_graph(model, "y")
     diff = toys.noise(*toys.run(model, data, ["y"])[0].shape, seed=6)
     assert sum("weights back" in n.input[1] for n in graph.graph.node if n.op_type == "Conv") == (4 if parts else 1)
-    monkeypatch.setattr("deepdream.convert.graph.source.Source.rectified", lambda source, name: False)
+    monkeypatch.setattr("deepdream.convert.graph.source.Source.is_non_negative", lambda source, name: False)
     for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
                             toys.run(convert.gradient_graph(model, "y"), {"data": data, "end_diff": diff})):
         assert off(mine, theirs) < 1e-5
