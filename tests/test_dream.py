@@ -229,9 +229,9 @@ def test_a_session_of_one_size_dreams_the_same(net, monkeypatch, priors):
     made, make = [], net.device.session
     monkeypatch.setattr(net.device, "session", lambda *a, **kw: made.append(a[2]) or make(*a, **kw))
     monkeypatch.setattr(net.device, "much_work", 0)
-    count = len(net.programs._sessions)
+    count = len(net.programs.sessions)
     np.testing.assert_array_equal(dream(net, 3, priors=priors, octave_n=3), before)
-    assert made == octave_sizes(*IMAGE.shape[:2], 3, 1.4) and len(net.programs._sessions) == count
+    assert made == octave_sizes(*IMAGE.shape[:2], 3, 1.4) and len(net.programs.sessions) == count
     monkeypatch.setattr(net.device, "much_work", 2 * IMAGE.shape[0] * IMAGE.shape[1])     # the largest octave only
     np.testing.assert_array_equal(dream(net, 3, priors=priors, octave_n=3), before)
     assert made[3:] == [None, IMAGE.shape[:2]]
