@@ -391,7 +391,7 @@ def test_too_small_a_picture(net, dreamer):
         dream(net, image=IMAGE[:6, :6], octave_n=4, end="pool2")
     with pytest.raises(DreamError, match="the picture has 12x9 pixels, too small for 'inception_4c/output'"):
         deepdream(dreamer, IMAGE[:9, :12], octave_n=1)
-    with pytest.raises(DreamError, match="stands behind an InnerProduct and needs a picture of exactly 224x224"):
+    with pytest.raises(DreamError, match="comes after an InnerProduct and needs a picture of exactly 224x224"):
         deepdream(dreamer, np.zeros((300, 300, 3)), octave_n=1, end="prob")
 
 

@@ -348,7 +348,7 @@ def test_weights_in_a_file_of_their_own(tmp_path):
     data.write_bytes(changed)
     assert Net(path, scale=0.01, device="cpu").checksum != made.checksum
     data.write_bytes(changed[:100])
-    with pytest.raises(convert.ConvertError, match="net.onnx.data, which must lie beside it, whole"):
+    with pytest.raises(convert.ConvertError, match="net.onnx.data, which must be complete and in the same folder"):
         Net(path, scale=0.01, device="cpu")
     data.unlink()
     with pytest.raises(convert.ConvertError, match="net.onnx.data: cannot be read"):
@@ -403,7 +403,7 @@ def test_a_grey_net_and_one_of_fixed_size(tmp_path):
     made = Net(tmp_path / "fixed.onnx", scale="0.01", device="cpu")
     picture = np.float32(np.random.default_rng(1).uniform(0, 255, (32, 32, 3)))
     assert deepdream(made, picture, iter_n=2, octave_n=1, end="y").shape == (32, 32, 3)
-    with pytest.raises(DreamError, match="behind a layer of fixed size and needs a picture of exactly 32x32"):
+    with pytest.raises(DreamError, match="after a layer of fixed size and needs a picture of exactly 32x32"):
         deepdream(made, picture, iter_n=2, octave_n=2, end="y")
 
 
