@@ -1,4 +1,6 @@
-"""The parser of this project's command lines."""
+"""The argument parser of this project's commands."""
+from __future__ import annotations
+
 import argparse
 import re
 import sys
@@ -7,18 +9,21 @@ from .console import one_line
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what was wrong in one line; takes no abbreviations, which may mean another option tomorrow."""
+    """An ArgumentParser that prints errors as one line and suggests the option that was probably meant.
 
-    def __init__(self, *args, **more):
-        super().__init__(*args, **{"allow_abbrev": False, **more})
+    It accepts no abbreviated options, since an abbreviation may mean another option in a later version.
+    """
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **{"allow_abbrev": False, **options})
 
     def parse_known_args(self, args=None, namespace=None):
         args = sys.argv[1:] if args is None else list(args)
         for word in args:
             if "\0" in word:
                 self.error(f"'{word}': no argument can hold a null character")
-            if re.fullmatch(r"(--[^=]+=|-\w)--", word):      # argparse would take the -- away
-                self.error(f"'{word}': -- is no value of an option")
+            if re.fullmatch(r"(--[^=]+=|-\w)--", word):      # argparse would drop the --
+                self.error(f"'{word}': -- is not allowed as the value of an option")
         return super().parse_known_args(args, namespace)
 
     def parse_args(self, args=None, namespace=None):
@@ -28,13 +33,14 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def _near(self, word):
-        """'; did you mean --x?', if an option of this command is spelled almost like the word."""
+        """Return '; did you mean --x?' if the word looks like a misspelled option, else ''."""
         from difflib import get_close_matches
-        near = get_close_matches(word.partition("=")[0][:80], self.options(), 1) if word.startswith("-") else []
-        return f"; did you mean {near[0]}?" if near else ""
+        word, options = word.partition("=")[0][:80], self.options()
+        near = [option for option in options if option.startswith(word)] or get_close_matches(word, options, 1)
+        return f"; did you mean {near[0]}?" if word.startswith("--") and near else ""
 
     def options(self) -> list[str]:
-        """The options of this parser and of its commands."""
+        """List the options of this parser and of its subcommands."""
         words = []
         for action in self._actions:
             words += action.option_strings

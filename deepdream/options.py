@@ -112,11 +112,12 @@ class Option(NamedTuple):
         return self.kind.accepts(value)
 
 
-PRIORS = "priors, which keep the picture natural (not in the notebook; all are off by default)"
+START = "what a dream starts from"
+PRIORS_GROUP = "priors, which keep the picture natural (not in the notebook; all are off by default)"
 OPTIONS = {
     "end": Option(END, "what to maximize: a layer (`deepdream layers` lists them), some of its channels as "
                   "NAME[13,17], one neuron as NAME[13@0.5,0.5], or a class as class:LABEL. Give --end several times "
-                  "to maximize several at once; each can have a weight, as in NAME:0.3 (the model's default, usually "
+                  "to maximize several at once; each can have a weight, as in NAME:0.3 (default: the model's, usually "
                   "inception_4c/output)", "END", many=True),
     "iter_n": Option(whole(1), "number of steps in each octave", "N"),
     "octave_n": Option(whole(1, 100), "number of octaves: the sizes at which the picture is dreamt, small ones first",
@@ -132,28 +133,30 @@ OPTIONS = {
                    "that needs more memory than is free, or than $DEEPDREAM_MEMORY_GB allows, does not start", "N"),
     "clip": Option(FLAG, "keep pixel values within 0 to 255; with --no-clip they may exceed this range, and the "
                    "result is scaled to fit it"),
-    "seed": Option(SEED, "seed of the jitter and of the noise (a random one; it is saved in the picture's metadata)",
+    "seed": Option(SEED, "seed of the jitter and of the noise (default: a random one, saved in the picture's metadata)",
                    "N"),
-    "start": Option(one_of(*STARTS), "what to start from: plain grey, or random noise", group="starts"),
-    "size": Option(SIZE, "width and height of the dream; a picture is scaled to this size", "WxH", group="starts"),
-    "noise": Option(LEVEL, "mean and standard deviation of the pixel values for --start noise (128 20)",
-                    ("MEAN", "SPREAD"), words=2, group="starts"),
+    "start": Option(one_of(*STARTS), "what to start from: plain grey, or random noise", group=START),
+    "size": Option(SIZE, "width and height of the dream; a picture is scaled to this size", "WxH", group=START),
+    "noise": Option(LEVEL, "mean and standard deviation of the pixel values for --start noise (default: 128 20)",
+                    ("MEAN", "SPREAD"), words=2, group=START),
     "tv": Option(WEIGHT, "weight of total variation, which prefers smooth areas with sharp edges; 1 is as strong as "
-                 "the dream itself", "X", group=PRIORS),
+                 "the dream itself", "X", group=PRIORS_GROUP),
     "grey": Option(WEIGHT, "weight of a pull towards the mean colour, so that no colour is stronger than it needs to "
-                   "be", "X", group=PRIORS),
+                   "be", "X", group=PRIORS_GROUP),
     "blur": Option(WEIGHT, "blur the picture after each step, by a Gaussian with a standard deviation of SIGMA pixels",
-                   "SIGMA", group=PRIORS),
+                   "SIGMA", group=PRIORS_GROUP),
     "blur_until": Option(WEIGHT, "change the standard deviation of the blur gradually, to SIGMA pixels in the last "
-                         "step", "SIGMA", group=PRIORS),
-    "blur_every": Option(whole(1), "blur only after every Nth step", "N", group=PRIORS),
+                         "step", "SIGMA", group=PRIORS_GROUP),
+    "blur_every": Option(whole(1), "blur only after every Nth step", "N", group=PRIORS_GROUP),
     "laplacian": Option(whole(0, 12), "let details of all sizes grow alike, by normalizing the Laplacian pyramid of "
-                        "the gradient (4 levels, unless LEVELS is given)", "LEVELS", optional=4, group=PRIORS),
-    "keep_colours": Option(FLAG, "dream in luminance only, so that the picture keeps its colours", group=PRIORS),
+                        "the gradient (4 levels, unless LEVELS is given)", "LEVELS", optional=4, group=PRIORS_GROUP),
+    "keep_colours": Option(FLAG, "dream in luminance only, so that the picture keeps its colours", group=PRIORS_GROUP),
     "fast": Option(FLAG, "on CUDA, let convolutions round to TF32: faster, but each has a relative error of about "
                    "1/1000, and the dream no longer follows Caffe's step by step"),
 }
 NOTEBOOK = ("iter_n", "octave_n", "octave_scale", "step_size", "jitter")      # the options that the notebook has
+PRIORS = tuple(name for name, option in OPTIONS.items() if option.group == PRIORS_GROUP)
+BLUR = ("blur", "blur_every", "blur_until")      # the options of one prior, in the order in which metadata list them
 
 
 @dataclass(frozen=True)
@@ -209,9 +212,9 @@ class Settings:
     @property
     def priors(self) -> dict:
         """The chosen priors, {name: value}, in the form that metadata has them."""
-        chosen = {"tv": self.tv, "grey": self.grey,
-                  "blur": [self.blur, self.blur_every, self.blur_until] if self.blur else None,
-                  "laplacian": self.laplacian, "keep_colours": self.keep_colours}
+        chosen = {name: getattr(self, name) for name in PRIORS if name not in BLUR[1:]}
+        if self.blur:
+            chosen["blur"] = [getattr(self, name) for name in BLUR]
         return {name: value for name, value in chosen.items() if value}
 
     # ---- metadata of pictures
@@ -233,15 +236,13 @@ class Settings:
 
         Raises DreamError for values that are not allowed.
         """
-        values = {name: metadata[name] for name in OPTIONS if metadata.get(name) is not None and name not in _PRIORS}
+        values = {name: metadata[name] for name in OPTIONS if metadata.get(name) is not None and name not in PRIORS}
         if isinstance(values.get("end"), str):
             values["end"] = (values["end"],)
         priors = metadata.get("priors") or {}
         if not isinstance(priors, dict) or not isinstance(priors.get("blur", []), list):
             raise DreamError(f"priors: {shown(priors)} is no table of priors")
-        values |= {name: priors[name] for name in ("tv", "grey", "laplacian", "keep_colours") if name in priors}
-        blur = dict(zip(("blur", "blur_every", "blur_until"), priors.get("blur", [])))
+        values |= {name: priors[name] for name in PRIORS if name in priors and name not in BLUR}
+        blur = dict(zip(BLUR, priors.get("blur", [])))
         return cls(**values, **{name: value for name, value in blur.items() if value is not None})
 
-
-_PRIORS = ("tv", "grey", "blur", "blur_every", "blur_until", "laplacian", "keep_colours")
