@@ -103,7 +103,7 @@ def test_a_giant_start_is_refused_before_it_is_made(toy, tmp_path, monkeypatch, 
     from deepdream.pictures import starts
     monkeypatch.setenv("DEEPDREAM_MEMORY_GB", "4")
     monkeypatch.setattr(starts, "noise", None)
-    monkeypatch.setattr(starts, "_kept_sky", None)
+    monkeypatch.setattr(starts, "cached_sky", None)
     for start in ([], ["--start", "noise"]):
         assert main(["dream", "-o", str(tmp_path / "a.png"), "--model", str(toy), "--end", "both", "--device", "cpu",
                      "--size", "13000x13000", *start]) == 2

@@ -22,7 +22,7 @@ from deepdream.engine.session import Session
 from deepdream.engine.step import Step
 from deepdream.engine.steppers import Stepper
 from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
-from deepdream.runtime.device import Device, _cuda, cuda_problem
+from deepdream.runtime.device import Device, cuda_problem, cuda_providers
 
 pytestmark = pytest.mark.skipif(cuda_problem() is not None, reason=f"no CUDA here: {cuda_problem()}")
 
@@ -88,7 +88,7 @@ def test_a_step_stays_on_the_gpu(dreamer, end, kind, size, tmp_path):
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
     whole = Step(objective.at(end), priors=priors)
     run = ort.InferenceSession(dreamer.programs.graph(dreamer.programs.step(whole)), options,
-                               providers=[*_cuda(0), "CPUExecutionProvider"])
+                               providers=[*cuda_providers(0), "CPUExecutionProvider"])
     stepper = Stepper(Session(run, dreamer.device, size), whole, picture)
     stepper.step(3, -2, 1.5)
     events = [e["args"] for e in json.loads(Path(run.end_profiling()).read_text())
