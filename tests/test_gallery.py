@@ -55,9 +55,10 @@ def told(out):
 
 # ---- which ends, in which rows
 
-def net(*ends, **record_ends):
+def net(*ends, **levels):
+    """A stand-in for a Net. levels: the ends that its model card lists as low, middle and high."""
     return SimpleNamespace(ends={e: End(8, (1, 1)) for e in ("data", *ends)}, inputs=["data"],
-                           record=SimpleNamespace(ends=record_ends))
+                           card=SimpleNamespace(ends=levels))
 
 
 A = net("c1", "b1/output", "b2/x", "b2/output", "b3/output", "b4/output", low=["c1", "b1/output"],
