@@ -10,13 +10,13 @@ from ..errors import DreamError
 from ..goals.priors import Prior, at_place, need_unshifted, prior_feeds
 from .session import Session
 from .step import Step
-from .tiles import TiledGradient
+from .tiles import RandomSource, TiledGradient
 
 if TYPE_CHECKING:
     from ..net import Net
 
 
-def stepper_of(net: Net, step: Step, rng=np.random, steps: int = 1) -> Stepper | HostStepper:
+def stepper_of(net: Net, step: Step, rng: RandomSource = np.random, steps: int = 1) -> Stepper | HostStepper:
     """Return a stepper for the picture in net.blobs['data'].
 
     net: the net.

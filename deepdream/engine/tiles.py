@@ -12,6 +12,7 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 MARGIN = 32       # the minimum margin, in pixels
 STRIDES = 4       # the minimum margin, in strides: 64 pixels at inception_4c, where the gradient's cosine is .999
 END = 1 << 62     # the last position of a core that reaches the border of the picture
+
+RandomSource = ModuleType | np.random.RandomState | np.random.Generator      # the module is np.random
 
 
 def stride(net: Net, ends: Sequence[str]) -> int:
@@ -118,7 +121,7 @@ def tile_size(h: int, w: int, tile: int, net: Net, ends: Sequence[str], which: C
     return tuple(which(stop - start for start, stop, _, _ in spans(n, tile, m, s)) for n in (h, w))
 
 
-def draw(rng, low: int, high: int) -> np.ndarray:
+def draw(rng: RandomSource, low: int, high: int) -> np.ndarray:
     """Draw two whole numbers from `low` to `high` - 1.
 
     rng: np.random, a RandomState or a Generator.
@@ -139,7 +142,7 @@ class TiledGradient:
     rng: the source of the random offsets (see `draw`).
     """
 
-    def __init__(self, net: Net, step: Step, rng=np.random):
+    def __init__(self, net: Net, step: Step, rng: RandomSource = np.random):
         self.net, self.objective, self.tile, self.rng = net, step.objective, step.tile, rng
         self.ends = step.ends
         self._end_sizes = {}
