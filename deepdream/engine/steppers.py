@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +11,8 @@ from .session import Session
 from .step import Step
 from .tiles import RandomSource, TiledGradient
 
-if TYPE_CHECKING:
-    from ..net import Net
 
-
-def stepper_of(net: Net, step: Step, rng: RandomSource = np.random, steps: int = 1) -> Stepper | HostStepper:
+def stepper_of(net, step: Step, rng: RandomSource = np.random, steps: int = 1) -> Stepper | HostStepper:
     """Return a stepper for the picture in net.blobs['data'].
 
     net: the net.
@@ -34,7 +30,7 @@ def stepper_of(net: Net, step: Step, rng: RandomSource = np.random, steps: int =
     return HostStepper(_gradient_by_blobs(net, step), data, bias, step.priors)
 
 
-def step_session(net: Net, step: Step, size: tuple[int, int], steps: int) -> Session | None:
+def step_session(net, step: Step, size: tuple[int, int], steps: int) -> Session | None:
     """Return the session of a step graph; None if the step does not run as one graph (see `Step.is_graph`).
 
     net: the net.
