@@ -1,4 +1,4 @@
-"""Net files that are damaged, malicious or absurd: each is rejected in one line that names the file, before it can harm.
+"""Damaged, malicious and absurd net files: each is rejected early, in one line that names the file.
 
 Every case here once raised another exception, hung, or used up the memory.
 """
@@ -187,7 +187,8 @@ def caffe(*layers, shape=(1, 3, 16, 16), **options):
 def test_a_layer_with_numbers_that_make_no_sense(kind, params, part):
     weights = {"it": [np.zeros((4, 4, 3, 3), np.float32), np.zeros(4, np.float32)]}
     text = toys.net(toys.layer("it", kind, "data", "it", params), shape=(1, 4, 16, 16))
-    refused(lambda: convert.caffe.forward.convert_net(parse_prototxt(text), weights, ("deploy.prototxt", "net.caffemodel")),
+    names = ("deploy.prototxt", "net.caffemodel")
+    refused(lambda: convert.caffe.forward.convert_net(parse_prototxt(text), weights, names),
             "deploy.prototxt: layer 'it'", part)
 
 

@@ -153,7 +153,8 @@ case("LRN", "", lambda x: lrn_across(x, 5, 1, 0.75))
 case("LRN", "lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 k: 2 }", lambda x: lrn_across(x, 3, 0.5, 0.6, 2))
 case("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.5 beta: 0.6 }",
      lambda x: lrn_within(x, 3, 0.5, 0.6))
-case("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 5 alpha: 2 k: 7 }", lambda x: lrn_within(x, 5, 2, 0.75))
+case("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 5 alpha: 2 k: 7 }",
+     lambda x: lrn_within(x, 5, 2, 0.75))
 for factor in (0.0, 1.0, 999.98):
     case("BatchNorm", "batch_norm_param { eps: 0.01 }",
          lambda x, m, v, f: (x - m[:, None, None] * (1 / f[0] if f[0] else 0))
