@@ -55,7 +55,7 @@ def test_published_checksums():
     card = models.card("places205_googlenet")
     assert card.role("archive").sha1 == "d767debf686fa15df1e05fbc9b4598076127134a"
     assert card.mean == (105.417, 113.753, 116.047)
-    assert "one source" in card.role("archive").reason
+    assert "only one source" in card.role("archive").reason
     assert not any(f.reason for f in models.card("bvlc_googlenet").files)
 
 
@@ -171,7 +171,7 @@ def test_an_odd_card_is_one_line(tmp_path, read, how):
     ('files = [{name = "x", role = "mean", size = 1e9}]', "size must be a number of bytes"),
     (f'files = [{{name = "x", role = "mean", size = {10 ** 30}}}]', "size must be a number of bytes"),
     ('files = [{name = "x", role = "mean", size = 1, max_size = 2}]', "size and a max_size"),
-    ('files = [{name = "x", role = "mean", min_size = 3, max_size = 2}]', "min_size is more than"),
+    ('files = [{name = "x", role = "mean", min_size = 3, max_size = 2}]', "min_size exceeds"),
     ('files = [{name = "x", role = "mean", sha1 = 5}]', "sha1 must be 40"),
     ('files = [{name = "x", role = "mean", unverified = "yes"}]', "unverified must be true"),
     ("class_pictures = 3", "class_pictures must be a table of size, "),
@@ -191,7 +191,7 @@ def test_bad_values_in_a_card(tmp_path, card, message):
 
 
 @pytest.mark.parametrize("card, message", [
-    ("mean = [300]", "mean must be a number of 0..255"), ("mean = [-1]", "mean must be a number of 0..255"),
+    ("mean = [300]", "mean must be a number from 0 to 255"), ("mean = [-1]", "mean must be a number from 0 to 255"),
     ("mean = []", "mean must be"), ("mean = {a = 1}", "mean must be"), ("mean = [[1]]", "mean must be"),
     ('mean = "1/0"', "mean must be"), ('mean = "a"', "mean must be"), ('mean = "nan"', "mean must be"),
     ('mean = ""', "mean must be"), (f'mean = "{"9" * 500}/1"', "mean must be"),
@@ -894,7 +894,7 @@ def test_a_damaged_archive(server, toy, monkeypatch, damage):
         f'[[files]]\nname = "{name}"\nrole = "{role}"\narchive = "toy.tar.gz"\nmember = "net/{name}"\n'
         for name, role in (("deploy.prototxt", "prototxt"), ("toy.caffemodel", "caffemodel")))
     toy(files=files)
-    with pytest.raises(models.ModelError, match="toy.tar.gz: no readable archive|toy.tar.gz holds no") as caught:
+    with pytest.raises(models.ModelError, match="toy.tar.gz: not readable as an archive|toy.tar.gz holds no") as caught:
         models.fetch("toy")
     assert str(caught.value).isprintable() and "DEEPDREAM_CACHE" not in str(caught.value)
 

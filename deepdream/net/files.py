@@ -118,7 +118,7 @@ class OnnxFile(Files):
         from ..convert.onnx_nets import prepare
         path = models.expanded(path)
         model = prepare.read(path)
-        self.card = card = models.onnx_card.beside(path)
+        self.card = card = models.onnx_card.read(path)
         self.prototxt, self.caffemodel, self.name = path, None, path.stem
         self.layout, self.input = layout or card.layout, input or card.input
         mean = card.mean if mean is None else _tuple(mean)
