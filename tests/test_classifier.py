@@ -89,3 +89,10 @@ def test_commands_that_need_a_classifier_explain_that_there_is_none(tmp_path, ca
     with pytest.raises(DreamError, match="no classifier"):
         made.classifier
     assert main(["dream", "-o", str(out), "--end", "l[3]", *quick, *model]) == 0 and out.exists()
+
+
+def test_an_output_of_unknown_shape_is_no_classifier(monkeypatch):
+    made = onnx_net(net(CLASSIFIERS["flattened"][0], HEADS, outputs=["y"]))
+    monkeypatch.setattr("deepdream.convert.graph.source.Source.declared_shape", lambda source, name: None)
+    found, why = convert.classifier(made)
+    assert found is None and "one of scores, (N, classes), is needed" in why
