@@ -451,7 +451,7 @@ def _ends(net, names, nominal):
             # a net of fixed size has no shapes at other sizes
             sizes = [shapes.get(name, (None,))[0] or shape for shapes in (near, far)]
             if name in reasons or not shape:
-                left_out[name] = reasons.get(name, "a result whose size is unknown")
+                left_out[name] = reasons.get(name, "a result whose size cannot be told")
             elif len(shape) == 4 and sizes[0][1] != sizes[1][1]:
                 left_out[name] = "a result with its channels last"
             else:
