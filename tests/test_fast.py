@@ -190,6 +190,7 @@ def test_every_fast_form_has_random_nets():
     assert set(MAKERS) == set(FORMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", FORMS)
 def test_fast_forms_agree_with_plain_derivatives(operator, chosen):
     """Each form of the operator is used in at least a quarter of the nets (so for two forms: half of them)."""

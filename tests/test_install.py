@@ -10,6 +10,7 @@ import pytest
 from deepdream import __version__
 
 ROOT = children.ROOT
+pytestmark = pytest.mark.slow
 
 
 def pip(*args):

@@ -29,6 +29,7 @@ def scores(checked):
     return [(c.case.name, c.negative, c.verdict, c.together) for c in checked]
 
 
+@pytest.mark.slow
 def test_a_dream_with_another_seed_fits(self_test):
     _, checked = self_test
     right = [c for c in checked if not c.negative]
@@ -37,6 +38,7 @@ def test_a_dream_with_another_seed_fits(self_test):
     assert {r.statistic for r in right[0].results} == set(statistics.STATISTICS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong, case", [("layer", "3b_5x5_reduce"), ("net", "4c")])
 def test_a_wrong_layer_and_another_net_do_not_fit(self_test, wrong, case):
     """For the other net only a high layer is tested: its low layers are nearly the same, since both nets were made
@@ -46,6 +48,7 @@ def test_a_wrong_layer_and_another_net_do_not_fit(self_test, wrong, case):
     assert found.verdict == "no", scores(checked)
 
 
+@pytest.mark.slow
 def test_reports(self_test):
     run, checked = self_test
     summary = report.summary(run, checked, "itself", SEEDS)
@@ -149,6 +152,7 @@ class _nothing:
     __exit__ = lambda self, *_: None
 
 
+@pytest.mark.slow
 def test_googles_pictures_against_caffes(shared):
     """Caffe's dreams take the place of ours: Google's second picture fits those with leftover diffs, and a dream at
     another layer does not."""

@@ -148,6 +148,7 @@ def test_settings_of_a_dream_of_a_picture_need_the_picture(toy, tmp_path, monkey
     assert main([*base, "-o", "5.png", "--settings", "1.png", "--start", "grey", "--size", "44x40"]) == 0
 
 
+@pytest.mark.slow
 def test_the_run_log_and_its_plot(toy, tmp_path):
     log, plot = tmp_path / "run.csv", tmp_path / "run.png"
     assert main(["dream", "-o", str(tmp_path / "a.png"), "--model", str(toy), "--end", "both", *TINY, "--start", "grey",
@@ -195,7 +196,8 @@ def test_an_interrupted_run_keeps_its_log(toy, tmp_path, monkeypatch):
     (["--iter", "3"], "unknown argument --iter; did you mean --iter-n?"),
     (["--end", "conv1[0-99999999999]"], "is no choice of channels"),
     (["--end", "conv1[5-3]"], "is no choice of channels"),
-    (["--step-size", "1e6", "--grey", "1000", "--no-clip", "--iter-n", "40"], "numbers overflow"),
+    pytest.param(["--step-size", "1e6", "--grey", "1000", "--no-clip", "--iter-n", "40"], "numbers overflow",
+                 marks=pytest.mark.slow),
 ])
 def test_bad_options_are_one_line(toy, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -294,6 +296,7 @@ OPTIONS = [["--tv", "0.5"], ["--size", "36x40"], ["--laplacian", "2"], ["--blur"
            ["--end", "conv1:0.5"], ["--step-size", "3"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: o[0])
 def test_a_folder_keeps_what_was_made_with_the_same_settings_only(toy, tmp_path, capsys, options):
     (tmp_path / "in").mkdir()

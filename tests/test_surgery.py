@@ -165,6 +165,7 @@ def test_nets_for_which_surgery_is_impossible(text, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_googlenet(googlenet):
     """pool5 is an AVE 7x7 with stride 1, which needs no surgery; the classifier after it becomes a 1x1 convolution."""
     files = googlenet / "deploy.prototxt", googlenet / "net.caffemodel"

@@ -96,6 +96,7 @@ def test_settings_of_older_versions_without_it(toy, cat, tmp_path, monkeypatch):
     assert np.array_equal(pictures.load("1.png"), pictures.load("2.png"))
 
 
+@pytest.mark.slow
 def test_runs_are_resumed_with_any_number_of_threads(toy, cat, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     Image.open(cat).save(tmp_path / "in" / "a.png")

@@ -138,6 +138,7 @@ def test_guide_and_python_functions(net):
     assert value is None and toys.off(gradient, expected[1]) < 1e-5
 
 
+@pytest.mark.slow
 def test_near_the_whole_gradient_on_googlenet(googlenet):
     """The README has figures of the real net."""
     dreamer = Net(googlenet, device="cpu")
@@ -312,6 +313,7 @@ def command(*args, **env):
     return children.run("-m", "deepdream", *args, env=children.environment(**env))
 
 
+@pytest.mark.slow
 def test_the_command_line(toy, tmp_path):
     picture = tmp_path / "cat.png"
     Image.fromarray(np.uint8(photograph(150, 170))).save(picture)
@@ -350,6 +352,7 @@ def test_a_mean_over_positions_counts_each_once(tmp_path, size):
     np.testing.assert_allclose(value, expected_value, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_class_of_a_real_classifier_in_tiles():
     """The objective is the score of one class, after net surgery."""
     net = Net("mini_imagenet", device="cpu", surgery=True)
