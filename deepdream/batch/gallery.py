@@ -108,7 +108,7 @@ def plan(source: Source, nets: dict, chosen: dict, octave_ns: Sequence[int], gui
 
     source: the picture.
     nets: {model: Net}.
-    chosen: {model: its ends}, from `rows.chosen_ends`.
+    chosen: {model: its ends}, from `rows.ends_of`.
     octave_ns: the numbers of octaves.
     guides: the guides; may be empty.
     seeds: the seeds.
@@ -158,7 +158,7 @@ class Gallery:
     source: the picture.
     nets: {model: Net}, in the order of the columns.
     dreams: from `plan`.
-    rows: from `rows.rows`.
+    rows: from `rows.table`.
     options: the options that the user specified, for gallery.json.
 
     Raises DreamError if a file cannot be written, or would overwrite the picture or a guide.
