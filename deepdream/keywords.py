@@ -17,7 +17,7 @@ def unexpected(function: str, name: str, allowed: Iterable[str]) -> TypeError:
     """
     from difflib import get_close_matches
     allowed, word = list(allowed), name.lower()
-    near = [other for other in allowed if other.startswith(word)] or get_close_matches(word, allowed, 1, 0.5)
+    near = [other for other in allowed if other.startswith(word)] or get_close_matches(word, allowed, 1)
     hint = f"did you mean {near[0]}?" if near else f"its arguments are {', '.join(allowed)}"
     return TypeError(f"{function}() has no argument '{name}'; {hint}")
 

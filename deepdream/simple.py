@@ -66,13 +66,18 @@ def dream_picture(picture: str | Path | np.ndarray | None = None, output: str | 
     dream = deepdream(net, starting_picture(chosen, image), seed=chosen.seed, on_step=on_step, **chosen.steps, **goal)
     result = pictures.to_uint8(visible(dream, chosen.clip))
     if output is not None:
-        names = {name: path and Path(path).name for name, path in (("picture", _path(picture)), ("guide", _path(guide)))}
-        pictures.save(result, output, provenance(net, chosen.to_metadata(), **names, **machine(net)), quality)
+        metadata = provenance(net, chosen.to_metadata(), picture=_name(picture), guide=_name(guide), **machine(net))
+        pictures.save(result, output, metadata, quality)
     return result
 
 
 def _path(picture):
     return None if isinstance(picture, np.ndarray) else picture
+
+
+def _name(picture):
+    path = _path(picture)
+    return path and Path(path).name
 
 
 def _loaded(picture):

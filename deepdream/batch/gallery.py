@@ -26,7 +26,7 @@ from ..provenance import SOFTWARE, differences, provenance
 from . import jobs
 from .page import page
 
-THUMB = 640                  # pixels of a thumbnail's longer side
+THUMB = 960                  # pixels of a thumbnail's longer side
 PAGE_EVERY = 2.0             # seconds between two versions of the page while dreams are made
 FACTS = {                    # results in a dream's metadata -> whether a value is possible
     "seconds": lambda v: _is_number(v) and 0 <= v < 1e9,
