@@ -41,7 +41,7 @@ def terms_of(plan):
     (["left[3@0.25,1]"], [(1, "objective_neuron", "left", {"channel": [3], "place": [1.0, 0.25]})]),
     (["class:4:0.5"], [(0.5, "objective_class", "pool2", {"channel": [4]})]),
 ])
-def test_what_an_end_means(net, ends, terms):
+def test_objectives_of_the_option_end(net, ends, terms):
     plan = goals(net, Settings(end=ends or ()))
     if ends is None:
         terms = [(1, "L2", net.default_end, {})]
