@@ -215,7 +215,8 @@ def test_caffe_nets(tmp_path, capsys):
 
 @pytest.mark.parametrize("body, smallest", [
     ("c = Conv(x, w7); t = Slice(c, one, nine, rows); y = Relu(t)", (8, 7)),
-    ("c = Conv(x, w); t = Slice(c, one, many, rows); d = Conv(t, v); u = Slice(d, one, nine, rows); y = Relu(u)", (9, 7)),
+    ("c = Conv(x, w); t = Slice(c, one, many, rows); d = Conv(t, v); u = Slice(d, one, nine, rows); y = Relu(u)",
+     (9, 7)),
 ])
 @pytest.mark.parametrize("opset", [13, 17])
 def test_slices_of_pictures_that_are_too_small(body, smallest, opset):
