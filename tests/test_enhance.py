@@ -202,7 +202,7 @@ def test_a_layer_that_sees_nothing(image, tmp_path):
         enhance(Net(toys.write_net(tmp_path / "dead", toys.TOY, dead), device="cpu"), image, end="pool2")
 
 
-def test_diffs_that_are_left_over_are_refused(toy, image):
+def test_leftover_diffs_are_rejected(toy, image):
     with pytest.raises(DreamError, match="leftover_diffs"):
         enhance(Net(toy, device="cpu", leftover_diffs=True), image, end=END)
 

@@ -39,7 +39,7 @@ class Random:
         return values[self.number(0, len(values) - 1)]
 
     def add(self, op, *inputs, channels, **attr):
-        """Add a node and return the name of its output, which has so many channels."""
+        """Add a node and return the name of its output. channels: how many that has."""
         name = f"t{len(self.nodes)}"
         attr = ", ".join(f"{k}={str(v) if not isinstance(v, str) else repr(v)}" for k, v in attr.items())
         self.nodes.append(f"{name} = {op}<{attr}>({', '.join(inputs)})" if attr else

@@ -356,15 +356,15 @@ def test_bad_parameters(kind, params, shapes, blobs, message):
     assert "'it'" in str(caught.value) and kind in str(caught.value) and "\n" not in str(caught.value)
 
 
-UNSUPPORTED = (net(toys.conv("a", "data", 4), layer("odd", "Wobble", "a", "odd"), toys.conv("behind", "odd", 4),
+UNSUPPORTED = (net(toys.conv("a", "data", 4), layer("odd", "Wobble", "a", "odd"), toys.conv("after", "odd", 4),
                    toys.conv("b", "a", 4)))
 
 
 def test_an_unsupported_layer_matters_only_for_ends_that_need_it():
-    blobs = {n: [some(4, 3 if n == "a" else 4, 1, 1), some(4)] for n in ("a", "b", "behind")}
+    blobs = {n: [some(4, 3 if n == "a" else 4, 1, 1), some(4)] for n in ("a", "b", "after")}
     model = toys.convert(UNSUPPORTED, blobs)
     assert {"data", "a", "b"} == set(valid_ends(model))
-    for end in ("odd", "behind"):
+    for end in ("odd", "after"):
         with pytest.raises(ConvertError, match=f"'odd' of type Wobble is not supported, and '{end}' needs it"):
             gradient_graph(model, end)
 

@@ -705,7 +705,7 @@ def test_an_archive_is_unpacked_safely(server, toy, tmp_path, caplog):
     assert right(folder) and len(ranges(server, "toy.tar.gz")) == 4
 
 
-def test_a_member_that_is_a_link_or_absent_is_refused(server, toy):
+def test_a_member_that_is_a_link_or_missing_is_rejected(server, toy):
     files = toy.entry("toy.tar.gz", "archive", ["ok"]) + toy.entry("toy.caffemodel", "caffemodel", ["ok"]) + \
         '[[files]]\nname = "d.prototxt"\nrole = "prototxt"\narchive = "toy.tar.gz"\nmember = "net/evil.txt"\n'
     folder = toy(files=files)

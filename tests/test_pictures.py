@@ -123,9 +123,9 @@ def test_the_first_frame_of_an_animation(file):
 def test_floats(file):
     is_(file("a.tif", Image.fromarray(np.float32(GREY))), grey(GREY))
     for bad in (np.float32(GREY) * 300, np.float32(GREY) - 200, np.float32(GREY) * np.nan):
-        refused(file("b.tif", Image.fromarray(bad)), "its numbers")
+        rejected(file("b.tif", Image.fromarray(bad)), "its numbers")
     is_(file("c.tif", Image.fromarray(np.int32(GREY) * 257)), grey(GREY), 1e-3)
-    refused(file("d.tif", Image.fromarray(np.int32(GREY) * 70000)), "its numbers")
+    rejected(file("d.tif", Image.fromarray(np.int32(GREY) * 70000)), "its numbers")
 
 
 def test_lab(file):
@@ -134,7 +134,7 @@ def test_lab(file):
 
 # ---- rejected files
 
-def refused(path, *parts):
+def rejected(path, *parts):
     with pytest.raises(DreamError) as caught:
         load(path)
     message = str(caught.value)
@@ -144,12 +144,12 @@ def refused(path, *parts):
 
 
 def test_no_picture(tmp_path):
-    refused(tmp_path / "none.jpg", "no such picture")
-    refused(tmp_path, "cannot be read")
+    rejected(tmp_path / "none.jpg", "no such picture")
+    rejected(tmp_path, "cannot be read")
     for name, data in {"text.jpg": b"not a picture, but a letter\n" * 50, "empty.png": b"", "zeros.tif": bytes(5000),
                        "net.webp": b"RIFF\x10\x00\x00\x00WAVEfmt " + bytes(50)}.items():
         (tmp_path / name).write_bytes(data)
-        refused(tmp_path / name, "not a picture")
+        rejected(tmp_path / name, "not a picture")
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
@@ -162,7 +162,7 @@ def test_truncated(tmp_path, name):
         (tmp_path / name).write_bytes(whole[:length])
         with warnings.catch_warnings():
             warnings.simplefilter("error")                # a warning of Pillow would be another line on stderr
-            refused(tmp_path / name)
+            rejected(tmp_path / name)
 
 
 def test_huge(tmp_path, monkeypatch):
@@ -170,11 +170,11 @@ def test_huge(tmp_path, monkeypatch):
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0))
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100)))
                                         + chunk(b"IEND", b""))
-    refused(tmp_path / "bomb.png", "too large")
+    rejected(tmp_path / "bomb.png", "too large")
 
 
 def test_other_formats(file):
-    refused(file("a.ico", Image.new("RGB", (16, 16))), "ICO", "not supported")
+    rejected(file("a.ico", Image.new("RGB", (16, 16))), "ICO", "not supported")
 
 
 # ---- damaged files
@@ -193,7 +193,7 @@ def test_any_exception_of_a_decoder_becomes_one_line(file, monkeypatch, error):
 
     path = file("a.png", Image.fromarray(RGB))
     monkeypatch.setattr(Image.Image, "getexif", fail)
-    refused(path, "cannot be read: ")
+    rejected(path, "cannot be read: ")
     with pytest.raises(DreamError, match="a.png: cannot be read: "):
         settings(path)
     assert settings_if_any(path) == settings_if_any(path.parent / "none.png") == {}
@@ -246,7 +246,7 @@ def test_damaged_pictures_are_read_or_rejected_in_one_line(tmp_path, suffix):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    refused(tmp_path / "a.png", "not a regular file")
+    rejected(tmp_path / "a.png", "not a regular file")
     assert settings_if_any(tmp_path / "a.png") == {}
 
 
@@ -355,11 +355,11 @@ def test_a_pipe_is_not_overwritten(tmp_path):
 
 
 def test_a_read_only_file_system(tmp_path, monkeypatch):
-    def refused_(path, flags, mode=0o777, real=os.open):
+    def rejected_(path, flags, mode=0o777, real=os.open):
         if flags & os.O_CREAT:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), "somewhere/.x.part")
         return real(path, flags, mode)
-    monkeypatch.setattr(os, "open", refused_)
+    monkeypatch.setattr(os, "open", rejected_)
     with pytest.raises(DreamError, match="a.png: cannot be written: Read-only file system$"):
         check_target(tmp_path / "a.png")
     with pytest.raises(OSError) as caught:
@@ -382,3 +382,11 @@ def test_the_file_can_be_read_by_others(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_picture_that_does_not_fit_is_rejected_before_it_is_decoded(tmp_path, monkeypatch):
+    Image.new("L", (4000, 3000)).save(tmp_path / "large.png")
+    monkeypatch.setenv("DEEPDREAM_MEMORY_GB", "0.4")
+    monkeypatch.setattr(Image.Image, "load", None)
+    with pytest.raises(DreamError, match="large.png: too large a picture: 4000x3000 pixels take about 0.5 GB"):
+        load(tmp_path / "large.png")

@@ -140,7 +140,7 @@ def test_pads_of_poolings(kernel, pads):
         np.testing.assert_array_equal(run(model, feeds, ["y"])[0], before)
 
 
-def test_what_is_above_0():
+def test_comparing_with_0():
     """`positive` is exactly 1 for all numbers above 4e-39, and its `beta` is not 0."""
     g = Graph(reserved=["x", "y"])
     g.rename(positive(g.tensor("x")), "y")

@@ -60,8 +60,8 @@ def test_reports(self_test):
     right, wrong = checked[0], next(c for c in checked if c.verdict == "no")
     blind = regress.Checked(right.case, right.results, None, [], "layer")
     assert "not noticed" in report.failed([right, blind])[0]
-    refused = regress.Checked(right.case, wrong.results, None, [])
-    assert "does not dream what the reference shows" in report.failed([refused])[0]
+    rejected = regress.Checked(right.case, wrong.results, None, [])
+    assert "does not dream what the reference shows" in report.failed([rejected])[0]
 
 
 def fake(rng, scale=1.0, shift=0.0):

@@ -41,7 +41,7 @@ def terms_of(plan):
     (["left[3@0.25,1]"], [(1, "objective_neuron", "left", {"channel": [3], "place": [1.0, 0.25]})]),
     (["class:4:0.5"], [(0.5, "objective_class", "pool2", {"channel": [4]})]),
 ])
-def test_what_an_end_means(net, ends, terms):
+def test_objectives_of_the_option_end(net, ends, terms):
     plan = goals(net, Settings(end=ends or ()))
     if ends is None:
         terms = [(1, "L2", net.default_end, {})]
@@ -318,6 +318,7 @@ def test_a_folder_does_not_overwrite_other_pictures(toy, tmp_path, capsys):
     assert (tmp_path / "mine" / "a.png").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_damaged_dream_does_not_stop_a_folder(toy, tmp_path, capsys):
     """It is reported and not overwritten, since it may not be a dream."""
     (tmp_path / "in").mkdir()

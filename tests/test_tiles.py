@@ -320,9 +320,10 @@ def test_the_command_line(toy, tmp_path):
     options = ["--model", toy, "--end", "both", "--iter-n", 1, "--octave-n", 2, "--jitter", 3, "--device", "cpu",
                "--seed", 1]
     large = ["dream", picture, "-o", tmp_path / "out.png", *options]
-    refused = command(*large, DEEPDREAM_MEMORY_GB="0.1")
-    assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and not (tmp_path / "out.png").exists(), refused
-    assert refused.stderr.startswith("deepdream: the picture has 170x150 pixels; a dream at both needs about ")
+    rejected = command(*large, DEEPDREAM_MEMORY_GB="0.1")
+    assert rejected.returncode == 2 and rejected.stderr.count("\n") == 1, rejected
+    assert not (tmp_path / "out.png").exists()
+    assert rejected.stderr.startswith("deepdream: the picture has 170x150 pixels; a dream at both needs about ")
     made = command(*large, "--tile", 128)
     assert made.returncode == 0 and settings(tmp_path / "out.png")["tile"] == 128, made
     small = command(*large, "--tile", 64)
