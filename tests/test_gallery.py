@@ -211,15 +211,22 @@ class Clock:
 
 def test_an_estimate_needs_some_work_and_some_time():
     clock = Clock()
-    left = TimeLeft(100, clock)
+    left = TimeLeft(100, 15, clock)
     assert left.seconds is None
     clock.now += 60
     assert left.seconds is None      # nothing is done yet
-    left.advance(20)
+    left.advance(10)
+    assert left.seconds is None      # too little
+    left.advance(10)
     assert left.seconds == 240
-    left.advance(80)
+    left.restart()
+    assert left.seconds is None
+    clock.now += 40
+    left.advance(20)
+    assert left.seconds == 120
+    left.advance(60)
     assert left.seconds == 0
-    soon = TimeLeft(100, clock)
+    soon = TimeLeft(100, clock=clock)
     clock.now += 0.5
     soon.advance(50)
     assert soon.seconds is None      # the first steps are slower than the others
@@ -227,7 +234,7 @@ def test_an_estimate_needs_some_work_and_some_time():
 
 def test_lines_about_the_time_left_come_now_and_then(capsys):
     clock = Clock()
-    left = TimeLeft(1000, clock)
+    left = TimeLeft(1000, clock=clock)
     lines = Lines(left, None, clock)
     for i in range(100):
         clock.now += 1
@@ -246,7 +253,7 @@ def test_one_line_next_to_a_bar():
             self.lines.append(line)
 
     clock = Clock()
-    left = TimeLeft(1000, clock)
+    left = TimeLeft(1000, clock=clock)
     lines = Lines(left, Bar(), clock)
     for _ in range(90):
         clock.now += 10

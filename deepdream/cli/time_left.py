@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-SETTLED = 3.0      # seconds of work after which the first estimate is made
+SETTLED = 3.0      # seconds of work before the first estimate
 EVERY = 30.0       # seconds between two lines
 
 
@@ -24,12 +24,17 @@ class TimeLeft:
     """An estimate of the time that work still takes, if the rest goes as fast as the part that is done.
 
     total: the amount of work, in any unit.
+    first: the amount that must be done before the first estimate.
     clock: a function that returns the time in seconds.
     """
 
-    def __init__(self, total: float, clock: Callable[[], float] = time.monotonic):
-        self.total, self.done, self._clock = total, 0.0, clock
-        self._start = clock()
+    def __init__(self, total: float, first: float = 0.0, clock: Callable[[], float] = time.monotonic):
+        self.total, self.done, self._first, self._clock = total, 0.0, first, clock
+        self.restart()
+
+    def restart(self) -> None:
+        """Estimate by what is done from now on, since loading a net took a part of the time before."""
+        self._start, self._before = self._clock(), self.done
 
     def advance(self, amount: float) -> None:
         """Count an amount of work as done."""
@@ -38,10 +43,12 @@ class TimeLeft:
     @property
     def seconds(self) -> float | None:
         """The seconds that are left; None as long as too little is done for an estimate."""
-        elapsed = self._clock() - self._start
-        if not self.done or elapsed < SETTLED and self.done < self.total:
+        elapsed, measured = self._clock() - self._start, self.done - self._before
+        if self.done >= self.total:
+            return 0.0
+        if not measured or measured < self._first or elapsed < SETTLED:
             return None
-        return max(0.0, self.total - self.done) * elapsed / self.done
+        return (self.total - self.done) * elapsed / measured
 
 
 class Lines:

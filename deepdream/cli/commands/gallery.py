@@ -28,6 +28,8 @@ from ..time_left import Lines, TimeLeft
 if TYPE_CHECKING:
     from ...batch.gallery import Dream
 
+FIRST = 0.4      # the part of a dream after which the time left is estimated; steps in small octaves tell little
+
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the arguments of this command."""
@@ -38,7 +40,8 @@ def arguments(parser: ArgumentParser) -> None:
                         f"{' '.join(SHIPPED)})")
     parser.add_argument("--ends", nargs="+", default=[], metavar="LAYER", help="the layers to dream at: names, "
                         "patterns such as 'inception_4*', or low, middle, high or all, as the model card sorts them "
-                        "(default: two low, two middle and two high ones)")
+                        "(default: two low, two middle and two high ones, which makes "
+                        "six rows that line up between the nets)")
     parser.add_argument("--guides", nargs="+", default=[], metavar="PICTURE", help="let the dreams follow what the "
                         "nets see in these pictures, one dream for each")
     add_steps(parser, several=True)
@@ -126,7 +129,7 @@ class Bar:
         terminal = sys.stderr.isatty()
         self.bar = tqdm(total=sum(self.weight.values()), file=sys.stderr, leave=False, disable=not terminal,
                         dynamic_ncols=True, bar_format="{desc}|{bar}| {percentage:3.0f}%  {elapsed}, {remaining} left")
-        self.left = TimeLeft(self.bar.total)
+        self.left = TimeLeft(self.bar.total, FIRST * min(self.weight.values(), default=0))
         self.lines = Lines(self.left, self.bar if terminal else None)
         self._describe()
 
@@ -135,6 +138,8 @@ class Bar:
         dream = self.todo[self.done - (self.total - len(self.todo))]
         h, w = self.sizes[id(dream)][octave]
         self._advance(h * w)
+        if not self.at and octave == i == 0:
+            self.left.restart()
 
     def finished(self, dream: Dream) -> None:
         """Count a dream as finished, whether it is done or failed."""
