@@ -12,5 +12,5 @@ from .paths import expanded
 from .cards import File, Card, names, card
 from .store import Model, cache_dir, fetch, find, obtain, status
 
-__all__ = ["File", "Model", "ModelError", "Card", "cache_dir", "expanded", "fetch", "find", "names", "obtain", "onnx_card",
-           "read_labels", "card", "status"]
+__all__ = ["File", "Model", "ModelError", "Card", "cache_dir", "expanded", "fetch", "find", "names", "obtain",
+           "onnx_card", "read_labels", "card", "status"]

@@ -14,6 +14,7 @@ from .toml import is_list, is_number, is_text, number, when, whole
 ROOT = Path(__file__).resolve().parent
 CARD, OLD_CARD = "card.toml", "record.toml"      # folders that users made before have the old name
 LEVELS = ("low", "middle", "high")
+CHECKSUMS = ("sha256", "sha1", "git_sha1", "md5")
 ROLES = ("prototxt", "caffemodel", "labels", "mean", "archive")
 NEEDED = ("prototxt", "caffemodel")             # without these two there is no dream; labels and means may be missing
 MOST = {"prototxt": 16 << 20, "labels": labels.MOST, "mean": 1 << 28}      # bytes, where a card does not say it
@@ -26,8 +27,9 @@ class File:
 
     A file with neither mirrors nor an archive is *shipped*: it lies beside its card. `size` and `min_size` are in
     bytes (`min_size`: a lower bound that follows from the shapes, for files whose size nobody published; `max_size`: an
-    upper bound, else there is one for each role); `sha1` and `sha256` in lower-case hex. `archive` names the file it is
-    a member of, `member` its name in there.
+    upper bound, else there is one for each role); checksums are in lower-case hex (`git_sha1` is git's name for the
+    content, its blob id; `md5` guards against damage only), and `checksum_source` holds the addresses that published
+    them. `archive` names the file it is a member of, `member` its name in there.
     `unverified`: no checksum is known; `single_source`: only one place publishes it; both need a `reason`.
     """
     name: str
@@ -37,6 +39,9 @@ class File:
     max_size: int | None = None
     sha1: str | None = None
     sha256: str | None = None
+    git_sha1: str | None = None
+    md5: str | None = None
+    checksum_source: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     archive: str | None = None
     member: str | None = None
@@ -55,8 +60,8 @@ class File:
 
     @property
     def checksums(self) -> dict[str, str]:
-        """{'sha256': hex, 'sha1': hex}, as far as known."""
-        return {kind: value for kind in ("sha256", "sha1") if (value := getattr(self, kind))}
+        """Return the known checksums, {kind: hex}, with kinds of CHECKSUMS."""
+        return {kind: value for kind in CHECKSUMS if (value := getattr(self, kind))}
 
     def problem(self, path: Path) -> str:
         """What speaks against `path` being this file (size, checksums), in a few words; '' if nothing does."""
@@ -68,8 +73,7 @@ class File:
         if size > self.most:
             return f"{size:,} bytes, too many (at most {self.most:,})"
         for kind, expected in self.checksums.items():
-            with open(path, "rb") as stream:
-                found = hashlib.file_digest(stream, kind).hexdigest()
+            found = _digest(path, kind)
             if found != expected:
                 return f"wrong content ({kind} {found[:12]}... instead of {expected[:12]}...)"
         with open(path, "rb") as stream:                            # what servers send when they have lost a file
@@ -78,19 +82,33 @@ class File:
         return ""
 
 
+def _digest(path: Path, kind: str) -> str:
+    """Compute a checksum of a file in lower-case hex; git_sha1 is what git calls the content (its blob id)."""
+    with open(path, "rb") as stream:
+        if kind != "git_sha1":
+            return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+        return digest.hexdigest()
+
+
 @dataclass(frozen=True)
 class Card:
     """One model. `mean`: B,G,R in 0..255, or one number of a grey net; `channel_swap`: RGB -> the net's order, of no
-    effect on a grey net; `ends`: level -> names of layers."""
+    effect on a grey net; `ends`: level -> names of layers; `dreams`: what it dreams of, in three words; `labels_from`:
+    the model of this project whose shipped labels it shares."""
     name: str
     folder: Path
     title: str = ""
+    dreams: str = ""
     source: str = ""
     licence: str = ""
     citation: str = ""
     made_from: str = ""
     notes: str = ""
     labels: str | None = None
+    labels_from: str | None = None
     mean: tuple[float, ...] = (104.0, 116.0, 122.0)                 # the notebook's, for ImageNet
     channel_swap: tuple[int, int, int] = (2, 1, 0)
     default_end: str | None = None
@@ -121,6 +139,11 @@ def _urls(value):
     when(is_list(value, lambda v: isinstance(v, str)) and len(set(value)) == len(value),
          "a list of different addresses", value)
     return tuple(_url(v) for v in value)
+
+
+def _three_words(value):
+    words = toml.text(value)
+    return when(len(words.split()) == 3, "three words", words)
 
 
 def _bytes(value):
@@ -189,36 +212,55 @@ def _files(value):
 
 
 _FILE = {"name": toml.name, "role": _role, "size": _bytes, "min_size": _bytes, "max_size": _bytes, "sha1": _hex(40),
-         "sha256": _hex(64), "mirrors": _urls, "archive": toml.name, "member": toml.text, "unverified": _flag,
-         "single_source": _flag, "reason": toml.text}
-_CARD = {"title": toml.text, "source": _url, "licence": toml.text, "citation": toml.text, "made_from": toml.text,
-           "notes": toml.text, "labels": toml.name, "mean": _mean, "channel_swap": _swap, "default_end": toml.text,
-           "class_pictures": _class_pictures, "ends": ends, "files": _files}
-_COMPLETE = ("title", "source", "licence", "citation", "mean", "channel_swap", "default_end", "ends", "files")
+         "sha256": _hex(64), "git_sha1": _hex(40), "md5": _hex(32), "checksum_source": _urls, "mirrors": _urls,
+         "archive": toml.name, "member": toml.text, "unverified": _flag, "single_source": _flag, "reason": toml.text}
+_CARD = {"title": toml.text, "dreams": _three_words, "source": _url, "licence": toml.text, "citation": toml.text,
+         "made_from": toml.text, "notes": toml.text, "labels": toml.name, "labels_from": toml.name, "mean": _mean,
+         "channel_swap": _swap, "default_end": toml.text, "class_pictures": _class_pictures, "ends": ends,
+         "files": _files}
+_COMPLETE = ("title", "dreams", "source", "licence", "citation", "mean", "channel_swap", "default_end", "ends", "files")
 
 # What one file may not be: (is it so?, what to say)
 _FILE_RULES = (
     (lambda f: f.size and f.max_size, "has a size and a max_size: give one of them"),
-    (lambda f: f.min_size > f.most, "its min_size is more than the most that it may have"),
-    (lambda f: f.unverified and f.checksums, "is called unverified although it has a checksum"),
+    (lambda f: f.min_size > f.most, "its min_size is more than the maximum, size or max_size"),
+    (lambda f: f.unverified and f.checksums, "has a checksum and unverified = true: give one of them"),
     (lambda f: f.mirrors and not f.checksums and not f.unverified,
-     "has mirrors but no checksum: give sha1 or sha256, or unverified = true with a reason"),
+     "has mirrors but no checksum: give sha256, sha1, git_sha1 or md5, or unverified = true with a reason"),
     (lambda f: (f.unverified or f.single_source) and not f.reason, "needs a reason for what is not verified"),
     (lambda f: f.reason and not (f.unverified or f.single_source), "has a reason, but for what?"),
-    (lambda f: f.single_source and not f.checksums, "has no checksum that could have a single source"),
+    (lambda f: f.single_source and not f.checksums, "has single_source = true but no checksum"),
     (lambda f: (f.archive is None) != (f.member is None), "needs both archive and member, or neither"),
-    (lambda f: f.role == "archive" and not f.mirrors, "is an archive without mirrors"),
+    (lambda f: f.checksum_source and not f.checksums, "has a checksum_source but no checksum"),
+    (lambda f: f.role == "archive" and not f.mirrors, "has the role archive but no mirrors"),
+)
+# What a file of a card of this project may not be
+_OUR_FILE_RULES = (
+    (lambda f: f.checksums and not f.shipped and not f.checksum_source,
+     "has a checksum but no checksum_source: say where it was published"),
+    (lambda f: f.unverified and not f.size and not f.max_size, "is unverified: give its size, or a max_size"),
 )
 # What a whole card may not be
 _RULES = (
-    (lambda r: len({f.name for f in r.files}) < len(r.files), "two files have one name"),
-    (lambda r: any(sum(f.role == role for f in r.files) != 1 for role in NEEDED), "needs one prototxt, one caffemodel"),
+    (lambda r: len({f.name for f in r.files}) < len(r.files), "files: two have one name"),
+    (lambda r: any(sum(f.role == role for f in r.files) != 1 for role in NEEDED),
+     "files: needs one prototxt, one caffemodel"),
     (lambda r: any(f.archive and getattr(r.file(f.archive), "role", "") != "archive" for f in r.files),
-     "a member's archive is not among the files"),
+     "files: a member's archive is not among the files"),
     (lambda r: r.labels != getattr(r.role("labels"), "name", None), "labels must name the file whose role is labels"),
+    (lambda r: r.labels and r.labels_from, "labels and labels_from: give one of them"),
+    (lambda r: r.labels_from and not shipped_labels(r.labels_from),
+     "labels_from must name a model whose labels are shipped with the project"),
     (lambda r: not all(r.ends.values()), "each of ends.low, ends.middle, ends.high must name at least one layer"),
     (lambda r: r.default_end not in sum(r.ends.values(), []), "default_end must be one of ends"),
 )
+
+
+def shipped_labels(name: str) -> Path | None:
+    """Return the path of the labels that the project ships with the model `name`; None if it ships none."""
+    path = ROOT / name / CARD
+    file = read(path, complete=False).role("labels") if path.is_file() else None
+    return path.parent / file.name if file and file.shipped else None
 
 
 def _obey(rules, thing, where: str):
@@ -247,6 +289,8 @@ def read(path, complete: bool = True) -> Card:
     if complete:
         if missing:
             raise ModelError(f"{path}: lacks {', '.join(missing)}")
+        for i, file in enumerate(files):
+            _obey(_OUR_FILE_RULES, file, f"{path}: files[{i}] ({file.name})")
         _obey(_RULES, result, str(path))
     return result
 
@@ -257,9 +301,10 @@ def names() -> list[str]:
 
 
 def nearest(name: str) -> str:
-    """'did you mean ...? ' and the full list, for a message about a name that nobody knows."""
+    """Return 'did you mean ...? ' and where all names are listed, for a message about an unknown name."""
     close = toml.near(name[:100].lower(), names(), 3)
-    return (f"did you mean {' or '.join(close)}? " if close else "") + f"known models: {', '.join(names())}"
+    return (f"did you mean {' or '.join(close)}? " if close else "") + \
+        f"`deepdream models` lists the {len(names())} known models"
 
 
 def card(name: str) -> Card:

@@ -23,7 +23,7 @@ def read_labels(path) -> list[str]:
     lines = text.split("\n")
     if len(lines) > CLASSES:
         raise ModelError(f"{path}: has {len(lines):,} lines; a class a line, at most {CLASSES:,} are read")
-    return [_label(line.strip()) for line in lines if line.strip()]
+    return [_label(line, i) for i, line in enumerate(line.strip() for line in lines if line.strip())]
 
 
 def _text(path):
@@ -37,7 +37,8 @@ def _text(path):
     raise ModelError(f"{path}: is no text; labels are text in UTF-8 or Latin-1, a class a line")
 
 
-def _label(line):
-    line = re.sub(r"^n\d{8}\s+", "", line)
+def _label(line, i):
+    if synset := re.fullmatch(r"n\d{8}\s+(.+)", line):
+        line = synset[1].removesuffix(f" {i}")          # the hybrid Places nets' lists end each line with its index
     scene = re.fullmatch(r"/\w/(\S+) \d+", line)
     return (scene[1].replace("/", ", ").replace("_", " ") if scene else line)[:LONGEST]

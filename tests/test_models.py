@@ -60,6 +60,7 @@ def test_published_checksums():
 
 
 CARD = """title = "a toy"
+dreams = "toys and bricks"
 source = "https://example.org/toy"
 licence = "none"
 citation = "nobody"
@@ -105,6 +106,21 @@ def write(folder: Path, text: str) -> Path:
     ('role = "caffemodel"', 'role = "caffemodel"\nmirrors = ["https://example.org/x"]', "no checksum"),
     ('role = "caffemodel"', 'role = "caffemodel"\nunverified = true', "needs a reason"),
     ('role = "caffemodel"', 'role = "caffemodel"\narchive = "a.tar.gz"\nmember = "x"', "archive is not among"),
+    ('role = "caffemodel"', f'role = "caffemodel"\nmirrors = ["https://a.org/x"]\nmd5 = "{"a" * 32}"',
+     "files[1] (toy.caffemodel): has a checksum but no checksum_source"),
+    ('role = "caffemodel"', 'role = "caffemodel"\nchecksum_source = ["https://a.org/x"]', "checksum_source but no"),
+    ('role = "caffemodel"', 'role = "caffemodel"\nmirrors = ["https://a.org/x"]\nunverified = true\nreason = "old"',
+     "is unverified: give its size, or a max_size"),
+    ('role = "caffemodel"', 'role = "caffemodel"\nsingle_source = true\nreason = "old"', "single_source = true but no"),
+    ('role = "caffemodel"', 'role = "caffemodel"\nreason = "old"', "has a reason"),
+    ('role = "caffemodel"', 'role = "caffemodel"\narchive = "a.tar.gz"', "needs both archive and member"),
+    ('role = "caffemodel"', 'role = "archive"', "has the role archive but no mirrors"),
+    ('"toy.caffemodel"', '"deploy.prototxt"', "files: two have one name"),
+    ("title =", 'labels = "labels.txt"\ntitle =', "labels must name the file"),
+    ("title =", 'labels_from = "nobody"\ntitle =', "labels_from must name a model"),
+    ("title =", 'labels_from = "vgg16"\ntitle =', "labels_from must name a model"),
+    *((f"{key} =", f"#{key} =", f"lacks {key}") for key in ("dreams", "licence", "citation", "mean", "channel_swap",
+                                                           "default_end", "ends")),
 ])
 def test_a_bad_record_is_named_in_one_line(tmp_path, old, new, said):
     assert cards.read(write(tmp_path / "good", CARD + FILES)).mean == (1.0, 2.0, 3.0)
@@ -112,6 +128,59 @@ def test_a_bad_record_is_named_in_one_line(tmp_path, old, new, said):
     with pytest.raises(models.ModelError) as caught:
         cards.read(path)
     assert said in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+WRONG = {     # a value that the field of a card, or of a file of it, may not have
+    "title": '""', "dreams": '"animals"', "source": '"ftp://example.org/x"', "licence": "3", "citation": '" "',
+    "made_from": "[]", "notes": "false", "labels": '"/labels.txt"', "labels_from": '"../digits"', "mean": "[1, 2]",
+    "channel_swap": "[0, 1, 1]", "default_end": "1", "class_pictures": "{colour = 1}", "ends": "{deep = []}",
+    "files": '["a"]'}
+WRONG_FILE = {
+    "name": '"a/b"', "role": '"weights"', "size": "-1", "min_size": "1.5", "max_size": "0", "sha1": f'"{"A" * 40}"',
+    "sha256": f'"{"a" * 63}"', "git_sha1": f'"{"g" * 40}"', "md5": f'"{"a" * 40}"', "mirrors": '["x.org/toy"]',
+    "checksum_source": '["a readme"]', "archive": '""', "member": "1", "unverified": "false", "single_source": "1",
+    "reason": "[]"}
+
+
+def test_labels_that_another_model_ships(tmp_path):
+    shipped = models.card("mini_imagenet").folder / "labels.txt"
+    folder = folder_with(tmp_path / "net", "deploy.prototxt", "x.caffemodel", "labels.txt")
+    write(folder, 'labels_from = "mini_imagenet"')
+    assert models.find(folder).labels == shipped
+    write(folder, 'labels_from = "vgg16"')
+    with pytest.raises(models.ModelError, match="card.toml: labels_from: no labels are shipped with a model 'vgg16'"):
+        models.find(folder)
+
+
+@pytest.mark.parametrize("kind, value", [
+    ("sha256", "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"),
+    ("md5", "5d41402abc4b2a76b9719d911017c592"),
+    ("sha1", "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d"), ("git_sha1", "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0")])
+def test_checksums_of_four_kinds(tmp_path, kind, value):
+    path = tmp_path / "x"
+    path.write_bytes(b"hello")
+    assert models.File("x", "mean", **{kind: value}).problem(path) == ""
+    path.write_bytes(b"hallo")
+    assert models.File("x", "mean", **{kind: value}).problem(path).startswith(f"wrong content ({kind} ")
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_each_field_that_is_wrong_is_named(tmp_path, key):
+    assert set(WRONG) == set(cards._CARD)
+    path = write(tmp_path, f"{key} = {WRONG[key]}\n")
+    with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: {key} must be ") as caught:
+        cards.read(path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("key", WRONG_FILE)
+def test_each_field_of_a_file_that_is_wrong_is_named(tmp_path, key):
+    assert set(WRONG_FILE) == set(cards._FILE)
+    fields = {"name": '"x"', "role": '"mean"', key: WRONG_FILE[key]}
+    path = write(tmp_path, "[[files]]\n" + "\n".join(f"{k} = {v}" for k, v in fields.items()))
+    with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: files\\[0\\]: {key} must be ") as caught:
+        cards.read(path)
+    assert str(caught.value).isprintable()
 
 
 ODD_TOML = {     # what a card holds, and what is said of it beside its path
@@ -274,9 +343,9 @@ def test_odd_names_of_models(text):
 
 
 def test_unknown_name_offers_the_nearest():
-    with pytest.raises(models.ModelError, match="did you mean bvlc_googlenet.*known models: .*mini_places"):
+    with pytest.raises(models.ModelError, match="did you mean bvlc_googlenet.*`deepdream models` lists the "):
         models.card("bvlc_googlnet")
-    with pytest.raises(models.ModelError, match="neither a model's name nor a folder.*mini_imagenet"):
+    with pytest.raises(models.ModelError, match="neither a model's name nor a folder; did you mean mini_imagenet"):
         models.find("mini_imagnet")
     with pytest.raises(models.ModelError, match="known models"):
         models.find("no/such/folder")
@@ -362,6 +431,12 @@ def test_labels_of_three_kinds(tmp_path):
     path = tmp_path / "labels.txt"
     path.write_text("n01440764 tench, Tinca tinca\n/a/abbey 0\n/a/apartment_building/outdoor 8\nrock arch\n\n")
     assert models.read_labels(path) == ["tench, Tinca tinca", "abbey", "apartment building, outdoor", "rock arch"]
+
+
+def test_numbered_labels_of_the_hybrid_nets(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("n01440764 tench 0\nn02690373 Boeing 747\nn01484850 white shark 2\n/a/airfield 3\nroute 4\n")
+    assert models.read_labels(path) == ["tench", "Boeing 747", "white shark", "airfield", "route 4"]
 
 
 @pytest.mark.parametrize("data, expected", [
@@ -511,7 +586,8 @@ def toy(server, tmp_path, monkeypatch):
 
     def entry(name, role, hows, *lines, checksum=True):
         urls = [f"http://127.0.0.1:{server.server_port}/{how}/{name}" for how in hows]
-        check = [f"size = {len(CONTENT[name])}", f'sha1 = "{hashlib.sha1(CONTENT[name]).hexdigest()}"']
+        check = [f"size = {len(CONTENT[name])}", f'sha1 = "{hashlib.sha1(CONTENT[name]).hexdigest()}"',
+                 'checksum_source = ["https://example.org/checksums"]']
         return "\n".join(["[[files]]", f'name = "{name}"', f'role = "{role}"', f"mirrors = {urls}".replace("'", '"'),
                           *(check if checksum else []), *lines, ""])
 
