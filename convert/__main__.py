@@ -8,8 +8,8 @@ from .errors import ConvertError, about
 from .files import check_target, refuse_inputs, write
 
 
-def main(argv=None):
-    parser = Parser(prog="convert", description="Turn a Caffe net into ONNX: the forward graph or, with --end, the "
+def main(argv=None, prog="convert"):
+    parser = Parser(prog=prog, description="Turn a Caffe net into ONNX: the forward graph or, with --end, the "
                     "gradient graph of one layer (inputs data, end_diff; outputs end_data, data_diff).")
     parser.add_argument("prototxt", help="deploy.prototxt")
     parser.add_argument("caffemodel", help="the weights")
@@ -25,7 +25,7 @@ def main(argv=None):
         parser.error("nothing to do: give -o NET.onnx, or --list")
     if args.end is not None and not args.output:
         parser.error("--end: --list lists the ends of the whole net; give -o NET.onnx to write the graph of one")
-    return guarded(lambda: run(args), "convert", ConvertError)
+    return guarded(lambda: run(args), prog, ConvertError)
 
 
 def run(args):

@@ -1,7 +1,9 @@
+"""`python -m deepdream`, and the command `deepdream` of an installed package."""
 from .convert.console import interrupted, program
 
 
 def main():
+    """Run the command line. Returns the exit code."""
     try:
         from .cli import main
         return main()
@@ -9,4 +11,10 @@ def main():
         return interrupted("deepdream")
 
 
-program(main)
+def run():
+    """Run the command line as a whole program."""
+    program(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -47,6 +47,11 @@ def run(*args, **options):
     return ended(start(*args, **options))
 
 
+def program(*command, **options):
+    """Run another program than this Python and wait until it has `ended`."""
+    return ended(_start([*map(str, command)], **options))
+
+
 def shell(line, *args, **options):
     """Run a line of the shell and wait until it has `ended`. In it, $0 is this Python, $1 ... are the arguments."""
     return ended(_start(["sh", "-c", line, sys.executable, *map(str, args)], **options))

@@ -6,7 +6,7 @@ import onnx
 import pytest
 import toys
 from deepdream.convert.onnx_nets.prepare import onnx_net
-from test_foreign import filters, net, some
+from onnx_toys import filters, net, some
 from toys import conv, layer, pool, product, relu, softmax
 
 from deepdream import DreamError, Net, convert

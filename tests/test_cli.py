@@ -85,7 +85,7 @@ ZOOM = ["deepdream", "zoom", "cat.png", "--model", "TOY", *TINY]
 DREAM = ["deepdream", "dream", "cat.png", "-o", "out.png", "--model", "TOY", *TINY]
 
 
-def replace(**changes):
+def but(**changes):
     """DREAM with options set, or with another picture."""
     args = list(DREAM)
     if "picture" in changes:

@@ -6,8 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import toys
-from test_dream import REAL, SYNTHETIC, golden, lockstep
-from test_gradient import golden_ends
+from caffe_answers import DATA, GRADIENTS, REAL_DREAMS, SYNTHETIC_DREAMS, check_lockstep, gradient_ends, load
 
 from deepdream import (
     Net,
@@ -25,14 +24,13 @@ from deepdream.engine.steppers import Stepper
 from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
 from deepdream.runtime.device import Device, _cuda, cuda_problem
 
-DATA = Path(__file__).parent / "data"
 pytestmark = pytest.mark.skipif(cuda_problem() is not None, reason=f"no CUDA here: {cuda_problem()}")
 
 
 def gradients(folder, weights, file):
     model = convert.to_onnx(folder / "deploy.prototxt", folder / weights)
-    answers = golden(file)
-    for end in golden_ends(file):
+    answers = load(file)
+    for end in gradient_ends(file):
         run = Device("cuda").session(convert.gradient_graph(model, end).SerializeToString())
         feeds = {"data": answers["data"], "end_diff": np.zeros(answers[f"dst_shape/{end}"], np.float32)}
         feeds["end_diff"] = run.run(["end_data"], feeds)[0]
@@ -42,7 +40,7 @@ def gradients(folder, weights, file):
 
 
 def test_gradients_are_caffes(googlenet):
-    gradients(googlenet, "net.caffemodel", DATA / "gradients_googlenet_synthetic.npz")
+    gradients(googlenet, "net.caffemodel", GRADIENTS)
 
 
 def test_gradients_of_the_real_net_are_caffes(shared):
@@ -56,15 +54,15 @@ def dreamer(googlenet):
 
 
 @pytest.mark.parametrize("kind", ["graph", "python"])
-@pytest.mark.parametrize("name", SYNTHETIC)
+@pytest.mark.parametrize("name", SYNTHETIC_DREAMS)
 def test_in_lockstep_with_caffe(dreamer, name, kind):
-    lockstep(dreamer, golden(DATA / f"{name}.npz"), kind, median=1e-5)
+    check_lockstep(dreamer, load(DATA / f"{name}.npz"), kind, median=1e-5)
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", REAL_DREAMS)
 def test_the_real_net_in_lockstep_with_caffe(shared, name):
     net = Net(shared / "models" / "bvlc_googlenet", device="cuda")
-    lockstep(net, golden(shared / "oracle" / f"{name}.npz"), "graph", median=1e-5)
+    check_lockstep(net, load(shared / "oracle" / f"{name}.npz"), "graph", median=1e-5)
 
 
 ALL_PRIORS = (TotalVariation(0.1), Grey(0.1), Laplacian(2), Luminance(), Blur(0.5))

@@ -1,12 +1,12 @@
 """Dreams in lockstep with Caffe's, and what deepdream() makes of its settings."""
 import json
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.ndimage as nd
 import toys
+from caffe_answers import DATA, REAL_DREAMS, SYNTHETIC_DREAMS, check_lockstep, load, python_guide, python_L2
 
 from deepdream import (
     DreamError,
@@ -24,11 +24,6 @@ from deepdream.dream import octave_sizes
 from deepdream.engine.steppers import Stepper
 from deepdream.goals.priors import Blur, Laplacian, TotalVariation
 
-DATA = Path(__file__).parent / "data"
-SYNTHETIC = ["dream_synthetic_l2", "dream_synthetic_3b_5x5_reduce_noclip", "dream_synthetic_guide"]
-REAL = ["dream_bvlc_l2_4c", "dream_bvlc_l2_3b_5x5_reduce", "dream_bvlc_guide_3b", "dream_bvlc_noclip_5b"]
-
-
 @pytest.fixture(scope="session")
 def dreamer(googlenet):
     return Net(googlenet, device="cpu")
@@ -39,70 +34,21 @@ def real(shared):
     return Net(shared / "models" / "bvlc_googlenet", device="cpu")
 
 
-def python_L2(dst):
-    dst.diff[:] = dst.data
-
-
-def python_guide(features):
-    """The notebook's own words."""
-    def objective(dst):
-        x = dst.data[0].copy()
-        y = features.reshape(len(features), -1)
-        ch = x.shape[0]
-        dst.diff[0].reshape(ch, -1)[:] = y[:, (x.reshape(ch, -1).T.dot(y)).argmax(1)]
-    return objective
-
-
-def lockstep(net, dream, kind, median=3e-6, worst=2e-2):
-    """Each of Caffe's steps from Caffe's own state, by make_step; how far it is off, on the scale of the step."""
-    settings = json.loads(str(dream["settings"]))
-    end = settings["end"]
-    objective = objective_L2 if kind == "graph" else python_L2
-    if settings["guide"]:
-        features = net.features(dream["guide"], end)
-        objective = objective_guide(features) if kind == "graph" else python_guide(features)
-    octaves, iter_n = settings.get("octave_n", 4), settings.get("iter_n", 10)
-    step_size, clip = settings.get("step_size", 1.5), settings.get("clip", True)
-    src, off, told = net.blobs["data"], [], []
-    np.random.seed(settings["seed"])
-    for octave in range(octaves):
-        before = dream[f"octave{octave}_base"] + dream[f"octave{octave}_detail"]
-        src.reshape(1, *before.shape)
-        for step in range(octave * iter_n, (octave + 1) * iter_n):
-            src.data[0] = before
-            told.append(make_step(net, step_size, end, settings.get("jitter", 32), clip, objective))
-            after = dream[f"step{step:02}"]
-            off.append(np.linalg.norm(np.float64(src.data[0]) - after) / np.linalg.norm(np.float64(after) - before))
-            before = after
-    assert len(off) == len(dream["steps"])
-    assert np.median(off) <= median and max(off) <= worst, (np.median(off), max(off))
-    # what is told of a step: Caffe's |x|^2 (twice the L2 objective) and mean |g|, where the maxima did not move
-    mean = np.array([t[1] for t in told])
-    np.testing.assert_allclose(mean, dream["steps"][:, 4], rtol=1e-3)
-    if kind == "graph" and not settings["guide"]:
-        np.testing.assert_allclose(2 * np.array([t[0] for t in told]), dream["steps"][:, 3], rtol=1e-3)
-
-
-def golden(file):
-    with np.load(file) as npz:
-        return dict(npz)
-
-
 @pytest.mark.parametrize("kind", ["graph", "python"])
-@pytest.mark.parametrize("name", SYNTHETIC)
+@pytest.mark.parametrize("name", SYNTHETIC_DREAMS)
 def test_in_lockstep_with_caffe(dreamer, name, kind):
-    lockstep(dreamer, golden(DATA / f"{name}.npz"), kind)
+    check_lockstep(dreamer, load(DATA / f"{name}.npz"), kind)
 
 
-@pytest.mark.parametrize("name, kind", [(name, "graph") for name in REAL] + [(REAL[2], "python"), (REAL[3], "python")])
+@pytest.mark.parametrize("name, kind", [(name, "graph") for name in REAL_DREAMS] + [(REAL_DREAMS[2], "python"), (REAL_DREAMS[3], "python")])
 def test_the_real_net_in_lockstep_with_caffe(shared, real, name, kind):
-    lockstep(real, golden(shared / "oracle" / f"{name}.npz"), kind)
+    check_lockstep(real, load(shared / "oracle" / f"{name}.npz"), kind)
 
 
-@pytest.mark.parametrize("name", SYNTHETIC)
+@pytest.mark.parametrize("name", SYNTHETIC_DREAMS)
 def test_sessions_of_one_size_in_lockstep_with_caffe(dreamer, name, monkeypatch):
     monkeypatch.setattr(dreamer.device, "much_work", 0)
-    lockstep(dreamer, golden(DATA / f"{name}.npz"), "graph")
+    check_lockstep(dreamer, load(DATA / f"{name}.npz"), "graph")
 
 
 def bases(net, dream, monkeypatch):
@@ -117,11 +63,11 @@ def bases(net, dream, monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("name", SYNTHETIC + REAL)
+@pytest.mark.parametrize("name", SYNTHETIC_DREAMS + REAL_DREAMS)
 def test_octaves_are_bit_equal(dreamer, request, name, monkeypatch):
     """Steps that change nothing leave each octave's base as it is."""
-    folder = DATA if name in SYNTHETIC else request.getfixturevalue("shared") / "oracle"
-    dream = golden(folder / f"{name}.npz")
+    folder = DATA if name in SYNTHETIC_DREAMS else request.getfixturevalue("shared") / "oracle"
+    dream = load(folder / f"{name}.npz")
     settings = json.loads(str(dream["settings"]))
     iter_n = settings.get("iter_n", 10)
     seen = bases(dreamer, dream, monkeypatch)
@@ -131,7 +77,7 @@ def test_octaves_are_bit_equal(dreamer, request, name, monkeypatch):
 
 def test_detail_is_carried_from_octave_to_octave(dreamer, monkeypatch):
     """Where the steps are Caffe's, so is each octave's start: base + zoomed detail."""
-    dream = golden(DATA / "dream_synthetic_l2.npz")
+    dream = load(DATA / "dream_synthetic_l2.npz")
     steps = iter([dream[f"step{i:02}"] for i in range(10)])
     starts = []
 
@@ -283,9 +229,9 @@ def test_a_session_of_one_size_dreams_the_same(net, monkeypatch, priors):
     made, make = [], net.device.session
     monkeypatch.setattr(net.device, "session", lambda *a, **kw: made.append(a[2]) or make(*a, **kw))
     monkeypatch.setattr(net.device, "much_work", 0)
-    count = len(net.programs._sessions)
+    count = len(net.programs.sessions)
     np.testing.assert_array_equal(dream(net, 3, priors=priors, octave_n=3), before)
-    assert made == octave_sizes(*IMAGE.shape[:2], 3, 1.4) and len(net.programs._sessions) == count
+    assert made == octave_sizes(*IMAGE.shape[:2], 3, 1.4) and len(net.programs.sessions) == count
     monkeypatch.setattr(net.device, "much_work", 2 * IMAGE.shape[0] * IMAGE.shape[1])     # the largest octave only
     np.testing.assert_array_equal(dream(net, 3, priors=priors, octave_n=3), before)
     assert made[3:] == [None, IMAGE.shape[:2]]
@@ -445,7 +391,7 @@ def test_too_small_a_picture(net, dreamer):
         dream(net, image=IMAGE[:6, :6], octave_n=4, end="pool2")
     with pytest.raises(DreamError, match="the picture has 12x9 pixels, too small for 'inception_4c/output'"):
         deepdream(dreamer, IMAGE[:9, :12], octave_n=1)
-    with pytest.raises(DreamError, match="stands behind an InnerProduct and needs a picture of exactly 224x224"):
+    with pytest.raises(DreamError, match="comes after an InnerProduct and needs a picture of exactly 224x224"):
         deepdream(dreamer, np.zeros((300, 300, 3)), octave_n=1, end="prob")
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from deepdream import DreamError, Net, convert, load, preprocess, settings
 from deepdream import enhance as module
-from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Told, _Energy, enhance
+from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Energy, EnhanceReport, enhance
 from deepdream.goals.priors import Grey, TotalVariation
 
 END = "both"
@@ -75,7 +75,7 @@ def test_the_gradient_of_the_whole(net, toy, image, k, prior, weight):
     model = convert.to_onnx(toy / "deploy.prototxt", toy / "net.caffemodel", end=END)
     forward = toys.doubled(model, model.graph.output[0].name)
     start = preprocess(net, image)[None]
-    energy = _Energy(net, image, END, k, prior, weight, clip=False)
+    energy = Energy(net, image, END, k, prior, weight, clip=False)
     energy.unit = 1e-3
     at = energy.start + 8 * toys.noise(energy.start.size, seed=3)
     value, gradient = energy(at)
@@ -165,7 +165,7 @@ def test_ctrl_c_keeps_the_last_iteration(net, image):
     seen = []
 
     def on_step(i, vis, told):
-        assert isinstance(told, Told) and len(seen) == i
+        assert isinstance(told, EnhanceReport) and len(seen) == i
         seen.append((vis(), told))
         if i == 3:
             raise KeyboardInterrupt

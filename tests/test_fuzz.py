@@ -29,13 +29,13 @@ import onnx
 import pytest
 from PIL import Image
 
-from fuzz_kinds import KINDS, keeps, lay_out
+from fuzz_inputs import KINDS, keeps, lay_out
 
 hypothesis = pytest.importorskip("hypothesis")
 pytest.importorskip("resource")      # Windows has none
 from hypothesis import strategies as st      # noqa: E402
 
-from watched import BYTES, LONGEST, SECONDS, Outcome, Watched      # noqa: E402
+from fuzz_runner import BYTES, LONGEST, SECONDS, Outcome, Watched      # noqa: E402
 
 MANY = int(os.environ.get("DEEPDREAM_FUZZ") or 0)
 FEW = 12                 # inputs of a kind of weight 1 otherwise

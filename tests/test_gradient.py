@@ -1,7 +1,6 @@
 """Gradient graphs of whole nets: against Caffe's own gradients, against finite differences, and run all alone."""
 import json
 import math
-from pathlib import Path
 
 import children
 import numpy as np
@@ -9,24 +8,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 import toys
+from caffe_answers import GRADIENTS, compare_gradient, gradient, gradient_ends, load
 from deepdream.convert.errors import ConvertError
 from deepdream.convert.graph.symbolic import resolved
 from onnx import TensorProto, helper, numpy_helper
 from toys import concat, conv, layer, lrn, net, off, pool, product, relu, softmax
 
 from deepdream import convert
-
-DATA = Path(__file__).parent / "data"
-GOLDEN = 1e-5      # relative L2; a right port agrees to about 1e-6
-
-
-def gradient(model, end, data, shape, plain=False):
-    """(end_data, data_diff) with end_data as end_diff. shape: of the end; plain: as for toys.session."""
-    run = toys.session(convert.gradient_graph(model, end), plain)
-    assert [i.name for i in run.get_inputs()] == ["data", "end_diff"]
-    assert [o.name for o in run.get_outputs()] == ["end_data", "data_diff"]
-    value = run.run(["end_data"], {"data": data, "end_diff": np.zeros(shape, np.float32)})[0]
-    return run.run(["end_data", "data_diff"], {"data": data, "end_diff": value})
 
 
 # ---- Caffe's answers
@@ -36,47 +24,25 @@ def synthetic(googlenet):
     return convert.to_onnx(googlenet / "deploy.prototxt", googlenet / "net.caffemodel")
 
 
-def golden_ends(file):
-    with np.load(file) as answers:
-        return [k[5:] for k in answers.files if k.startswith("grad/")]
-
-
-def compare(model, answers, end, tolerance=GOLDEN, plain=False):
-    """An end's value and gradient with Caffe's, in both forms that the answers come in."""
-    shape = tuple(answers[f"dst_shape/{end}" if f"dst_shape/{end}" in answers else f"shape/{end}"])
-    value, diff = gradient(model, end, answers["data"], shape, plain)
-    assert value.shape == shape
-    if f"dst_index/{end}" in answers:
-        some, theirs = answers[f"dst_index/{end}"], answers[f"dst_value/{end}"]
-    else:
-        theirs = answers[f"value/{end}"].ravel()
-        some = slice(theirs.size)
-    norm = answers[f"dst_norm/{end}" if f"dst_norm/{end}" in answers else f"norm/{end}"]
-    assert off(value.ravel()[some], theirs) < tolerance
-    assert np.linalg.norm(np.float64(value)) == pytest.approx(norm, rel=tolerance)
-    assert off(diff, answers[f"grad/{end}"]) < tolerance
-
-
-@pytest.mark.parametrize("end", golden_ends(DATA / "gradients_googlenet_synthetic.npz"))
-def test_googlenet_by_formula_is_caffes(synthetic, end):
-    with np.load(DATA / "gradients_googlenet_synthetic.npz") as answers:
-        compare(synthetic, dict(answers), end)
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("end", gradient_ends(GRADIENTS))
+def test_googlenet_by_formula_is_caffes(synthetic, end, fast):
+    compare_gradient(synthetic, load(GRADIENTS), end, fast=fast)
 
 
 def test_26_ends_are_compared():
-    assert len(golden_ends(DATA / "gradients_googlenet_synthetic.npz")) == 26
+    assert len(gradient_ends(GRADIENTS)) == 26
 
 
 def test_the_real_googlenet_is_caffes(shared):
     folder = shared / "models" / "bvlc_googlenet"
     model = convert.to_onnx(folder / "deploy.prototxt", folder / "bvlc_googlenet.caffemodel")
     file = shared / "oracle" / "gradients_bvlc_googlenet.npz"
-    ends = golden_ends(file)
+    ends = gradient_ends(file)
     assert len(ends) == 26
-    with np.load(file) as answers:
-        answers = dict(answers)
+    answers = load(file)
     for end in ends:
-        compare(model, answers, end, plain=True)
+        compare_gradient(model, answers, end, plain=True)
 
 
 @pytest.mark.parametrize("folder, prototxt, weights, answers", [
@@ -91,12 +57,11 @@ def test_the_real_googlenet_is_caffes(shared):
 def test_other_real_nets_are_caffes(shared, folder, prototxt, weights, answers):
     folder = shared / "models" / folder
     model = convert.to_onnx(folder / prototxt, folder / weights)
-    ends = golden_ends(folder / answers)
+    ends = gradient_ends(folder / answers)
     assert ends
-    with np.load(folder / answers) as npz:
-        npz = dict(npz)
+    answers = load(folder / answers)
     for end in ends:
-        compare(model, npz, end)
+        compare_gradient(model, answers, end)
 
 
 # ---- all ends
@@ -135,7 +100,7 @@ def test_all_ends_of_googlenet_have_gradients(narrow, size, behind):
 
 
 def test_an_end_is_taken_before_its_relu(synthetic):
-    with np.load(DATA / "gradients_googlenet_synthetic.npz") as answers:
+    with np.load(GRADIENTS) as answers:
         end = "inception_3b/5x5_reduce"
         value, _ = gradient(synthetic, end, answers["data"], answers[f"dst_shape/{end}"])
     assert value.min() < 0
@@ -357,7 +322,7 @@ def test_a_relu_is_masked_where_its_pooling_is(monkeypatch, name, size):
     diff = toys.noise(*toys.run(model, data, ["y"])[0].shape, seed=6)
     large = {n.output[0] for n in graph.graph.node if n.op_type == "Relu"}
     assert sum(n.op_type == "HardSigmoid" and n.input[0] in large for n in graph.graph.node) == masks
-    monkeypatch.setattr("deepdream.convert.graph.source.Source.rectified", lambda source, name: False)
+    monkeypatch.setattr("deepdream.convert.graph.source.Source.is_non_negative", lambda source, name: False)
     plain = convert.gradient_graph(model, "y")
     assert any(n.op_type == "Equal" for n in plain.graph.node) and all(n.op_type != "Equal" for n in graph.graph.node)
     for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
@@ -386,7 +351,7 @@ def test_a_convolution_takes_a_poolings_gradient_in_its_parts(monkeypatch, name,
     graph = convert.gradient_graph(model, "y")
     diff = toys.noise(*toys.run(model, data, ["y"])[0].shape, seed=6)
     assert sum("weights back" in n.input[1] for n in graph.graph.node if n.op_type == "Conv") == (4 if parts else 1)
-    monkeypatch.setattr("deepdream.convert.graph.source.Source.rectified", lambda source, name: False)
+    monkeypatch.setattr("deepdream.convert.graph.source.Source.is_non_negative", lambda source, name: False)
     for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
                             toys.run(convert.gradient_graph(model, "y"), {"data": data, "end_diff": diff})):
         assert off(mine, theirs) < 1e-5

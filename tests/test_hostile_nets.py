@@ -21,7 +21,7 @@ from deepdream.convert.graph.source import Source
 from deepdream.convert.caffe.reader import parse_prototxt, read_caffemodel, read_mean
 from deepdream import DreamError, Net, cli
 from deepdream.runtime.device import Device, readable
-from test_foreign import filters, net
+from onnx_toys import filters, net
 
 WEIGHTS = {"w": filters(4, 3)}
 CONV = toys.conv("c", "data", 4, 3)

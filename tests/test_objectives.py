@@ -137,14 +137,14 @@ def test_the_gradient_graph_of_several_ends(toy):
 
 
 def test_weights_change_without_a_new_graph(net):
-    before = len(net.programs._sessions)
+    before = len(net.programs.sessions)
     image = np.full((40, 40, 3), 100, np.float32) + np.abs(toys.noise(40, 40, 3)) * 20
     dreams = []
     for weight in (0.1, 30.0):
         np.random.seed(0)
         dreams.append(deepdream(net, image, 2, 1, end="both", objective=objective_L2 + weight * objective_L2.at("conv1")))
     assert toys.off(dreams[0] - image, dreams[1] - image) > 1e-2
-    assert len(net.programs._sessions) <= before + 1
+    assert len(net.programs.sessions) <= before + 1
 
 
 @pytest.mark.parametrize("objective, message", [

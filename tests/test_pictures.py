@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from deepdream import DreamError, load, save, settings
-from deepdream.pictures.files import check_target, encode, refuse_inputs, settings_there, to_uint8, write
+from deepdream.pictures.files import check_target, encode, refuse_inputs, settings_if_any, to_uint8, write
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
 GREY = RGB[..., 0]
@@ -195,7 +195,7 @@ def test_whatever_a_decoder_stumbles_over_is_one_line(file, monkeypatch, error):
     refused(path, "cannot be read: ")
     with pytest.raises(DreamError, match="a.png: cannot be read: "):
         settings(path)
-    assert settings_there(path) == settings_there(path.parent / "none.png") == {}
+    assert settings_if_any(path) == settings_if_any(path.parent / "none.png") == {}
 
 
 def with_text(path, text):
@@ -246,7 +246,7 @@ def test_damaged_pictures_are_read_or_refused_in_one_line(tmp_path, suffix):
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
     refused(tmp_path / "a.png", "not a regular file")
-    assert settings_there(tmp_path / "a.png") == {}
+    assert settings_if_any(tmp_path / "a.png") == {}
 
 
 # ---- writing

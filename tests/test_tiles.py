@@ -251,7 +251,7 @@ def test_the_estimate_grows_with_the_picture_and_is_bounded_by_the_tile(net):
 
 def test_what_is_alive_at_a_time_is_counted_by_hand(blind):
     """conv a at half the size (6 channels), its ReLU in place, b (5), pooled c; the picture (3) stays."""
-    a_pixel, _ = memory._alive(blind.programs.graph(blind.programs.objective(Step(objective_L2.at("a")))))
+    a_pixel, _ = memory.peak_memory(blind.programs.graph(blind.programs.objective(Step(objective_L2.at("a")))))
     assert 4 * (3 + 6 / 4) <= a_pixel <= 4 * (3 + 3 + 5 * 6 / 4)
 
 

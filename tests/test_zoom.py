@@ -66,17 +66,17 @@ def test_going_on_gives_what_one_run_gives(picture, toy, tmp_path, capsys):
 
 def test_stopped_between_a_frame_and_its_state(picture, toy, tmp_path, monkeypatch):
     """The state is one behind: the frame is made again, the same."""
-    out, keep = tmp_path / "out", zoom._keep
+    out, keep = tmp_path / "out", zoom.save_state
 
     def stop(folder, i, *more):
         if i == 2:
             raise KeyboardInterrupt
         keep(folder, i, *more)
 
-    monkeypatch.setattr(zoom, "_keep", stop)
+    monkeypatch.setattr(zoom, "save_state", stop)
     assert main(command(picture, toy, out, 3, "--seed", "1")) == 130
     before = (out / "0001.jpg").read_bytes()
-    monkeypatch.setattr(zoom, "_keep", keep)
+    monkeypatch.setattr(zoom, "save_state", keep)
     assert main(command(picture, toy, out, 3, "--seed", "1")) == 0
     assert (out / "0001.jpg").read_bytes() == before and (out / "0002.jpg").exists()
 

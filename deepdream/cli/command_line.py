@@ -1,8 +1,9 @@
-"""The command line: `python -m deepdream COMMAND`. Each command is a module in `commands`, imported when it is used."""
+"""The command line, `deepdream COMMAND`. Each command is a module in `commands`, imported when it is used."""
 import argparse
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from .. import __version__
 from ..convert import console
@@ -19,22 +20,30 @@ COMMANDS = {   # command -> one line of help; the module of that name has `argum
     "regress": "does this installation dream what Google's did? Statistics of the notebook's pictures",
     "layers": "list the layers of a net that one can dream at",
     "models": "list the models that have a name here, and fetch their files",
+    "convert": "turn a Caffe net into ONNX: the net itself, or the gradient graph of a layer",
 }
 
 
-def main(argv=None):
-    """Run a command line. Returns the exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line.
+
+    argv: its words, without the program's name; sys.argv if None.
+
+    Returns the exit code: 0; 2 for a mistake that the user can correct, after one line on stderr; 130 after Ctrl-C.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv:
-        argv = ["dream"]
+    if not argv or argv[0] not in (*COMMANDS, "-h", "--help", "--version"):
+        if argv and not _belongs_to_dream(argv[0]):
+            return console.complain("deepdream", f"'{argv[0]}' is not a command; {_advice(argv[0])}")
+        argv.insert(0, "dream")
     name = argv[0]
-    if name not in COMMANDS and name not in ("-h", "--help", "--version"):
-        guess = f"did you mean `deepdream dream {' '.join(argv)}`?" if name.startswith("-") or os.path.exists(name) \
-            else f"the commands are {', '.join(COMMANDS)}"
-        return console.complain("deepdream", f"'{name}' is not a command; {guess}")
+    if name == "convert":
+        from ..convert.__main__ import main as convert
+        return convert(argv[1:], "deepdream convert")
     parser = Parser(prog="deepdream", description="DeepDream as Google's notebook of 2015 made it, from Caffe's nets, "
-                    "on ONNX Runtime.", epilog="`deepdream COMMAND --help` tells more. Without any argument: "
-                    "dream a sky with the net that comes along, and write dream.jpg.",
+                    "on ONNX Runtime.", epilog="`deepdream COMMAND --help` explains a command. `deepdream cat.jpg` is "
+                    "short for `deepdream dream cat.jpg`. Without any argument, the small net that comes with the "
+                    "package dreams a sky, and dream.jpg is written.",
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"deepdream {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
@@ -54,6 +63,19 @@ def main(argv=None):
         return modules[args.command].run(args)
 
     return guarded(run, "deepdream")
+
+
+def _belongs_to_dream(word):
+    """Is this first word an option or a picture, so that the command `dream` was left out?"""
+    from ..pictures import FORMATS, ONLY_READ
+    return word.startswith("-") or os.path.lexists(word) or Path(word).suffix.lower() in {*FORMATS, *ONLY_READ}
+
+
+def _advice(word):
+    """What to type in place of a word that is no command."""
+    from difflib import get_close_matches
+    near = get_close_matches(word[:80].lower(), COMMANDS, 1)
+    return f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
 
 
 def _refuse_empty(args):

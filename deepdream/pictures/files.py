@@ -171,7 +171,7 @@ def settings(path):
     return told if isinstance(told, dict) else {}
 
 
-def settings_there(path):
+def settings_if_any(path):
     """The settings in a picture's metadata; an empty dict also where there is no such picture."""
     try:
         return settings(path)

@@ -189,7 +189,7 @@ class Dreams:
         if self.folder is None:
             return self._make(run, case, seed, name)
         path, record = self.folder / f"{name}.png", self._record(run, case, seed)
-        if pictures.settings_there(path) == record:
+        if pictures.settings_if_any(path) == record:
             self._tell(name, steps_of(run, case, self.sky))
             return pictures.load(path)
         made = self._make(run, case, seed, name)

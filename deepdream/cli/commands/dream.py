@@ -129,7 +129,7 @@ def dream_folder(args, base):
     guide = Path(args.guide).read_bytes() if args.guide else None
     chosen = goals(net, settings, pictures.load(args.guide) if args.guide else None)
     check_layers(net, step_of(settings, chosen))
-    tiles.check(net, step_of(settings, chosen))
+    tiles.check_tiles(net, step_of(settings, chosen))
     counts = {"made": 0, "kept": 0, "failed": 0}
     with Here() as here, tqdm(sources, file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
         for path in bar:
@@ -176,7 +176,7 @@ def _dream_one(args, net, settings, chosen, path, target, guide, here):
     sums = {"picture_sha256": hashlib.sha256(data).hexdigest(),
             "guide_sha256": guide and hashlib.sha256(guide).hexdigest(), "quality": args.quality}
     record = provenance(net, settings.to_metadata(), picture=path.name, guide=_name(args.guide), **sums)
-    there = pictures.settings_there(target)
+    there = pictures.settings_if_any(target)
     if there and not differences(there, record, but):
         return "kept"
     make_folder(target.parent)

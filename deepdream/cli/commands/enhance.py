@@ -79,7 +79,7 @@ def run(args):
 
 
 def figures(history, args):
-    """The start and the end of a list of `enhance.Told`, in words."""
+    """The start and the end of a list of `enhance.EnhanceReport`, in words."""
     first, last = history[0], history[-1]
     prior = "" if args.prior == "none" else f", {args.prior} {first.prior:.4g} to {last.prior:.4g}"
     return (f"k {args.k:g}: objective {first.objective:.4g} to {last.objective:.4g}, data {first.data:.4g} to "

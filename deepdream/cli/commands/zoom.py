@@ -52,12 +52,12 @@ def run(args):
         pictures.refuse_inputs(args.movie, args.picture, args.guide, option="--movie")
     net, settings = net_and_settings(args)
     sizes = checked_sizes(net, settings, goals(net, settings, guide), image.shape[:2])
-    kept = zoom.kept(folder) if settings.seed is None else None
+    kept = zoom.saved_state(folder) if settings.seed is None else None
     settings = with_seed(settings.replace(seed=kept[1]["seed"]) if kept else settings)
     files = {"picture": checksum(args.picture), "guide": args.guide and checksum(args.guide)}
     way = {"scale": args.scale, "legacy_affine": args.legacy_affine, "files": files}
 
-    first, _ = zoom.resume(folder, zoom.record_of(net, settings, **way), image.shape)
+    first, _ = zoom.resume(folder, zoom.frame_metadata(net, settings, **way), image.shape)
     make_folder(folder)
     pictures.check_target(zoom.frame_path(folder, 0))
     pictures.check_size(zoom.frame_path(folder, 0), *sizes[-1])

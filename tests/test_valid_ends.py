@@ -11,7 +11,7 @@ from deepdream.convert.listing import listing
 from deepdream.convert.refusals import refusals
 from deepdream.convert.graph.source import Source
 from onnx import helper
-from test_foreign import check, facts, filters, net, some
+from onnx_toys import check, facts, filters, net, some
 from toys import conv, layer
 
 from deepdream import DreamError, Net, convert

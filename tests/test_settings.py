@@ -191,7 +191,7 @@ def test_an_interrupted_run_keeps_its_record(toy, tmp_path, monkeypatch):
     (["--plot", "plot.txt"], "--plot plot.txt: '.txt' is not a picture format"),
     (["--octave-n", "101"], "'101' is not a whole number from 1 to 100"),
     (["--tv", "nan"], "'nan' is not a number from 0 to 1000"),
-    (["--iter", "3"], "unrecognized arguments: --iter"),
+    (["--iter", "3"], "unknown argument --iter; did you mean --iter-n?"),
     (["--end", "conv1[0-99999999999]"], "is no choice of channels"),
     (["--end", "conv1[5-3]"], "is no choice of channels"),
     (["--step-size", "1e6", "--grey", "1000", "--no-clip", "--iter-n", "40"], "numbers overflow"),

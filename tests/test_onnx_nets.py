@@ -1,6 +1,4 @@
 """Nets that are not Caffe's: convert.onnx_nets.prepare, models.onnx_card, and what `Net` and the command line make of them."""
-import json
-
 import children
 import numpy as np
 import onnx
@@ -8,7 +6,8 @@ import pytest
 import toys
 from deepdream.convert.onnx_nets.prepare import image_input, onnx_net
 from deepdream.convert.graph import metadata
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from onnx_toys import check, facts, filters, net, some
 from PIL import Image
 
 from deepdream import DreamError, Net, convert, deepdream, models
@@ -17,29 +16,11 @@ from deepdream.dream import preprocess
 SCALE = (0.0171, 0.0175, 0.0174)
 
 
-def some(*shape, seed=0, spread=1.0):
-    return np.float32(np.random.default_rng([seed, *shape]).standard_normal(shape) * spread)
-
-
-def filters(out, inner, k=3):
-    return some(out, inner, k, k, spread=(2 / (inner * k * k)) ** 0.5)
-
-
 def norm(channels, seed=1):
     """Scale, bias, mean and variance of a BatchNormalization."""
     rng = np.random.default_rng(seed)
     return {f"n{i}": np.float32(rng.uniform(a, b, channels)) for i, (a, b) in
             enumerate([(0.7, 1.3), (-0.2, 0.2), (-0.2, 0.2), (0.5, 1.5)])}
-
-
-def net(body, weights, shape=(1, 3, 32, 32), opset=17, outputs=("y",), ir=8, name="x", kind=TensorProto.FLOAT):
-    """A ModelProto. body: nodes in ONNX's text form, separated by `;`."""
-    nodes = [onnx.parser.parse_node(line.strip()) for line in body.split(";")]
-    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info(name, kind, shape)],
-                              [helper.make_tensor_value_info(o, kind if kind in (1, 10, 11) else 1, None)
-                               for o in outputs],
-                              [numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items()])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
 
 
 SAME = "pads=[1, 1, 1, 1]"
@@ -66,23 +47,6 @@ KERAS_WEIGHTS = {"w": filters(8, 3), "bias": some(8), "w2": filters(8, 8), "low"
 FIXED = ("c = Conv(x, w); r = Relu(c); p = MaxPool<kernel_shape=[2, 2], strides=[2, 2]>(r); f = Reshape(p, s);"
          "y = Gemm(f, fw)")
 FIXED_WEIGHTS = {"w": filters(4, 3), "s": np.array([1, -1]), "fw": some(4 * 15 * 15, 5)}
-
-
-def facts(model, name):
-    return json.loads(metadata(model)[name])
-
-
-def check(model, end, size=(32, 32), channels=3):
-    """The gradient by data, at a size, against central differences in float64."""
-    data = toys.noise(1, channels, *size) * 60
-    graph = convert.gradient_graph(model, end)
-    onnx.checker.check_model(graph, full_check=True)
-    forward = toys.doubled(model, end)
-    value = forward(data)
-    diff = toys.noise(*value.shape, seed=4)
-    told, gradient = toys.run(graph, {"data": data, "end_diff": diff}, ["end_data", "data_diff"])
-    assert toys.off(told, value) < 1e-5
-    toys.check_gradient(forward, data, diff, gradient, directions=3, step=1e-4)
 
 
 # ---- the house's form
@@ -384,7 +348,7 @@ def test_weights_in_a_file_of_their_own(tmp_path):
     data.write_bytes(changed)
     assert Net(path, scale=0.01, device="cpu").checksum != made.checksum
     data.write_bytes(changed[:100])
-    with pytest.raises(convert.ConvertError, match="net.onnx.data, which must lie beside it, whole"):
+    with pytest.raises(convert.ConvertError, match="net.onnx.data, which must be complete and in the same folder"):
         Net(path, scale=0.01, device="cpu")
     data.unlink()
     with pytest.raises(convert.ConvertError, match="net.onnx.data: cannot be read"):
@@ -439,7 +403,7 @@ def test_a_grey_net_and_one_of_fixed_size(tmp_path):
     made = Net(tmp_path / "fixed.onnx", scale="0.01", device="cpu")
     picture = np.float32(np.random.default_rng(1).uniform(0, 255, (32, 32, 3)))
     assert deepdream(made, picture, iter_n=2, octave_n=1, end="y").shape == (32, 32, 3)
-    with pytest.raises(DreamError, match="behind a layer of fixed size and needs a picture of exactly 32x32"):
+    with pytest.raises(DreamError, match="after a layer of fixed size and needs a picture of exactly 32x32"):
         deepdream(made, picture, iter_n=2, octave_n=2, end="y")
 
 

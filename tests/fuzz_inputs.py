@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, PngImagePlugin
 
-import fuzzing
+import fuzz_mutations as mutate
 import toys
 from deepdream.convert.caffe import caffe_pb2 as pb
 
@@ -385,13 +385,13 @@ class Kind:
         """One of the starts."""
         if not self.made:
             self.made = self.starts()
-        return fuzzing.pick(self.made, i)
+        return mutate.pick(self.made, i)
 
     def command(self, i, start):
         """(program, words) of one of the commands, for a start."""
-        program, words = fuzzing.pick(self.commands, i)
+        program, words = mutate.pick(self.commands, i)
         if END in words:
-            end = fuzzing.pick(layers(start, "net.onnx" in words), i // len(self.commands))
+            end = mutate.pick(layers(start, "net.onnx" in words), i // len(self.commands))
             words = [end if w == END else w for w in words]
         return program, [out_of(start) if w == OUT else w for w in words]
 
@@ -399,12 +399,12 @@ class Kind:
         """(files, words) after the moves, each (how, where, what)."""
         if self.target is None:
             for how, where, what in moves:
-                words = fuzzing.pick(self.mutations, how)(words, where, what)
+                words = mutate.pick(self.mutations, how)(words, where, what)
             return start, words
         target = self.target(start) if callable(self.target) else self.target
         data = self.inside[0](start) if self.inside else start[target]
         for how, where, what in moves:
-            data = fuzzing.pick(self.mutations, how)(data, where, what)
+            data = mutate.pick(self.mutations, how)(data, where, what)
         data = data[:LARGEST]
         return start | {target: self.inside[1](start, data) if self.inside else data}, words
 
@@ -483,7 +483,7 @@ OPTIONS = ["--end", "--model", "--guide", "--settings", "--size", "--mean", "--s
            "--input", "--start", "--noise", "--tv", "--blur", "--laplacian", "--quality", "--step-size",
            "--octave-scale", "--log", "--plot", "--device", "-o", "--seed", "--jitter", "--output", "--surgery",
            "--list", "--labels", "--fetch", "--k", "--weight", "--prior", "--ends"]
-WORDS = [*(t for t in fuzzing.TEXTS if "\0" not in t and t != "/"), "-1", "nan", "inf", "1e400", "9" * 5000, "1/0",
+WORDS = [*(t for t in mutate.TEXTS if "\0" not in t and t != "/"), "-1", "nan", "inf", "1e400", "9" * 5000, "1/0",
          "cat.png", "net", "net.onnx", "both", "class:", "class:" + "9" * 20, "both[0-65536]", "both[-1]",
          "both[1@nan,inf]", "both:1e999", "a:b:c", "=", "--end=--", "--model=~nobody/x", "40x32", "0x0", "٣x٣", "cpu",
          "cuda:" + "9" * 30, "1,2", "1,2,3,4,5", "1e-320", "no/such/folder/x.png", "out.xyz", "pipe", "/dev/full",
@@ -506,17 +506,17 @@ def _word(change):
 
 @_word
 def odd_word(words, i, what):
-    words[i] = fuzzing.pick(WORDS, what)
+    words[i] = mutate.pick(WORDS, what)
 
 
 @_word
 def option_and_word(words, i, what):
-    words[i:i] = [fuzzing.pick(OPTIONS, what), fuzzing.pick(WORDS, what // 64)]
+    words[i:i] = [mutate.pick(OPTIONS, what), mutate.pick(WORDS, what // 64)]
 
 
 @_word
 def option_with_word(words, i, what):
-    words[i:i] = [f"{fuzzing.pick(OPTIONS, what)}={fuzzing.pick(WORDS, what // 64)}"]
+    words[i:i] = [f"{mutate.pick(OPTIONS, what)}={mutate.pick(WORDS, what // 64)}"]
 
 
 @_word
@@ -532,53 +532,53 @@ CARD = ["mean", "channel_swap", "labels", "default_end", "class_pictures", "ends
 
 KINDS = {
     "prototxt": Kind(
-        caffe_nets, "net/deploy.prototxt", fuzzing.PROTOTXT * 2 + fuzzing.BYTES, CAFFE, weight=3),
+        caffe_nets, "net/deploy.prototxt", mutate.PROTOTXT * 2 + mutate.BYTES, CAFFE, weight=3),
     "caffemodel": Kind(
-        caffe_nets, "net/net.caffemodel", fuzzing.protobuf(pb.NetParameter) * 2 + fuzzing.BYTES, CAFFE, weight=2),
+        caffe_nets, "net/net.caffemodel", mutate.protobuf(pb.NetParameter) * 2 + mutate.BYTES, CAFFE, weight=2),
     "onnx": Kind(
-        onnx_models, "net.onnx", fuzzing.ONNX * 2 + fuzzing.BYTES, FOREIGN, weight=5),
+        onnx_models, "net.onnx", mutate.ONNX * 2 + mutate.BYTES, FOREIGN, weight=5),
     "net.toml": Kind(
-        classifiers, "net.toml", [*fuzzing.TEXT * 2, *fuzzing.BYTES, fuzzing.words(OWN)],
+        classifiers, "net.toml", [*mutate.TEXT * 2, *mutate.BYTES, mutate.words(OWN)],
         [*FOREIGN, listing("net.onnx", "--labels")]),
     "card.toml": Kind(
-        classifiers, "net/card.toml", [*fuzzing.TEXT * 2, *fuzzing.BYTES, fuzzing.words(CARD)],
+        classifiers, "net/card.toml", [*mutate.TEXT * 2, *mutate.BYTES, mutate.words(CARD)],
         [listing("net"), listing("net", "--labels"), dreaming("net"), dreaming_class("1", "net"),
          deepdream(*GALLERY, *FAST)]),
     "labels": Kind(
-        classifiers, "net/labels.txt", fuzzing.TEXT + fuzzing.BYTES * 2,
+        classifiers, "net/labels.txt", mutate.TEXT + mutate.BYTES * 2,
         [listing("net", "--labels"), dreaming("net", "--end", "class:red fox"), dreaming_class("goldfish", "net")]),
     "picture": Kind(
         lambda: [caffe_nets()[0] | {"cat.jpg": data} for data in pictures()], "cat.jpg",
-        [*fuzzing.PIECES * 4, *fuzzing.BYTES * 3, fuzzing.huge_picture, fuzzing.spliced(pictures())],
+        [*mutate.PIECES * 4, *mutate.BYTES * 3, mutate.huge_picture, mutate.spliced(pictures())],
         [dreaming("net", picture="cat.jpg"), dreaming("net", "--guide", "cat.jpg"),
          dreaming("net", "--settings", "cat.jpg"), enhancing("cat.jpg")], weight=3),
     "settings": Kind(
-        dreams, out_of, fuzzing.JSON, [deepdream(*DREAM, "-o", "again.png", "--settings", OUT, *FAST)],
+        dreams, out_of, mutate.JSON, [deepdream(*DREAM, "-o", "again.png", "--settings", OUT, *FAST)],
         inside=settings_of(out_of), weight=2),
     "folder": Kind(
-        folders, "out/cat.png", fuzzing.JSON, [deepdream(*FOLDER, *FAST, *SEED), deepdream(*FOLDER, *FAST)],
+        folders, "out/cat.png", mutate.JSON, [deepdream(*FOLDER, *FAST, *SEED), deepdream(*FOLDER, *FAST)],
         inside=settings_of("out/cat.png")),
     "folder's dreams": Kind(
-        folders, "out/cat.png", fuzzing.PIECES * 2 + fuzzing.BYTES, [deepdream(*FOLDER, *FAST, *SEED)]),
+        folders, "out/cat.png", mutate.PIECES * 2 + mutate.BYTES, [deepdream(*FOLDER, *FAST, *SEED)]),
     "folder's pictures": Kind(
-        folders, "photos/dog.png", fuzzing.PIECES * 2 + fuzzing.BYTES, [deepdream(*FOLDER, *FAST, *SEED)]),
+        folders, "photos/dog.png", mutate.PIECES * 2 + mutate.BYTES, [deepdream(*FOLDER, *FAST, *SEED)]),
     "zoom": Kind(
-        zooms, "out/zoom.npz", fuzzing.NPZ * 2 + fuzzing.BYTES,
+        zooms, "out/zoom.npz", mutate.NPZ * 2 + mutate.BYTES,
         [deepdream(*ZOOM, "--frames", "2", *FAST), deepdream(*ZOOM, "--frames", "2", *FAST, *SEED),
          deepdream(*ZOOM, "--frames", "2", "--movie", "movie.webp", *FAST)], weight=2),
     "zoom's settings": Kind(
-        zooms_without_state, "out/0000.jpg", fuzzing.JSON, [deepdream(*ZOOM, "--frames", "1", *FAST, *SEED)],
+        zooms_without_state, "out/0000.jpg", mutate.JSON, [deepdream(*ZOOM, "--frames", "1", *FAST, *SEED)],
         inside=settings_of("out/0000.jpg")),
     "zoom's frames": Kind(
-        zooms, "out/0000.jpg", fuzzing.PIECES + fuzzing.BYTES,
+        zooms, "out/0000.jpg", mutate.PIECES + mutate.BYTES,
         [deepdream(*ZOOM, "--frames", "1", "--movie", "movie.webp", *FAST, *SEED)]),
     "gallery": Kind(
-        galleries, dream_of_gallery, fuzzing.JSON, [deepdream(*GALLERY, *FAST)],
+        galleries, dream_of_gallery, mutate.JSON, [deepdream(*GALLERY, *FAST)],
         inside=settings_of(dream_of_gallery), weight=0.5),
     "gallery.json": Kind(
-        galleries, "out/gallery.json", fuzzing.JSON, [deepdream(*GALLERY, *FAST)], weight=0.3),
+        galleries, "out/gallery.json", mutate.JSON, [deepdream(*GALLERY, *FAST)], weight=0.3),
     "gallery's dreams": Kind(
-        galleries, dream_of_gallery, fuzzing.PIECES + fuzzing.BYTES, [deepdream(*GALLERY, *FAST)], weight=0.3),
+        galleries, dream_of_gallery, mutate.PIECES + mutate.BYTES, [deepdream(*GALLERY, *FAST)], weight=0.3),
     "words": Kind(
         classifiers, None, [odd_word, option_and_word, option_with_word, drop_word], ARGUMENTS),
 }
