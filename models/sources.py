@@ -1,0 +1,77 @@
+"""Ask the servers that models are downloaded from whether they still offer the files, without downloading any."""
+import contextlib
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from typing import NamedTuple
+
+from . import cards
+from .cards import NEEDED, File
+
+AT_ONCE = 8         # requests
+
+
+class Source(NamedTuple):
+    """What one address answered.
+
+    model: the name of the model. file: which of its files. url: the address.
+    size: the bytes that it offers, None if it does not say. problem: what is wrong with it, '' if nothing is.
+    """
+    model: str
+    file: File
+    url: str
+    size: int | None
+    problem: str
+
+
+def check(names: Iterable[str]) -> Iterator[Source]:
+    """Ask every address of some models for the size of its file.
+
+    names: of models. Yields a Source for each address, in the order of the cards; an address that several models share
+    is asked once. Raises ModelError for an unknown name or a damaged card.
+    """
+    from .download import offered
+    asked = [(name, file, url) for name in names for file in cards.card(name).files for url in file.mirrors]
+    answers, todo = {}, queue.SimpleQueue()
+    for _, file, url in asked:
+        if (key := (url, file.size, file.most)) not in answers:
+            answers[key] = Future()
+            todo.put((answers[key], url, file))
+
+    def work():
+        while True:
+            try:
+                future, url, file = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                future.set_result(offered(url, file))
+            except Exception as error:
+                future.set_exception(error)
+    for _ in range(AT_ONCE):
+        threading.Thread(target=work, daemon=True).start()          # daemons: Ctrl-C does not wait for slow servers
+    try:
+        for name, file, url in asked:
+            yield Source(name, file, url, *answers[url, file.size, file.most].result())
+    finally:
+        with contextlib.suppress(queue.Empty):                      # whoever stops listening stops the asking
+            while True:
+                todo.get_nowait()
+
+
+def lost(sources: Iterable[Source]) -> list[str]:
+    """List the models that cannot be downloaded, because no address offers a file that they need.
+
+    sources: the results of `check` for all addresses of these models.
+    """
+    good, names = set(), {}
+    for source in sources:
+        names[source.model] = None
+        if not source.problem:
+            good.add((source.model, source.file.name))
+
+    def there(card, file):
+        return file.shipped or (card.name, file.name) in good or (card.name, file.archive) in good
+    known = map(cards.card, names)
+    return [card.name for card in known if not all(there(card, card.role(role)) for role in NEEDED)]
