@@ -7,7 +7,7 @@ import onnx
 import pytest
 import toys
 from deepdream.convert.graph import Graph, attributes, float_info
-from deepdream.convert.graph.portable import unambiguous_pads
+from deepdream.convert.graph.portable import write_unambiguous_pads
 from deepdream.convert.fast.taps import positive
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
@@ -134,7 +134,7 @@ def test_pads_of_poolings(kernel, pads):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     feeds = {"x": toys.noise(1, 2, 6, 7)}
     before = toys.run(model, feeds)[0]
-    unambiguous_pads(model.graph.node[0])
+    write_unambiguous_pads(model.graph.node[0])
     onnx.checker.check_model(model, full_check=True)
     for run in (reference, lambda model, feeds, outputs: toys.run(model, feeds)):
         np.testing.assert_array_equal(run(model, feeds, ["y"])[0], before)

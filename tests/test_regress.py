@@ -47,11 +47,11 @@ def test_a_wrong_layer_and_another_net_are_refused(self_test, wrong, case):
 
 def test_reports(self_test):
     run, checked = self_test
-    told = report.told(run, checked, "itself", SEEDS)
-    assert told == json.loads(json.dumps(told)) and not told["failed"]
-    text = report.table(told)
+    summary = report.summary(run, checked, "itself", SEEDS)
+    assert summary == json.loads(json.dumps(summary)) and not summary["failed"]
+    text = report.table(summary)
     assert "inception_4c/output: " in text and "another net of the same topology" in text and "caught" in text
-    page = report.page(told, checked)
+    page = report.page(summary, checked)
     assert page.count("data:image/jpeg") == 6 and "mean absolute change" in page
     right, wrong = checked[0], next(c for c in checked if c.verdict == "no")
     blind = regress.Checked(right.case, right.results, None, [], "layer")

@@ -310,7 +310,7 @@ def test_a_folder_leaves_alone_what_is_no_dream(toy, tmp_path, capsys):
         picture(tmp_path / name / "a.png")
     before = (tmp_path / "mine" / "a.png").read_bytes()
     assert main(["dream", str(tmp_path / "in"), "-o", str(tmp_path / "mine"), "--model", str(toy), *TINY]) == 2
-    assert "which is no dream" in capsys.readouterr().err
+    assert "which is not a dream" in capsys.readouterr().err
     assert (tmp_path / "mine" / "a.png").read_bytes() == before
 
 
@@ -331,7 +331,7 @@ def test_a_damaged_dream_does_not_stop_a_folder(toy, tmp_path, capsys):
         assert main(run) == 2
         said, error = capsys.readouterr()
         assert "1 dreams made, 1 kept, 1 failed" in said and bad.read_bytes() == before
-        assert f"would overwrite {bad}, which is no dream" in error and error.count("\n") == 1
+        assert f"would overwrite {bad}, which is not a dream" in error and error.count("\n") == 1
 
 
 def test_a_zoom_goes_on_with_the_same_priors_only(toy, tmp_path, capsys):

@@ -49,8 +49,8 @@ def test_cores_of_linux(tmp_path):
     for i, siblings in enumerate(("0,4", "1,5", "2", "3", "0,4", "1,5")):
         (tmp_path / f"cpu{i}" / "topology").mkdir(parents=True)
         (tmp_path / f"cpu{i}" / "topology" / "thread_siblings_list").write_text(f"{siblings}\n")
-    assert module._of_linux(tmp_path) == 4
-    assert module._of_linux(tmp_path / "none") is None
+    assert module.linux_cores(tmp_path) == 4
+    assert module.linux_cores(tmp_path / "none") is None
 
 
 def test_what_a_net_computes_with(toy):

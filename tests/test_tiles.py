@@ -302,8 +302,8 @@ def test_limits_of_control_groups(tmp_path, version):
         (folder / "memory.stat").write_text(f"anon 7\n{names[2]} {cache}\n")
     told = tmp_path / "told"
     told.write_text("4:memory:/outer/inner\n2:cpu,cpuacct:/x\n" if version == 1 else "0::/outer/inner\n")
-    assert min(free_memory._of_cgroups(tmp_path, told)) == 2500
-    assert not list(free_memory._of_cgroups(tmp_path, tmp_path / "nosuch"))
+    assert min(free_memory.cgroup_memory(tmp_path, told)) == 2500
+    assert not list(free_memory.cgroup_memory(tmp_path, tmp_path / "nosuch"))
 
 
 # ---- the command line

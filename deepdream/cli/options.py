@@ -88,8 +88,10 @@ def add_steps(parser: Parser, defaults: dict | None = None, several: bool = Fals
     several: let --octave-n take several numbers, and add --seeds in place of --seed.
     """
     for name in WITH_CLIP:
-        many = {"nargs": "+"} if several and name == "octave_n" else {}
-        add_option(parser, name, (defaults or {}).get(name), **many)
+        many = several and name == "octave_n"
+        add_option(parser, name, (defaults or {}).get(name), **{
+            "nargs": "+", "help": f"{OPTIONS[name].help}; each number makes another dream (default: {DEFAULTS[name]})"
+        } if many else {})
     if several:
         parser.add_argument("--seeds", type=of_kind(SEED), metavar="N", nargs="+", default=[0],
                             help="seeds of the jitter; each one makes another dream (default: 0)")
