@@ -66,7 +66,7 @@ def _why_not(source, node, inputs, refused, graph):
     except ConvertError as error:
         return inherited or refusal(node, error)
     except (ArithmeticError, LookupError, TypeError, ValueError):
-        return inherited or refusal(node, "in a form that is not supported")
+        return inherited or refusal(node, "in a form that is not known here")
     if not reached:
         return inherited or refusal(node, "no gradient comes through it")
     return next((refused[i] for i in reached if i in refused), None)

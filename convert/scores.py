@@ -33,7 +33,7 @@ def classifier(model: onnx.ModelProto) -> tuple[str | None, str | None]:
     if found in left_out:
         return None, f"{left_out[found]} is not supported, and its scores, '{found}', need it"
     if found in ends and found != facts.data and (
-            found in softmaxed or ends[found].operator is None or len(_plain(source.declared_shape(found))) == 2):
+            found in softmaxed or ends[found].operator is None or len(_plain(source.declared_shape(found)) or ()) == 2):
         return found, None
     listed = ", ".join(f"'{o}'{_described(source.declared_shape(o))}" for o in outputs)
     return None, f"one of scores, (N, classes), is needed among its outputs: {listed or 'none depends on the picture'}"
@@ -84,8 +84,8 @@ def _carries(source, node):
 
 
 def _plain(shape):
-    """Drop the axes after the classes if all are of size 1."""
-    return shape[:2] if all(d == 1 for d in shape[2:]) else shape
+    """Drop the axes after the classes if all are of size 1. None, an unknown shape, stays None."""
+    return shape if shape is None or any(d != 1 for d in shape[2:]) else shape[:2]
 
 
 def _described(shape):

@@ -7,7 +7,7 @@ def main():
     try:
         from .cli import main
         return main()
-    except KeyboardInterrupt:      # before a command has begun: while modules are still being imported
+    except KeyboardInterrupt:      # pressed before a command began, while modules were still being imported
         return interrupted("deepdream")
 
 

@@ -40,7 +40,7 @@ class StepReport(NamedTuple):
 @exclusive
 def make_step(net: Net, step_size: float = 1.5, end: str = "inception_4c/output", jitter: int = 32, clip: bool = True,
               objective: Objective | Callable = objective_L2, priors: Sequence[Prior] = (), tile: int | None = None,
-              rng=np.random, **arguments) -> tuple[float | None, float]:
+              rng: tiles.RandomSource = np.random, **arguments) -> tuple[float | None, float]:
     """Take one step of gradient ascent on the picture in net.blobs['data'], in place.
 
     net: the net.
@@ -74,7 +74,8 @@ def make_step(net: Net, step_size: float = 1.5, end: str = "inception_4c/output"
 @exclusive
 def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 4, octave_scale: float = 1.4,
               end: str = "inception_4c/output", clip: bool = True, on_step: Callable | None = None,
-              priors: Sequence[Prior] = (), tile: int | None = None, rng=np.random, **step_params) -> np.ndarray:
+              priors: Sequence[Prior] = (), tile: int | None = None, rng: tiles.RandomSource = np.random,
+              **step_params) -> np.ndarray:
     """Dream: do gradient ascent on a picture in octaves, from the smallest to the full size.
 
     net: the net.

@@ -1,10 +1,16 @@
 """Provenance: how a picture was made, as written into its metadata, and whether two pictures were made alike."""
+from __future__ import annotations
+
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .models.onnx_card import CHANNELS
+
+if TYPE_CHECKING:
+    from .net import Net
 
 SOFTWARE = f"deepdream {__version__}"
 # entries that are not compared: with other values it is still the same dream
@@ -13,10 +19,10 @@ NOT_COMPARED = {"software", "device", "threads"}
 DEFAULTS = {"tile": None, "priors": {}, "start": None, "size": None, "noise": None, "fast": False, "pixels": None}
 
 
-def provenance(net, settings: dict, **extra) -> dict:
+def provenance(net: Net, settings: dict, **extra) -> dict:
     """Return the provenance of a picture, for its metadata.
 
-    net: the Net.
+    net: the net of the dream.
     settings: the settings of the dream, as `Settings.to_metadata` returns them.
     extra: further entries, such as those of `machine(net)`.
     """
@@ -24,7 +30,7 @@ def provenance(net, settings: dict, **extra) -> dict:
     return entries | ({"pixels": pixels} if (pixels := pixels_of(net)) else {})
 
 
-def machine(net) -> dict:
+def machine(net: Net) -> dict:
     """Return the entries that describe where the net runs."""
     return {"device": net.device.name, "threads": net.thread_count}
 
@@ -49,7 +55,7 @@ def is_dream(path: Path) -> bool:
     return isinstance(software, str) and software.startswith("deepdream")
 
 
-def pixels_of(net) -> dict | None:
+def pixels_of(net: Net) -> dict | None:
     """Return how a net from an .onnx file takes its pictures (mean, scale, ...); None for Caffe's nets."""
     return None if net.caffemodel else {k: v for k, v in net.files.arguments.items() if k != "prototxt"}
 

@@ -35,7 +35,7 @@ def check(names: Iterable[str]) -> Iterator[Source]:
     asked = [(name, file, url) for name in names for file in cards.card(name).files for url in file.mirrors]
     answers, todo = {}, queue.SimpleQueue()
     for _, file, url in asked:
-        if (key := (url, file.size, file.most)) not in answers:
+        if (key := (url, file.size, file.limit)) not in answers:
             answers[key] = Future()
             todo.put((answers[key], url, file))
 
@@ -53,7 +53,7 @@ def check(names: Iterable[str]) -> Iterator[Source]:
         threading.Thread(target=work, daemon=True).start()          # daemons: Ctrl-C does not wait for slow servers
     try:
         for name, file, url in asked:
-            yield Source(name, file, url, *answers[url, file.size, file.most].result())
+            yield Source(name, file, url, *answers[url, file.size, file.limit].result())
     finally:
         with contextlib.suppress(queue.Empty):                      # whoever stops listening stops the asking
             while True:

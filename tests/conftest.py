@@ -11,6 +11,14 @@ import toys  # noqa: E402
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)      # before pytest applies -m
+def pytest_collection_modifyitems(items):
+    """Mark the tests that use the fixture `shared`."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker("shared")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
     """Use a temporary cache for all tests: none touches the user's, and they share the graphs that they build."""

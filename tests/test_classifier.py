@@ -67,10 +67,10 @@ def test_the_classifier_of_a_caffe_net(surgery):
 
 
 def test_a_caffe_net_whose_classifier_is_not_supported():
-    text = toys.net(conv("a", "data", 4, 3), layer("odd", "MVN", "a", "odd"), product("fc", "odd", 5),
+    text = toys.net(conv("a", "data", 4, 3), layer("odd", "Wobble", "a", "odd"), product("fc", "odd", 5),
                     softmax("prob", "fc"), shape=(1, 3, 9, 9))
     found, why = convert.classifier(toys.convert(text, {"a": [filters(4, 3), some(4)]}))
-    assert found is None and "layer 'odd' of type MVN is not supported, and its scores, 'prob', need it" == why
+    assert found is None and "layer 'odd' of type Wobble is not supported, and its scores, 'prob', need it" == why
 
 
 def test_commands_that_need_a_classifier_explain_that_there_is_none(tmp_path, capsys):
@@ -89,3 +89,10 @@ def test_commands_that_need_a_classifier_explain_that_there_is_none(tmp_path, ca
     with pytest.raises(DreamError, match="no classifier"):
         made.classifier
     assert main(["dream", "-o", str(out), "--end", "l[3]", *quick, *model]) == 0 and out.exists()
+
+
+def test_an_output_of_unknown_shape_is_no_classifier(monkeypatch):
+    made = onnx_net(net(CLASSIFIERS["flattened"][0], HEADS, outputs=["y"]))
+    monkeypatch.setattr("deepdream.convert.graph.source.Source.declared_shape", lambda source, name: None)
+    found, why = convert.classifier(made)
+    assert found is None and "one of scores, (N, classes), is needed" in why

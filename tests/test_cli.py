@@ -170,7 +170,7 @@ BAD = {   # what is wrong: (command, parts of its one line)
                              ["no such end: 'rigth'", "right"]),
     "convert: no folder": (converted(PROTOTXT, WEIGHTS, "-o", "no/x.onnx"), ["there is no folder no"]),
     "convert: a folder": (converted(PROTOTXT, WEIGHTS, "-o", "typo"), ["-o typo: cannot be written"]),
-    "convert: not .onnx": (converted(PROTOTXT, WEIGHTS, "-o", "new.prototxt"), ["ends in .onnx"]),
+    "convert: not .onnx": (converted(PROTOTXT, WEIGHTS, "-o", "new.prototxt"), ["must end in .onnx"]),
     "convert: nothing to do": (converted(PROTOTXT, WEIGHTS), ["nothing to do"]),
     "convert: a mean": (converted(PROTOTXT, WEIGHTS, "--list", "--mean", "a,b"), ["'a,b' is not a list of numbers"]),
     "convert: over the weights": (converted(PROTOTXT, WEIGHTS, "-o", WEIGHTS), ["net.caffemodel: would overwrite"]),
@@ -193,6 +193,7 @@ def outcomes(place, toy):
     return results, before, names(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", BAD)
 def test_bad_input_is_one_line_and_code_2(outcomes, wrong):
     result = outcomes[0][wrong]
@@ -204,6 +205,7 @@ def test_bad_input_is_one_line_and_code_2(outcomes, wrong):
         assert part in lines[0], lines
 
 
+@pytest.mark.slow
 def test_bad_input_leaves_no_file(outcomes):
     _, before, after = outcomes
     assert before == after
@@ -247,13 +249,14 @@ def test_ctrl_c_in_a_dream(place, toy, tmp_path):
 
 def test_ctrl_c_in_convert(monkeypatch, capsys):
     from deepdream.convert import __main__ as command
-    monkeypatch.setattr(command, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(command, "_run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
     assert command.main(["a", "b", "--list"]) == 130
     assert capsys.readouterr().err == "convert: interrupted\n"
 
 
 # ---- what works
 
+@pytest.mark.slow
 def test_a_dream_holds_its_settings(place, toy, tmp_path):
     options = ["--iter-n", 1, "--octave-n", 2, "--octave-scale", 1.3, "--step-size", 2.5, "--jitter", 4, "--no-clip",
                "--seed", 5, "--end", "both", "--guide", place / "cat.jpg", "--device", "cpu", "--threads", 1]
@@ -329,11 +332,11 @@ def test_help_of_every_command():
         result = command("deepdream", name, "--help")
         assert result.returncode == 0 and not result.stderr
         assert f"deepdream {name}" in result.stdout and len(result.stdout.splitlines()) > 5
-    dream = command("deepdream", "dream", "--help").stdout
-    for option, default in {"--iter-n": "(10)", "--octave-n": "(4)", "--octave-scale": "(1.4)", "--step-size": "(1.5)",
-                            "--jitter": "(32)", "--no-clip": "", "--guide": "", "--seed": "", "--device": "",
-                            "--end": "", "--model": "", "--output": ""}.items():
-        assert option in dream and default in dream
+    dream = " ".join(command("deepdream", "dream", "--help").stdout.split())
+    for option, default in {"--iter-n": "10", "--octave-n": "4", "--octave-scale": "1.4", "--step-size": "1.5",
+                            "--jitter": "32", "--device": "auto", "--model": "mini_imagenet"}.items():
+        assert option in dream and f"(default: {default})" in dream
+    assert all(option in dream for option in ("--no-clip", "--guide", "--seed", "--end", "--output"))
     converter = command("convert", "--help")
     assert converter.returncode == 0 and "--end" in converter.stdout and "--list" in converter.stdout
     assert command("deepdream", "--version").stdout == f"deepdream {__version__}\n"

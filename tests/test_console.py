@@ -39,6 +39,7 @@ def test_a_pipe_that_nobody_reads(command, toy):
     assert result.stderr == "0\n"
 
 
+@pytest.mark.slow
 def test_streams_that_are_closed(toy, tmp_path):
     closed = {"a.png": ">&-", "b.png": "2>&-", "c.png": "<&- >&- 2>&-"}
     script = "".join(f"{DREAM} {name} {how}; echo $?\n" for name, how in closed.items())

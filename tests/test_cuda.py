@@ -24,7 +24,7 @@ from deepdream.engine.steppers import Stepper
 from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
 from deepdream.runtime.device import Device, cuda_problem, cuda_providers
 
-pytestmark = pytest.mark.skipif(cuda_problem() is not None, reason=f"no CUDA here: {cuda_problem()}")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(cuda_problem() is not None, reason=f"needs CUDA: {cuda_problem()}")]
 
 
 def gradients(folder, weights, file):

@@ -40,6 +40,7 @@ def test_in_lockstep_with_caffe(dreamer, name, kind):
     check_lockstep(dreamer, load(DATA / f"{name}.npz"), kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, kind", [*((name, "graph") for name in REAL_DREAMS),
                                         *((name, "python") for name in REAL_DREAMS[2:])])
 def test_the_real_net_in_lockstep_with_caffe(shared, real, name, kind):
@@ -64,7 +65,7 @@ def bases(net, dream, monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("name", SYNTHETIC_DREAMS + REAL_DREAMS)
+@pytest.mark.parametrize("name", [*SYNTHETIC_DREAMS, *(pytest.param(n, marks=pytest.mark.shared) for n in REAL_DREAMS)])
 def test_octaves_are_bit_equal(dreamer, request, name, monkeypatch):
     """If steps change nothing, each octave's picture is its base."""
     folder = DATA if name in SYNTHETIC_DREAMS else request.getfixturevalue("shared") / "oracle"

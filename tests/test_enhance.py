@@ -202,7 +202,7 @@ def test_a_layer_that_sees_nothing(image, tmp_path):
         enhance(Net(toys.write_net(tmp_path / "dead", toys.TOY, dead), device="cpu"), image, end="pool2")
 
 
-def test_diffs_that_are_left_over_are_refused(toy, image):
+def test_leftover_diffs_are_rejected(toy, image):
     with pytest.raises(DreamError, match="leftover_diffs"):
         enhance(Net(toy, device="cpu", leftover_diffs=True), image, end=END)
 
@@ -220,6 +220,7 @@ def cat(image, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_python_makes(net, toy, cat, tmp_path):
     out = tmp_path / "out.png"
     process = command(cat, "-o", out, "--model", toy, "--end", END, "--k", "1.5", "--prior", "l2", "--weight", "0.01",
@@ -237,6 +238,7 @@ def test_the_command_writes_what_python_makes(net, toy, cat, tmp_path):
     assert record["iterations"] == 5 and record["stopped"] == found.stopped
 
 
+@pytest.mark.slow
 def test_nothing_to_do_leaves_every_pixel(toy, cat, tmp_path):
     out = tmp_path / "out.png"
     process = command(cat, "-o", out, "--model", toy, "--end", END, "--k", "1", "--prior", "none", "--device", "cpu")
@@ -307,6 +309,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_writes_the_last_iteration(toy, cat, tmp_path):
     out = tmp_path / "out.png"
     process = command(cat, "-o", out, "--model", toy, "--end", END, "--device", "cpu", code=("-c", SLOW))

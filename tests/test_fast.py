@@ -39,7 +39,7 @@ class Random:
         return values[self.number(0, len(values) - 1)]
 
     def add(self, op, *inputs, channels, **attr):
-        """Add a node and return the name of its output, which has so many channels."""
+        """Add a node and return the name of its output. channels: how many that has."""
         name = f"t{len(self.nodes)}"
         attr = ", ".join(f"{k}={str(v) if not isinstance(v, str) else repr(v)}" for k, v in attr.items())
         self.nodes.append(f"{name} = {op}<{attr}>({', '.join(inputs)})" if attr else
@@ -190,6 +190,7 @@ def test_every_fast_form_has_random_nets():
     assert set(MAKERS) == set(FORMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", FORMS)
 def test_fast_forms_agree_with_plain_derivatives(operator, chosen):
     """Each form of the operator is used in at least a quarter of the nets (so for two forms: half of them)."""

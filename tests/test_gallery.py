@@ -274,6 +274,7 @@ def test_mistakes_of_users_are_one_line(nets, picture, tmp_path, change, part, c
 
 # ---- processes
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_no_dream(nets, picture, tmp_path, monkeypatch):
     out, killed = tmp_path / "out", []
     keep = gallery.Gallery.keep
@@ -309,6 +310,7 @@ def test_stopping_kills_only_the_pools_processes():
         other.join(children.LIMIT)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_ctrl_c_with_processes(nets, picture, tmp_path):
     out = tmp_path / "out"
@@ -370,6 +372,7 @@ def test_threads_are_divided():
     assert jobs.threads_each(8, 4) == 2 and jobs.threads_each(2, 4) == 1 and jobs.threads_each(None, 10 ** 6) == 1
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_with_a_worker_that_is_killed(nets, picture, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="needs the package distributed")
     out, killed = tmp_path / "out", []

@@ -9,6 +9,7 @@ from PIL import Image
 
 from deepdream.cli import main
 
+pytestmark = pytest.mark.browser
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DRIVERS = ("chromedriver", "chromium.chromedriver")
 

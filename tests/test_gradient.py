@@ -24,8 +24,12 @@ def synthetic(googlenet):
     return convert.to_onnx(googlenet / "deploy.prototxt", googlenet / "net.caffemodel")
 
 
-@pytest.mark.parametrize("fast", [True, False])
-@pytest.mark.parametrize("end", gradient_ends(GRADIENTS))
+QUICK = ("pool1/norm1", "conv2/3x3", "inception_3b/5x5_reduce", "inception_4a/output")
+
+
+@pytest.mark.parametrize("end, fast", [
+    pytest.param(end, fast, marks=() if end in QUICK else pytest.mark.slow)
+    for end in gradient_ends(GRADIENTS) for fast in (True, False)])
 def test_googlenet_by_formula_is_caffes(synthetic, end, fast):
     compare_gradient(synthetic, load(GRADIENTS), end, fast=fast)
 
@@ -34,6 +38,7 @@ def test_26_ends_are_compared():
     assert len(gradient_ends(GRADIENTS)) == 26
 
 
+@pytest.mark.slow
 def test_the_real_googlenet_is_caffes(shared):
     folder = shared / "models" / "bvlc_googlenet"
     model = convert.to_onnx(folder / "deploy.prototxt", folder / "bvlc_googlenet.caffemodel")
@@ -45,6 +50,7 @@ def test_the_real_googlenet_is_caffes(shared):
         compare_gradient(model, answers, end, plain=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder, prototxt, weights, answers", [
     ("others/lenet_v1", "lenet.prototxt", "lenet_iter_10000.caffemodel", "caffe.npz"),
     ("others/cifar10_full_v1", "cifar10_full.prototxt", "cifar10_full_iter_70000.caffemodel", "caffe.npz"),
@@ -81,7 +87,8 @@ def test_googlenet_has_its_85_ends(synthetic, narrow):
     assert "inception_3a/relu_1x1" not in ends and "pool5/drop_7x7_s1" not in ends
 
 
-@pytest.mark.parametrize("size, first", [((37, 45), "data"), ((224, 224), "pool5/7x7_s1")])
+@pytest.mark.parametrize("size, first", [pytest.param((37, 45), "data", marks=pytest.mark.slow),
+                                         ((224, 224), "pool5/7x7_s1")])
 def test_all_ends_of_googlenet_have_gradients(narrow, size, first):
     ends = list(convert.valid_ends(narrow))
     ends = ends[ends.index(first):ends.index("pool5/7x7_s1") if first == "data" else None]

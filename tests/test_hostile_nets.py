@@ -1,4 +1,4 @@
-"""Net files that are damaged, malicious or absurd: each is rejected in one line that names the file, before it can harm.
+"""Damaged, malicious and absurd net files: each is rejected early, in one line that names the file.
 
 Every case here once raised another exception, hung, or used up the memory.
 """
@@ -29,7 +29,7 @@ WEIGHTS = {"w": filters(4, 3)}
 CONV = toys.conv("c", "data", 4, 3)
 
 
-def refused(call, *parts):
+def rejected(call, *parts):
     """Check that call() raises ConvertError, with one line of reasonable length that holds the parts."""
     with pytest.raises(ConvertError) as caught:
         call()
@@ -47,7 +47,7 @@ def test_any_exception_becomes_one_line_that_names_the_file():
         def read():
             with about("a.net"):
                 raise error
-        refused(read, "a.net: ")
+        rejected(read, "a.net: ")
         with pytest.raises(ConvertError) as caught:
             read()
         assert caught.value.__cause__ is error
@@ -57,7 +57,7 @@ def test_the_file_is_named_once_and_interruptions_pass():
     def read(error):
         with about("a.net", "b.net"):
             raise error
-    refused(lambda: read(ConvertError("node 'x': wrong")), "a.net: node 'x': wrong")
+    rejected(lambda: read(ConvertError("node 'x': wrong")), "a.net: node 'x': wrong")
     with pytest.raises(ConvertError, match="^b.net: wrong$"):
         read(ConvertError("b.net: wrong"))
     with pytest.raises(KeyboardInterrupt):
@@ -95,19 +95,19 @@ def weights(tmp_path):
     ((2 ** 32, 2 ** 32, 4), "numbers for a blob of shape"), ((1,) * 65 + (4,), "66 axes"), ((4, 0), "4 numbers")],
     ids=["negative", "huge", "a product that wraps to 0", "65 axes", "empty"])
 def test_a_blob_of_odd_shape(weights, dims, part):
-    refused(lambda: weights(caffemodel(*dims)), "net.caffemodel: damaged: layer 'c'", part)
+    rejected(lambda: weights(caffemodel(*dims)), "net.caffemodel: damaged: layer 'c'", part)
 
 
 def test_doubles_beyond_float32_are_rejected(weights, recwarn):
     file = pb.NetParameter.FromString(caffemodel(1, numbers=0))
     file.layer[0].blobs[0].double_data.append(1e300)
-    refused(lambda: weights(file.SerializeToString()), "not finite")
+    rejected(lambda: weights(file.SerializeToString()), "not finite")
     assert not recwarn.list
 
 
 def test_a_layer_name_that_is_not_text(weights):
     old = pb.NetParameter(layers=[pb.V1LayerParameter(name="caf", blobs=[pb.BlobProto(num=1)])]).SerializeToString()
-    refused(lambda: weights(old.replace(b"caf", b"af\xe9")), "net.caffemodel: damaged")
+    rejected(lambda: weights(old.replace(b"caf", b"af\xe9")), "net.caffemodel: damaged")
 
 
 @pytest.mark.parametrize("data, part", [
@@ -118,7 +118,7 @@ def test_a_layer_name_that_is_not_text(weights):
     ids=["a million empty layers", "a million empty V1 layers", "a layer of 2,000 blobs", "45,000 blobs"])
 def test_a_caffemodel_of_many_small_things(weights, data, part):
     """Each needs two bytes in the file and hundreds in memory."""
-    refused(lambda: weights(data), "net.caffemodel", part)
+    rejected(lambda: weights(data), "net.caffemodel", part)
 
 
 # ---- prototxts
@@ -138,7 +138,7 @@ def test_a_caffemodel_of_many_small_things(weights, data, part):
     ("layer { " + 'bottom: "a" ' * 1001 + "}", "1,001 of `bottom`"),
 ], ids=lambda text: text[:20])
 def test_a_bad_prototxt(text, part):
-    refused(lambda: parse_prototxt(text, "deploy.prototxt", LAYERS), "deploy.prototxt", part)
+    rejected(lambda: parse_prototxt(text, "deploy.prototxt", LAYERS), "deploy.prototxt", part)
 
 
 def test_thousands_of_unknown_fields():
@@ -154,7 +154,8 @@ def test_unknown_fields_of_every_form_are_ignored():
     after = toys.layer("r", "ReLU", "c", "r")
     net_ = parse_prototxt(toys.net(CONV) + unknown + after, "deploy.prototxt", LAYERS)
     assert [l.name for l in net_.layer] == ["data", "c", "p", "r"] and net_.layer[2].convolution_param.num_output == 3
-    refused(lambda: parse_prototxt(toys.net(CONV) + unknown + after.replace("bottom", "botom"), "x", LAYERS), "'botom'")
+    text = toys.net(CONV) + unknown + after.replace("bottom", "botom")
+    rejected(lambda: parse_prototxt(text, "x", LAYERS), "'botom'")
 
 
 # ---- Caffe's layers
@@ -187,15 +188,16 @@ def caffe(*layers, shape=(1, 3, 16, 16), **options):
 def test_a_layer_with_numbers_that_make_no_sense(kind, params, part):
     weights = {"it": [np.zeros((4, 4, 3, 3), np.float32), np.zeros(4, np.float32)]}
     text = toys.net(toys.layer("it", kind, "data", "it", params), shape=(1, 4, 16, 16))
-    refused(lambda: convert.caffe.forward.convert_net(parse_prototxt(text), weights, ("deploy.prototxt", "net.caffemodel")),
-            "deploy.prototxt: layer 'it'", part)
+    names = ("deploy.prototxt", "net.caffemodel")
+    rejected(lambda: convert.caffe.forward.convert_net(parse_prototxt(text), weights, names),
+             "deploy.prototxt: layer 'it'", part)
 
 
 @pytest.mark.parametrize("kind, bottoms, part", [
     ("Crop", "data", "takes 2 bottoms, not 1"), ("ReLU", "data data", "takes 1 bottom, not 2"),
     ("Eltwise", "", "has no bottom"), ("Pooling", "data data data", "takes 1 bottom, not 3")])
 def test_a_wrong_number_of_bottoms(kind, bottoms, part):
-    refused(caffe(toys.layer("it", kind, bottoms, "it")), "deploy.prototxt: layer 'it'", part)
+    rejected(caffe(toys.layer("it", kind, bottoms, "it")), "deploy.prototxt: layer 'it'", part)
 
 
 def test_a_programming_error_is_not_reported_as_a_wrong_number_of_bottoms(monkeypatch):
@@ -210,15 +212,15 @@ def test_a_programming_error_is_not_reported_as_a_wrong_number_of_bottoms(monkey
 @pytest.mark.parametrize("shape", [(0, 3, 9, 9), (-1, 3, 9, 9), (1, 3, 2 ** 40, 2 ** 40), (2 ** 62, 3, 9, 9),
                                    (1,) * 70])
 def test_absurd_inputs(shape):
-    refused(caffe(CONV, shape=shape), "deploy.prototxt: layer 'data' (Input): its input")
+    rejected(caffe(CONV, shape=shape), "deploy.prototxt: layer 'data' (Input): its input")
 
 
 def test_blobs_that_grow_without_end():
     doubling = [toys.concat(f"k{i}", *[f"k{i - 1}" if i else "data"] * 2) for i in range(60)]
-    refused(caffe(*doubling), "deploy.prototxt: layer 'k1", "numbers are allowed")
+    rejected(caffe(*doubling), "deploy.prototxt: layer 'k1", "numbers are allowed")
     striding = [toys.layer(f"p{i}", "Pooling", f"p{i - 1}" if i else "data", f"p{i}",
                            "pooling_param { kernel_size: 1 stride: 60000 }") for i in range(100)]
-    refused(caffe(*striding), "deploy.prototxt: ", "multiply to more than")
+    rejected(caffe(*striding), "deploy.prototxt: ", "multiply to more than")
 
 
 def test_a_long_name_is_shortened_in_the_metadata():
@@ -227,7 +229,7 @@ def test_a_long_name_is_shortened_in_the_metadata():
                   toys.relu("q0"))()
     reason = json.loads(metadata(model)["left_out"])["q0"]
     assert len(reason) < 200
-    refused(lambda: convert.gradient_graph(model, "q0"), "N" * 40)
+    rejected(lambda: convert.gradient_graph(model, "q0"), "N" * 40)
 
 
 def test_nets_deeper_than_pythons_stack():
@@ -273,15 +275,15 @@ HUGE = whole(1, 4, 10 ** 8, 10 ** 8)
     ("k = MaxPool<kernel_shape=[99, 99]>(many)", {"many": np.zeros((1, 1, 999, 999), np.float32)}),
 ], ids=lambda value: value.split()[2].split("(")[0].split("<")[0] if isinstance(value, str) else "")
 def test_constants_that_would_fill_all_memory(node, weights):
-    refused(built(f"{node}; t = ReduceSum(k); c = Conv(x, w); y = Add(c, t)",
-                  {"one": np.ones((1, 1, 1, 1), np.float32), **weights}), "net.onnx: node 'k'",
-            "numbers are allowed" if "Tile" in node else "would be needed")
+    rejected(built(f"{node}; t = ReduceSum(k); c = Conv(x, w); y = Add(c, t)",
+                   {"one": np.ones((1, 1, 1, 1), np.float32), **weights}), "net.onnx: node 'k'",
+             "numbers are allowed" if "Tile" in node else "would be needed")
 
 
 def test_many_constants_that_together_would_fill_all_memory():
     body = "; ".join(f"k{i} = ConstantOfShape(s); t{i} = ReduceSum(k{i})" for i in range(200))
-    refused(built(body + "; c = Conv(x, w); y = Add(c, t0)", {"s": whole(10 ** 6)}), "net.onnx: node 'k",
-            "would be needed")
+    rejected(built(body + "; c = Conv(x, w); y = Add(c, t0)", {"s": whole(10 ** 6)}), "net.onnx: node 'k",
+             "would be needed")
 
 
 @pytest.mark.parametrize("body, weights", [
@@ -293,7 +295,7 @@ def test_many_constants_that_together_would_fill_all_memory():
     ("y = ConvTranspose<dilations=[10000, 10000]>(c, v)", {"v": filters(4, 4)}),
 ], ids=["Expand", "Tile", "Resize", "Pad", "Concat", "Conv", "ConvTranspose"])
 def test_results_that_would_fill_all_memory(body, weights):
-    refused(built(f"c = Conv(x, w); c0 = Identity(c); {body}", weights), "net.onnx: node '", "numbers are allowed")
+    rejected(built(f"c = Conv(x, w); c0 = Identity(c); {body}", weights), "net.onnx: node '", "numbers are allowed")
 
 
 @pytest.mark.parametrize("attributes, part", [
@@ -303,24 +305,24 @@ def test_results_that_would_fill_all_memory(body, weights):
     ("kernel_shape=[0, 3]", "kernel_shape is [0, 3]"), ("group=0", "group is 0"),
     ("pads=[1, 1, 1]", "pads is [1, 1, 1]"), ("kernel_shape=[3, 3], strides=[1, 1, 1]", "strides is [1, 1, 1]")])
 def test_absurd_windows(attributes, part):
-    refused(built(f"c = Conv<{attributes}>(x, w); y = Relu(c)"), "net.onnx: node 'c' (Conv)", part)
+    rejected(built(f"c = Conv<{attributes}>(x, w); y = Relu(c)"), "net.onnx: node 'c' (Conv)", part)
     if "group" not in attributes:
-        refused(built(f"c = Conv(x, w); y = MaxPool<{attributes}>(c)"), "net.onnx: node 'y' (MaxPool)")
+        rejected(built(f"c = Conv(x, w); y = MaxPool<{attributes}>(c)"), "net.onnx: node 'y' (MaxPool)")
 
 
 def test_large_windows_have_no_gradient():
     for node in ("MaxPool<kernel_shape=[9999, 9999], strides=[9999, 9999], pads=[5000, 5000, 5000, 5000]>(r)",
                  "AveragePool<kernel_shape=[9999, 9999], pads=[5000, 5000, 5000, 5000]>(r)"):
         model = built(f"c = Conv(x, w); r = Relu(c); y = {node}")()
-        refused(lambda: convert.gradient_graph(model, "y"), "node 'y'", "must be 1 to 512")
+        rejected(lambda: convert.gradient_graph(model, "y"), "node 'y'", "must be 1 to 512")
 
 
 def test_a_graph_raises_before_it_is_too_large():
     graph = Graph(weights=0)
     huge = np.broadcast_to(np.float32(0), (1 << 20, 1 << 20))
-    refused(lambda: graph.op("Add", graph.tensor("x"), huge), "would be needed")
+    rejected(lambda: graph.op("Add", graph.tensor("x"), huge), "would be needed")
     graph = Graph()
-    refused(lambda: [graph.op("Relu", graph.tensor("x")) for _ in range(20000)], "12,000 nodes")
+    rejected(lambda: [graph.op("Relu", graph.tensor("x")) for _ in range(20000)], "12,000 nodes")
 
 
 @pytest.mark.parametrize("change, part", [
@@ -358,8 +360,8 @@ def test_a_model_that_makes_no_sense(tmp_path, change, part):
 
 def test_constants_that_onnx_cannot_compute():
     for body in ("k = LRN(one)", "k = Range(one)", "k = Log(one, one, one)", "k = Reshape(one, bad)"):
-        refused(built(f"{body}; c = Conv(x, w); y = Add(c, k)", {"one": np.ones((1, 1, 1, 1), np.float32),
-                                                                "bad": whole(7, 7)}), "net.onnx: node 'k'")
+        rejected(built(f"{body}; c = Conv(x, w); y = Add(c, k)", {"one": np.ones((1, 1, 1, 1), np.float32),
+                                                                 "bad": whole(7, 7)}), "net.onnx: node 'k'")
 
 
 # ---- functions
@@ -390,12 +392,12 @@ def test_functions_of_a_model_are_inlined():
 def test_functions_that_call_functions_without_end():
     laughs = [[(f"f{i + 1}", "a" if j == 0 else f"{j - 1}", f"{j}" if j < 9 else "b") for j in range(10)]
               for i in range(30)]
-    refused(lambda: onnx_net(with_functions(*laughs, [("Relu", "a", "b")]), source="net.onnx"),
-            "net.onnx: more than 10,000 nodes")
-    refused(lambda: onnx_net(with_functions([("f1", "a", "b")], [("f0", "a", "b")]), source="net.onnx"),
-            "net.onnx: damaged: its function 'f0' calls itself")
+    rejected(lambda: onnx_net(with_functions(*laughs, [("Relu", "a", "b")]), source="net.onnx"),
+             "net.onnx: more than 10,000 nodes")
+    rejected(lambda: onnx_net(with_functions([("f1", "a", "b")], [("f0", "a", "b")]), source="net.onnx"),
+             "net.onnx: damaged: its function 'f0' calls itself")
     chain = [[(f"f{i + 1}", "a", "b")] for i in range(3000)]
-    refused(lambda: onnx_net(with_functions(*chain, [("Relu", "a", "b")]), source="net.onnx"), "net.onnx: ", "nested")
+    rejected(lambda: onnx_net(with_functions(*chain, [("Relu", "a", "b")]), source="net.onnx"), "net.onnx: ", "nested")
 
 
 def test_a_loop_that_does_not_end():
@@ -414,7 +416,7 @@ def test_a_loop_that_does_not_end():
         if rounds == 5:
             onnx_net(model)
         else:
-            refused(lambda: onnx_net(model, source="net.onnx"), "net.onnx: node 'k' (Loop): a loop")
+            rejected(lambda: onnx_net(model, source="net.onnx"), "net.onnx: node 'k' (Loop): a loop")
 
 
 # ---- weights in other files
@@ -463,8 +465,8 @@ def test_weights_must_be_in_the_folder_of_the_model(external, tmp_path, location
     (tmp_path / "nets" / "link").symlink_to(tmp_path / "secret")
     (tmp_path / "nets" / "way").symlink_to(tmp_path)
     path = external(location)
-    refused(lambda: onnx_net(path), "net.onnx: its weights are in", part)
-    refused(lambda: Net(path, device="cpu"), "net.onnx: its weights are in", part)
+    rejected(lambda: onnx_net(path), "net.onnx: its weights are in", part)
+    rejected(lambda: Net(path, device="cpu"), "net.onnx: its weights are in", part)
 
 
 @pytest.mark.parametrize("offset, length, part", [
@@ -472,17 +474,17 @@ def test_weights_must_be_in_the_folder_of_the_model(external, tmp_path, location
     ("-1", "432", "offset '-1'"), ("0", "x" * 300, "length 'xxx"), ("9" * 5000, "432", "offset '999"),
     ("1e3", "432", "offset '1e3'"), (str(2 ** 50), None, "too few")])
 def test_weights_at_a_wrong_place_of_the_file(external, offset, length, part):
-    refused(lambda: onnx_net(external("w.data", offset, length)), "net.onnx: ", part)
+    rejected(lambda: onnx_net(external("w.data", offset, length)), "net.onnx: ", part)
 
 
 def test_many_weights_at_the_same_place_of_the_file(external):
-    refused(lambda: onnx_net(external("w.data", count=100)), "net.onnx: damaged: its weights are many times")
+    rejected(lambda: onnx_net(external("w.data", count=100)), "net.onnx: damaged: its weights are many times")
 
 
 def test_weights_are_not_looked_for_in_the_current_folder(external, monkeypatch, tmp_path):
     model = onnx.load(external("w.data"), load_external_data=False)
     monkeypatch.chdir(tmp_path / "nets")
-    refused(lambda: onnx_net(model, source="the model"), "the model: its weights are in other files")
+    rejected(lambda: onnx_net(model, source="the model"), "the model: its weights are in other files")
 
 
 # ---- models whose metadata say that they were converted from Caffe's files
@@ -510,8 +512,8 @@ def test_metadata_that_do_not_fit(tmp_path, name, value, part):
     helper.set_model_props(model, {k: v for k, v in facts.items() if v is not None})
     path = tmp_path / "net.onnx"
     path.write_bytes(model.SerializeToString())
-    refused(lambda: Net(path, device="cpu"), "net.onnx: ", part)
-    refused(lambda: onnx_net(path), "net.onnx: ", part)
+    rejected(lambda: Net(path, device="cpu"), "net.onnx: ", part)
+    rejected(lambda: onnx_net(path), "net.onnx: ", part)
 
 
 def test_a_net_that_takes_no_picture(tmp_path):

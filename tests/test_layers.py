@@ -153,7 +153,8 @@ case("LRN", "", lambda x: lrn_across(x, 5, 1, 0.75))
 case("LRN", "lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 k: 2 }", lambda x: lrn_across(x, 3, 0.5, 0.6, 2))
 case("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.5 beta: 0.6 }",
      lambda x: lrn_within(x, 3, 0.5, 0.6))
-case("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 5 alpha: 2 k: 7 }", lambda x: lrn_within(x, 5, 2, 0.75))
+case("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 5 alpha: 2 k: 7 }",
+     lambda x: lrn_within(x, 5, 2, 0.75))
 for factor in (0.0, 1.0, 999.98):
     case("BatchNorm", "batch_norm_param { eps: 0.01 }",
          lambda x, m, v, f: (x - m[:, None, None] * (1 / f[0] if f[0] else 0))
@@ -355,15 +356,15 @@ def test_bad_parameters(kind, params, shapes, blobs, message):
     assert "'it'" in str(caught.value) and kind in str(caught.value) and "\n" not in str(caught.value)
 
 
-UNSUPPORTED = (net(toys.conv("a", "data", 4), layer("odd", "Wobble", "a", "odd"), toys.conv("behind", "odd", 4),
+UNSUPPORTED = (net(toys.conv("a", "data", 4), layer("odd", "Wobble", "a", "odd"), toys.conv("after", "odd", 4),
                    toys.conv("b", "a", 4)))
 
 
 def test_an_unsupported_layer_matters_only_for_ends_that_need_it():
-    blobs = {n: [some(4, 3 if n == "a" else 4, 1, 1), some(4)] for n in ("a", "b", "behind")}
+    blobs = {n: [some(4, 3 if n == "a" else 4, 1, 1), some(4)] for n in ("a", "b", "after")}
     model = toys.convert(UNSUPPORTED, blobs)
     assert {"data", "a", "b"} == set(valid_ends(model))
-    for end in ("odd", "behind"):
+    for end in ("odd", "after"):
         with pytest.raises(ConvertError, match=f"'odd' of type Wobble is not supported, and '{end}' needs it"):
             gradient_graph(model, end)
 

@@ -56,8 +56,8 @@ def test_published_checksums():
     card = models.card("places205_googlenet")
     assert card.role("archive").sha1 == "d767debf686fa15df1e05fbc9b4598076127134a"
     assert card.mean == (105.417, 113.753, 116.047)
-    assert any("one source" in line for line in card.doubts)
-    assert not models.card("bvlc_googlenet").doubts
+    assert "only one source" in card.role("archive").reason
+    assert not any(f.reason for f in models.card("bvlc_googlenet").files)
 
 
 CARD = """title = "a toy"
@@ -97,7 +97,7 @@ def write(folder: Path, text: str) -> Path:
     ('low = ["a"]', "low = []", "at least one layer"),
     ("low =", "lower =", "low, middle, high"),
     ('title = "a toy"', "", "lacks title"),
-    ('title = "a toy"', "title = ", "no readable TOML"),
+    ('title = "a toy"', "title = ", "not readable as TOML"),
     ("https://example.org/toy", "example.org", "http(s) address"),
     ('role = "prototxt"', 'role = "deploy"', "one of prototxt"),
     ('role = "prototxt"', 'role = "labels"', "needs one prototxt"),
@@ -185,24 +185,24 @@ def test_each_field_of_a_file_that_is_wrong_is_named(tmp_path, key):
 
 
 ODD_TOML = {     # name: (the card, a regular expression of the message after the card's path)
-    "digits": (b"mean = " + b"1" * 5000, "no readable TOML: "),
+    "digits": (b"mean = " + b"1" * 5000, "not readable as TOML: "),
     "many digits": (b"mean = " + b"1" * 1900, "mean must be .*not 111"),
     "hex digits": (b"mean = 0x" + b"f" * 1900, "mean must be .*not [0-9]{50,80}\\.\\.\\."),
-    "deep": (b"mean = " + b"[" * 1900, "no readable TOML: "),
-    "deep tables": (b"mean = " + b"{a=" * 600, "no readable TOML: "),
-    "deep lines": (b"mean = " + b"[\n" * 10000, "no readable TOML: "),
+    "deep": (b"mean = " + b"[" * 1900, "not readable as TOML: "),
+    "deep tables": (b"mean = " + b"{a=" * 600, "not readable as TOML: "),
+    "deep lines": (b"mean = " + b"[\n" * 10000, "not readable as TOML: "),
     "deep enough": (b"mean = " + b"[" * 200 + b"]" * 200, "mean must be .*not "),
-    "dotted": (b"a." * 20000 + b"b = 1", "no readable TOML: a line has more than 2,000 characters"),
+    "dotted": (b"a." * 20000 + b"b = 1", "not readable as TOML: a line has more than 2,000 characters"),
     "dotted enough": (b"a." * 900 + b"b = 1", "unknown key 'a'"),
     "long key": (b"a" * 1900 + b" = 1", "unknown key 'aaa.*aaa"),
-    "large": (b"#\n" * 70000, "has 140,000 bytes; at most 65,536 are read"),
-    "not utf-8": (b'title = "\xff"', "no readable TOML: .*utf-8"),
-    "binary": (bytes(range(256)) * 20, "no readable TOML: "),
+    "large": (b"#\n" * 70000, "has 140,000 bytes; at most 65,536 are allowed"),
+    "not utf-8": (b'title = "\xff"', "not readable as TOML: .*utf-8"),
+    "binary": (bytes(range(256)) * 20, "not readable as TOML: "),
     "nan": (b"mean = nan", "mean must be "), "inf": (b"mean = [inf, 1, 2]", "mean must be "),
     "-inf": (b"mean = [-inf]", "mean must be "), "1e400": (b"mean = [1e400]", "mean must be "),
     "date": (b"mean = 2015-06-17", "mean must be .*2015"), "time": (b"title = 07:32:00", "title must be a text"),
     "title date": (b"title = 2015-06-17T07:32:00Z", "title must be a text"),
-    "bad date": (b"title = 2015-99-17", "no readable TOML: "),
+    "bad date": (b"title = 2015-99-17", "not readable as TOML: "),
     "bool": (b"mean = true", "mean must be "), "bools": (b"mean = [true, false, true]", "mean must be "),
     "table": (b"[mean]\na = 1", "mean must be "), "tables": (b"[[mean]]\na = 1", "mean must be "),
     "control": (b'title = "\\u001b[2J"', "title must be a text"),
@@ -216,7 +216,7 @@ ODD_TOML = {     # name: (the card, a regular expression of the message after th
 
 
 @pytest.mark.parametrize("how", ODD_TOML)
-@pytest.mark.parametrize("read", [lambda path: cards.read(path, complete=False), models.onnx_card.beside])
+@pytest.mark.parametrize("read", [lambda path: cards.read(path, complete=False), models.onnx_card.read])
 def test_an_odd_card_is_one_line(tmp_path, read, how):
     data, message = ODD_TOML[how]
     path = tmp_path / "net.toml"
@@ -241,7 +241,7 @@ def test_an_odd_card_is_one_line(tmp_path, read, how):
     ('files = [{name = "x", role = "mean", size = 1e9}]', "size must be a number of bytes"),
     (f'files = [{{name = "x", role = "mean", size = {10 ** 30}}}]', "size must be a number of bytes"),
     ('files = [{name = "x", role = "mean", size = 1, max_size = 2}]', "size and a max_size"),
-    ('files = [{name = "x", role = "mean", min_size = 3, max_size = 2}]', "min_size is more than"),
+    ('files = [{name = "x", role = "mean", min_size = 3, max_size = 2}]', "min_size exceeds"),
     ('files = [{name = "x", role = "mean", sha1 = 5}]', "sha1 must be 40"),
     ('files = [{name = "x", role = "mean", unverified = "yes"}]', "unverified must be true"),
     ("class_pictures = 3", "class_pictures must be a table of size, "),
@@ -261,7 +261,7 @@ def test_bad_values_in_a_card(tmp_path, card, message):
 
 
 @pytest.mark.parametrize("card, message", [
-    ("mean = [300]", "mean must be a number of 0..255"), ("mean = [-1]", "mean must be a number of 0..255"),
+    ("mean = [300]", "mean must be a number from 0 to 255"), ("mean = [-1]", "mean must be a number from 0 to 255"),
     ("mean = []", "mean must be"), ("mean = {a = 1}", "mean must be"), ("mean = [[1]]", "mean must be"),
     ('mean = "1/0"', "mean must be"), ('mean = "a"', "mean must be"), ('mean = "nan"', "mean must be"),
     ('mean = ""', "mean must be"), (f'mean = "{"9" * 500}/1"', "mean must be"),
@@ -276,15 +276,15 @@ def test_bad_values_in_the_toml_file_of_an_onnx_file(tmp_path, card, message):
     (tmp_path / "folder").mkdir()
     (tmp_path / "net.toml").write_text(card)
     with pytest.raises(models.ModelError, match=message) as caught:
-        models.onnx_card.beside(tmp_path / "net.onnx")
+        models.onnx_card.read(tmp_path / "net.onnx")
     assert str(caught.value).startswith(f"{tmp_path / 'net.toml'}: ") and str(caught.value).isprintable()
 
 
 def test_a_valid_toml_file(tmp_path):
     path = tmp_path / "net.toml"
     path.write_bytes(b'\xef\xbb\xbfmean = [0, 127.5, "255"]\r\nscale = "1/255"\r\n')      # with a BOM, from Windows
-    assert models.onnx_card.beside(tmp_path / "net.onnx").mean == (0.0, 127.5, 255.0)
-    assert models.onnx_card.beside(tmp_path / "none.onnx").mean is None
+    assert models.onnx_card.read(tmp_path / "net.onnx").mean == (0.0, 127.5, 255.0)
+    assert models.onnx_card.read(tmp_path / "none.onnx").mean is None
 
 
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: os.mkfifo(path),
@@ -294,9 +294,9 @@ def test_a_card_that_is_not_a_regular_file(tmp_path, make):
         pytest.skip("needs named pipes")
     folder = folder_with(tmp_path / "net", "deploy.prototxt", "x.caffemodel")
     for path, call in ((folder / "card.toml", lambda: models.find(folder)),
-                       (tmp_path / "net.toml", lambda: models.onnx_card.beside(tmp_path / "net.onnx"))):
+                       (tmp_path / "net.toml", lambda: models.onnx_card.read(tmp_path / "net.onnx"))):
         make(path)
-        with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: is no regular file$"):
+        with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: is not a regular file$"):
             call()
 
 
@@ -309,7 +309,7 @@ def test_models_are_listed_although_one_card_is_damaged(tmp_path, monkeypatch, c
     assert cli.main(["models"]) == 2
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["NAME", "a", "c"]
-    assert lines[3].startswith(f"b  damaged  {tmp_path / 'b' / 'card.toml'}: no readable TOML: ")
+    assert lines[3].startswith(f"b  damaged  {tmp_path / 'b' / 'card.toml'}: not readable as TOML: ")
 
 
 # --- ~
@@ -453,9 +453,9 @@ def test_labels_in_many_encodings(tmp_path, data, expected):
 
 @pytest.mark.parametrize("data, message", [
     (bytes(1000), "holds control characters in line 1"), (b"a\nb\x1b[2J\n", "holds control characters in line 2"),
-    (bytes(range(128, 256)), "is no text"), (b"\xff\xfea", "is no text"),
-    (b"a\n" * (3 << 20), ".* at most 4,194,304 are read"), (b"a\n" * 100_000, "has 100,001 lines"),
-    (WEIGHTS, "is no text|holds control characters")])
+    (bytes(range(128, 256)), "is not text"), (b"\xff\xfea", "is not text"),
+    (b"a\n" * (3 << 20), ".* at most 4,194,304 are allowed"), (b"a\n" * 100_000, "has 100,001 lines"),
+    (WEIGHTS, "is not text|holds control characters")])
 def test_files_that_hold_no_labels(tmp_path, data, message):
     path = tmp_path / "labels.txt"
     path.write_bytes(data)
@@ -466,13 +466,13 @@ def test_files_that_hold_no_labels(tmp_path, data, message):
 def test_labels_that_are_not_a_regular_file(tmp_path):
     with pytest.raises(models.ModelError, match="none.txt: cannot be read: No such file"):
         models.read_labels(tmp_path / "none.txt")
-    with pytest.raises(models.ModelError, match="is no regular file"):
+    with pytest.raises(models.ModelError, match="is not a regular file"):
         models.read_labels(tmp_path)
-    with pytest.raises(models.ModelError, match="/dev/zero: is no regular file"):
+    with pytest.raises(models.ModelError, match="/dev/zero: is not a regular file"):
         models.read_labels("/dev/zero")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
-        with pytest.raises(models.ModelError, match="is no regular file"):
+        with pytest.raises(models.ModelError, match="is not a regular file"):
             models.read_labels(tmp_path / "pipe")
 
 
@@ -796,7 +796,7 @@ def test_an_archive_is_unpacked_safely(server, toy, tmp_path, caplog):
     assert right(folder) and len(ranges(server, "toy.tar.gz")) == 4
 
 
-def test_a_member_that_is_a_link_or_absent_is_refused(server, toy):
+def test_a_member_that_is_a_link_or_missing_is_rejected(server, toy):
     files = toy.entry("toy.tar.gz", "archive", ["ok"]) + toy.entry("toy.caffemodel", "caffemodel", ["ok"]) + \
         '[[files]]\nname = "d.prototxt"\nrole = "prototxt"\narchive = "toy.tar.gz"\nmember = "net/evil.txt"\n'
     folder = toy(files=files)
@@ -870,7 +870,7 @@ def test_a_file_that_is_too_large(server, toy):
 def test_every_file_has_an_upper_bound():
     for name in models.names():
         for file in models.card(name).files:
-            assert file.most == file.size or file.most <= 1 << (31 if file.role in ("caffemodel", "archive") else 28)
+            assert file.limit == file.size or file.limit <= 1 << (31 if file.role in ("caffemodel", "archive") else 28)
 
 
 def answer(status=b"200 OK", *headers, body=WEIGHTS):
@@ -985,7 +985,7 @@ def test_a_damaged_archive(server, toy, monkeypatch, damage):
         f'[[files]]\nname = "{name}"\nrole = "{role}"\narchive = "toy.tar.gz"\nmember = "net/{name}"\n'
         for name, role in (("deploy.prototxt", "prototxt"), ("toy.caffemodel", "caffemodel")))
     toy(files=files)
-    with pytest.raises(models.ModelError, match="toy.tar.gz: no readable archive|toy.tar.gz holds no") as caught:
+    with pytest.raises(models.ModelError, match="toy.tar.gz: not readable as an archive|toy.tar.gz holds no") as caught:
         models.fetch("toy")
     assert str(caught.value).isprintable() and "DEEPDREAM_CACHE" not in str(caught.value)
 

@@ -21,6 +21,7 @@ def pictures(cell):
     return [o["data"]["image/jpeg"] for o in cell.get("outputs", []) if "image/jpeg" in o.get("data", {})]
 
 
+@pytest.mark.slow
 def test_the_notebook_runs(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="needs nbclient (pip install nbclient ipykernel)")
     pytest.importorskip("ipykernel", reason="needs ipykernel (pip install nbclient ipykernel)")

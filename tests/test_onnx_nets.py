@@ -324,7 +324,7 @@ def test_one_of_mean_and_scale_leaves_the_other_neutral(file, capsys):
     ("meen = 3", "unknown key 'meen', did you mean 'mean'"), ('mean = "a"', "mean must be a number"),
     ("scale = 0", "scale must be a number above 0"), ("scale = [1, 2]", "scale: 2 numbers for the 3 channel"),
     ('channels = "grb"', "channels must be rgb or bgr"), ('layout = "nwhc"', "layout must be nchw or nhwc"),
-    ('labels = "no.txt"', "labels: there is no"), ("mean =", "no readable TOML")])
+    ('labels = "no.txt"', "labels: there is no"), ("mean =", "not readable as TOML")])
 def test_mistakes_in_the_toml_file(file, text, message):
     write_toml(file, text)
     with pytest.raises((models.ModelError, DreamError), match=message) as caught:
@@ -417,6 +417,7 @@ def command(*args, **options):
 TINY = ["--iter-n", 1, "--octave-n", 2, "--jitter", 3, "--threads", 1, "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_layers_dream_and_a_folder(file, tmp_path):
     result = command("layers", "--model", file, "--scale", "1/255")
     assert result.returncode == 0 and not result.stderr

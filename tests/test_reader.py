@@ -27,7 +27,8 @@ layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
 layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { pool: AVE kernel_size: 2 stride: 1 } }
 layer { name: "norm" type: "LRN" bottom: "pool" top: "norm" lrn_param { local_size: 3 alpha: 0.5 beta: 0.75 } }
 layer { name: "drop" type: "Dropout" bottom: "norm" top: "norm" dropout_param { dropout_ratio: 0.4 } }
-layer { name: "fc" type: "InnerProduct" bottom: "norm" top: "fc" inner_product_param { num_output: 5 bias_term: false } }
+layer { name: "fc" type: "InnerProduct" bottom: "norm" top: "fc"
+  inner_product_param { num_output: 5 bias_term: false } }
 layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }
 """
 INPUT_DIM = 'input: "data" input_dim: 1 input_dim: 3 input_dim: 6 input_dim: 6\n'
@@ -39,7 +40,8 @@ layers { name: "relu" type: RELU bottom: "conv" top: "conv" }
 layers { name: "pool" type: POOLING bottom: "conv" top: "pool" pooling_param { pool: AVE kernel_size: 2 stride: 1 } }
 layers { name: "norm" type: LRN bottom: "pool" top: "norm" lrn_param { local_size: 3 alpha: 0.5 beta: 0.75 } }
 layers { name: "drop" type: DROPOUT bottom: "norm" top: "norm" dropout_param { dropout_ratio: 0.4 } }
-layers { name: "fc" type: INNER_PRODUCT bottom: "norm" top: "fc" inner_product_param { num_output: 5 bias_term: false } }
+layers { name: "fc" type: INNER_PRODUCT bottom: "norm" top: "fc"
+  inner_product_param { num_output: 5 bias_term: false } }
 layers { name: "prob" type: SOFTMAX bottom: "fc" top: "prob" }
 """
 V0 = """

@@ -203,11 +203,11 @@ def test_caffe_nets(tmp_path, capsys):
     data = layer("data", "Input", "", "data info", "input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } "
                                                    "shape { dim: 1 dim: 4 dim: 7 dim: 7 } }")
     text = data + "".join([conv("a", "data", 4, 3), layer("sum", "Eltwise", "a info", "sum"),
-                           layer("odd", "MVN", "a", "odd"), conv("b", "odd", 3)])
+                           layer("odd", "Wobble", "a", "odd"), conv("b", "odd", 3)])
     folder = toys.write_net(tmp_path / "net", data + conv("a", "data", 4, 3))
     (folder / "deploy.prototxt").write_text(text)
     assert convert_main([str(folder / "deploy.prototxt"), str(folder / "net.caffemodel"), "--list"]) == 0
-    assert capsys.readouterr().out.splitlines()[2:] == ["left out, 2 results: layer 'odd' of type MVN: odd, b",
+    assert capsys.readouterr().out.splitlines()[2:] == ["left out, 2 results: layer 'odd' of type Wobble: odd, b",
                                                         "left out, 1 result: a second input, 'info': sum"]
     with pytest.raises(DreamError, match="a second input, 'info', is not supported, and 'sum' needs it"):
         Net(folder, device="cpu").features(np.zeros((9, 9, 3), np.float32), "sum")

@@ -323,7 +323,7 @@ def exp(layer, x):
 def log(layer, x):
     p = layer.proto.log_param
     if p.base == 1:
-        raise layer.error("base must not be 1: there is no such logarithm")
+        raise layer.error("base must not be 1, for which there is no logarithm")
     y = layer.g.op("Log", _affine(x, p))
     return y if p.base == -1 else y / _log_of_base(layer, p)
 
@@ -466,7 +466,7 @@ LAYERS = {
 def bottoms_allowed(kind: str) -> tuple[int, float]:
     """Return the minimum and maximum number of bottoms of a layer type, as the signature of its entry declares.
 
-    `entry(layer, x, reference)` takes two, `entry(layer, x, *factors)` one or more, `entry(layer, *xs)` likewise.
+    `entry(layer, x, reference)` takes two; `entry(layer, x, *factors)` and `entry(layer, *xs)` take one or more.
     """
     kinds = [p.kind for p in list(inspect.signature(LAYERS[kind]).parameters.values())[1:]]
     named = kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -246,7 +246,7 @@ def _text(value):
 
 def cast(node, dy, y, x):
     if node.attr["to"] not in REAL:
-        raise node.error("a rounded value has no gradient")
+        raise node.error("what is rounded has no gradient")
     return node.g.op("Cast", dy, to=1)
 
 

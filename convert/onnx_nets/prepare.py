@@ -86,7 +86,7 @@ def image_input(model: onnx.ModelProto, name: str | None = None, layout: str | N
     if not possible or len(inputs[possible[0]].shape.dim) != 4:
         raise ConvertError(f"{source}: takes no picture: an input of four axes is needed; its inputs: {listed}")
     if len(possible) > 1:
-        raise ConvertError(f"{source}: several inputs could take the picture, say which (input); its inputs: {listed}")
+        raise ConvertError(f"{source}: several inputs could take the picture, name one (input); its inputs: {listed}")
     kind = inputs[possible[0]]
     dims = [d.dim_value or None for d in kind.shape.dim]
     if layout is None:
@@ -436,8 +436,8 @@ LOWERED = {
 
 # ---- ends
 
-def _ends(net, own, nominal):
-    """Return ({end: End}, {name: why it cannot be an end}), in the net's order. own: the names of the original net."""
+def _ends(net, names, nominal):
+    """Return ({end: End}, {name: why it cannot be an end}), in the net's order. names: those of the original net."""
     light, source = without_weights(net), Source(net, nominal)
     n, c, *size = nominal
     declared, near, far = (_shapes(light, (n, c, *s)) for s in (size, (FAR, FAR), (2 * FAR, 2 * FAR)))
@@ -445,13 +445,13 @@ def _ends(net, own, nominal):
     for node in net.graph.node:
         for name in node.output:
             shape, element = declared.get(name, (None, None))
-            if name not in own or name not in source.depends_on_input or element not in (None, TensorProto.FLOAT) \
+            if name not in names or name not in source.depends_on_input or element not in (None, TensorProto.FLOAT) \
                     or shape and len(shape) not in (2, 4):
                 continue
             # a net of fixed size has no shapes at other sizes
             sizes = [shapes.get(name, (None,))[0] or shape for shapes in (near, far)]
             if name in reasons or not shape:
-                left_out[name] = reasons.get(name, "a result whose size is unknown")
+                left_out[name] = reasons.get(name, "a result whose size cannot be told")
             elif len(shape) == 4 and sizes[0][1] != sizes[1][1]:
                 left_out[name] = "a result with its channels last"
             else:

@@ -3,13 +3,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .gallery import Gallery
 
 
-def page(gallery: Gallery) -> str:
+def page(gallery) -> str:
     """Return the contents of a gallery's index.html."""
     import jinja2
     env = jinja2.Environment(loader=jinja2.PackageLoader(__package__), autoescape=True, trim_blocks=True,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-from typing import TYPE_CHECKING
 
 from ..convert.errors import about
 from ..errors import DreamError
@@ -19,8 +18,6 @@ from . import tiles
 from .programs import Program
 from .step import Step
 
-if TYPE_CHECKING:
-    from ..net import Net
 
 ARENA = 1.55          # memory that onnxruntime takes, as a multiple of the tensors in use
 PROCESS = 200e6       # bytes for Python, its libraries and a small net
@@ -34,7 +31,7 @@ IN_PLACE = {"Relu", "Add", "Mul", "Sub", "Div", "Sum", "HardSigmoid", "Sqrt", "R
             "BatchNormalization", "Reshape", "Unsqueeze", "Squeeze", "Clip", "Abs"}
 
 
-def check_fits(net: Net, step: Step, size: tuple[int, int], whole_step: bool = True) -> None:
+def check_fits(net, step: Step, size: tuple[int, int], whole_step: bool = True) -> None:
     """Raise DreamError if a dream needs more memory than is free.
 
     net: the net.
@@ -71,7 +68,7 @@ def _program(net, step, size, whole_step):
     return net.programs.step(step)
 
 
-def estimate(net: Net, program: Program, step: Step, size: tuple[int, int]) -> float:
+def estimate(net, program: Program, step: Step, size: tuple[int, int]) -> float:
     """Return the bytes that a process needs for a dream.
 
     net: the net.

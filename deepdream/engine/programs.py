@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,6 @@ from ..runtime.device import Device
 from .session import Session
 from .step import Step
 
-if TYPE_CHECKING:
-    from ..net.files import Files
 
 READY = 4         # the maximum number of cached sessions: each has its own copy of the weights
 CAPTURED = 16     # the same with captured CUDA graphs, where there is one session for each size
@@ -43,7 +41,7 @@ class Programs:
     threads: the number of CPU threads; None leaves it to onnxruntime.
     """
 
-    def __init__(self, files: Files, bias: np.ndarray, device: Device, threads: int | None = None):
+    def __init__(self, files, bias: np.ndarray, device: Device, threads: int | None = None):
         self.files, self.bias = files, bias
         self.device, self.threads = device, threads
         self.sessions, self._last_built = OrderedDict(), (None, None)

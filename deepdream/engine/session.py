@@ -19,7 +19,7 @@ class Session:
     size: (h, w) of the only pictures that it runs on; None if their sizes differ.
     """
 
-    def __init__(self, session, device: Device, size: tuple[int, int] | None = None):
+    def __init__(self, session: onnxruntime.InferenceSession, device: Device, size: tuple[int, int] | None = None):
         self.device, self.size = device, size
         self._session = session
         self._captured = {}      # {shapes of the inputs and outputs: (their OrtValues, number of the captured graph)}

@@ -2,13 +2,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ..goals.objectives import Objective
 from ..goals.priors import Prior, as_priors
-
-if TYPE_CHECKING:
-    from ..net import Net
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +33,7 @@ class Step:
         """Return whether a picture of h x w pixels is dreamt in tiles."""
         return self.tile is not None and max(h, w) > self.tile
 
-    def is_graph(self, net: Net, h: int, w: int) -> bool:
+    def is_graph(self, net, h: int, w: int) -> bool:
         """Return whether the whole step runs as one graph for a picture of h x w pixels.
 
         If not, the step is done in NumPy and only the gradient by graphs: for a function of dst, for a net with

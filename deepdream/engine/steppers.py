@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,13 +9,10 @@ from ..errors import DreamError
 from ..goals.priors import Prior, at_place, need_unshifted, prior_feeds
 from .session import Session
 from .step import Step
-from .tiles import TiledGradient
-
-if TYPE_CHECKING:
-    from ..net import Net
+from .tiles import RandomSource, TiledGradient
 
 
-def stepper_of(net: Net, step: Step, rng=np.random, steps: int = 1) -> Stepper | HostStepper:
+def stepper_of(net, step: Step, rng: RandomSource = np.random, steps: int = 1) -> Stepper | HostStepper:
     """Return a stepper for the picture in net.blobs['data'].
 
     net: the net.
@@ -34,7 +30,7 @@ def stepper_of(net: Net, step: Step, rng=np.random, steps: int = 1) -> Stepper |
     return HostStepper(_gradient_by_blobs(net, step), data, bias, step.priors)
 
 
-def step_session(net: Net, step: Step, size: tuple[int, int], steps: int) -> Session | None:
+def step_session(net, step: Step, size: tuple[int, int], steps: int) -> Session | None:
     """Return the session of a step graph; None if the step does not run as one graph (see `Step.is_graph`).
 
     net: the net.

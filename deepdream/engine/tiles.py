@@ -12,22 +12,22 @@ import math
 import numbers
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 import numpy as np
 
 from ..errors import DreamError
 from .step import Step
 
-if TYPE_CHECKING:
-    from ..net import Net
 
 MARGIN = 32       # the minimum margin, in pixels
 STRIDES = 4       # the minimum margin, in strides: 64 pixels at inception_4c, where the gradient's cosine is .999
 END = 1 << 62     # the last position of a core that reaches the border of the picture
 
+RandomSource = ModuleType | np.random.RandomState | np.random.Generator      # the module is np.random
 
-def stride(net: Net, ends: Sequence[str]) -> int:
+
+def stride(net, ends: Sequence[str]) -> int:
     """Return the stride of the net at its layers `ends`, and at all layers before them, in pixels.
 
     Tiles start at multiples of it.
@@ -38,18 +38,18 @@ def stride(net: Net, ends: Sequence[str]) -> int:
     return math.lcm(*(s.numerator for s in sizes))
 
 
-def margin(net: Net, ends: Sequence[str]) -> int:
+def margin(net, ends: Sequence[str]) -> int:
     """Return the width of the margin around the core of a tile, in pixels, for a dream at the layers `ends`."""
     s = stride(net, ends)
     return -(-max(MARGIN, STRIDES * s) // s) * s
 
 
-def smallest(net: Net, ends: Sequence[str]) -> int:
+def smallest(net, ends: Sequence[str]) -> int:
     """Return the smallest tile, in pixels, for a dream at the layers `ends`: half of its height is the core."""
     return 4 * margin(net, ends)
 
 
-def check_tiles(net: Net, step: Step, sizes: Sequence[tuple[int, int]] = ()) -> None:
+def check_tiles(net, step: Step, sizes: Sequence[tuple[int, int]] = ()) -> None:
     """Raise DreamError if a step cannot run in tiles of the size that it asks for.
 
     net: the net.
@@ -106,7 +106,7 @@ def spans(length: int, tile: int, margin: int, stride: int, offset: int = 0) -> 
             for start, first, last in zip(starts, cuts, cuts[1:])]
 
 
-def tile_size(h: int, w: int, tile: int, net: Net, ends: Sequence[str], which: Callable = max) -> tuple[int, int]:
+def tile_size(h: int, w: int, tile: int, net, ends: Sequence[str], which: Callable = max) -> tuple[int, int]:
     """Return (h, w) of the largest tile of a picture.
 
     h, w: size of the picture, in pixels.
@@ -118,7 +118,7 @@ def tile_size(h: int, w: int, tile: int, net: Net, ends: Sequence[str], which: C
     return tuple(which(stop - start for start, stop, _, _ in spans(n, tile, m, s)) for n in (h, w))
 
 
-def draw(rng, low: int, high: int) -> np.ndarray:
+def draw(rng: RandomSource, low: int, high: int) -> np.ndarray:
     """Draw two whole numbers from `low` to `high` - 1.
 
     rng: np.random, a RandomState or a Generator.
@@ -139,7 +139,7 @@ class TiledGradient:
     rng: the source of the random offsets (see `draw`).
     """
 
-    def __init__(self, net: Net, step: Step, rng=np.random):
+    def __init__(self, net, step: Step, rng: RandomSource = np.random):
         self.net, self.objective, self.tile, self.rng = net, step.objective, step.tile, rng
         self.ends = step.ends
         self._end_sizes = {}

@@ -18,7 +18,6 @@ from ..errors import DreamError
 
 if TYPE_CHECKING:
     from ..convert.graph import Graph, Tensor
-    from ..net.blobs import Blob
 
 PRODUCTS = 1 << 24      # the maximum number of dot products with a guide that are computed at a time (64 MB)
 
@@ -50,7 +49,7 @@ class Objective:
     def __init__(self, **inputs: np.ndarray):
         self.inputs, self.end = inputs, None
 
-    def __call__(self, dst: "Blob") -> float | None:
+    def __call__(self, dst) -> float | None:
         """Set dst.diff in NumPy and return the value of the objective. Tests compare `nodes` with it."""
         raise NotImplementedError
 

@@ -79,7 +79,8 @@ class TotalVariation(Prior):
     def __init__(self, weight: float):
         super().__init__(weight=np.float32(weight))
 
-    def value(self, x, feeds):
+    def value(self, x: np.ndarray, feeds: dict[str, np.ndarray]) -> float:
+        """Return the penalty, of which `__call__` returns the gradient."""
         return feeds["weight"] * np.sum(self._edges(x)[2], dtype=np.float64)
 
     def __call__(self, x, feeds):
@@ -128,7 +129,8 @@ class Grey(Prior):
     def __init__(self, weight: float):
         super().__init__(weight=np.float32(weight))
 
-    def value(self, x, feeds):
+    def value(self, x: np.ndarray, feeds: dict[str, np.ndarray]) -> float:
+        """Return the penalty, of which `__call__` returns the gradient."""
         return feeds["weight"] * np.sum(np.square(x, dtype=np.float64)) / 256
 
     def __call__(self, x, feeds):

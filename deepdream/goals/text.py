@@ -22,7 +22,6 @@ from .objectives import objective_channel, objective_class, objective_guide, obj
 from .priors import Blur, Grey, Laplacian, Luminance, TotalVariation
 
 if TYPE_CHECKING:
-    from ..net import Net
     from ..options import Settings
 
 CLASS = "class:"
@@ -31,7 +30,7 @@ MOST = 1 << 16      # the maximum number of channels in a range
 MANY = 10 ** 9      # more classes than any net has
 
 
-def goals(net: Net, settings: Settings, guide: np.ndarray | None = None) -> dict:
+def goals(net, settings: Settings, guide: np.ndarray | None = None) -> dict:
     """Return the arguments `end`, `objective` and `priors` of `deepdream`.
 
     net: the net.
@@ -106,7 +105,7 @@ def _selected(inside, text):
     return objective_neuron(channel, x, y) if at else objective_channel(channels)
 
 
-def class_index(net: Net, label: str) -> int:
+def class_index(net, label: str) -> int:
     """Return the number of a class.
 
     net: the net.
@@ -137,7 +136,7 @@ def class_index(net: Net, label: str) -> int:
                      + (f"did you mean {', '.join(near)}?" if near else "`deepdream layers --labels` lists them"))
 
 
-def class_name(net: Net, index: int) -> str:
+def class_name(net, index: int) -> str:
     """Return the first label of a class, or its number if there are no labels."""
     return net.labels[index].split(",")[0].replace("_", " ") if index < len(net.labels) else f"class {index}"
 

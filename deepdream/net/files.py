@@ -22,8 +22,9 @@ TORCH_MEAN, TORCH_SCALE = (123.675, 116.28, 103.53), (0.0171248, 0.0175070, 0.01
 CONVERTER = 11     # a part of all checksums. It must not change, because pictures contain these checksums
 
 
-def files_of(prototxt: str | Path, caffemodel: str | Path | None = None, mean=None,
-             channel_swap: Sequence[int] | None = None, surgery: bool = False, **onnx_only) -> Files:
+def files_of(prototxt: str | Path, caffemodel: str | Path | None = None,
+             mean: float | Sequence[float] | np.ndarray | None = None, channel_swap: Sequence[int] | None = None,
+             surgery: bool = False, **onnx_only) -> Files:
     """Return the files of a net.
 
     prototxt, caffemodel, mean, channel_swap: see `Net`.
@@ -74,8 +75,8 @@ class Files:
 class CaffeFiles(Files):
     """The files of a Caffe net. The arguments are those of `Net`."""
 
-    def __init__(self, prototxt: str | Path, caffemodel: str | Path | None, mean, channel_swap: Sequence[int] | None,
-                 surgery: bool):
+    def __init__(self, prototxt: str | Path, caffemodel: str | Path | None,
+                 mean: float | Sequence[float] | np.ndarray | None, channel_swap: Sequence[int] | None, surgery: bool):
         known = str(prototxt) in models.names()
         self.arguments = {"prototxt": str(prototxt) if known else str(models.expanded(prototxt).resolve()),
                           "caffemodel": caffemodel and str(Path(caffemodel).resolve()), "surgery": bool(surgery)}
@@ -110,13 +111,14 @@ class OnnxFile(Files):
     input: the name of the input that takes the picture; None for the only one.
     """
 
-    def __init__(self, path: str | Path, mean, channel_swap: Sequence[int] | None, scale=None,
+    def __init__(self, path: str | Path, mean: float | Sequence[float] | np.ndarray | None,
+                 channel_swap: Sequence[int] | None, scale: float | Sequence[float] | None = None,
                  layout: str | None = None, input: str | None = None):
         from ..convert.onnx_nets import external
         from ..convert.onnx_nets import prepare
         path = models.expanded(path)
         model = prepare.read(path)
-        self.card = card = models.onnx_card.beside(path)
+        self.card = card = models.onnx_card.read(path)
         self.prototxt, self.caffemodel, self.name = path, None, path.stem
         self.layout, self.input = layout or card.layout, input or card.input
         mean = card.mean if mean is None else _tuple(mean)

@@ -1,15 +1,11 @@
 """The notebook's functions `preprocess` and `deprocess`, which convert a picture to the input of a net and back."""
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from .net import Net
 
-
-def preprocess(net: Net, img: np.ndarray) -> np.ndarray:
+def preprocess(net, img: np.ndarray) -> np.ndarray:
     """Convert a picture to the input of a net: channels in the net's order, the mean subtracted.
 
     net: the net.
@@ -25,7 +21,7 @@ def preprocess(net: Net, img: np.ndarray) -> np.ndarray:
     return np.float32(chw[list(swap)]) - mean
 
 
-def deprocess(net: Net, img: np.ndarray) -> np.ndarray:
+def deprocess(net, img: np.ndarray) -> np.ndarray:
     """Convert the input of a net to a picture, the reverse of `preprocess`.
 
     net: the net.
