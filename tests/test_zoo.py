@@ -1,7 +1,7 @@
 """Known Caffe nets: the ends that the cards name, and gradients of the nets that their deploy files describe.
 
-The deploy files lie in ../shared/models/prototxts. A few of them are converted by default; with DEEPDREAM_ALL_DEPLOYS=1
-all of them are, which takes minutes. DEEPDREAM_ALL_DEPLOYS can also name a folder with more, each called as its card.
+The deploy files are in ../shared/models/prototxts. By default a few of them are converted, with DEEPDREAM_ALL_DEPLOYS=1
+all of them. DEEPDREAM_ALL_DEPLOYS can also name a folder with further ones, each called CARD.prototxt.
 """
 import json
 import os
