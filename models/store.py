@@ -250,7 +250,7 @@ def _by_hand(card: Card, failed: dict[File, list], folder: Path) -> str:
     downloads = []
     for file in needed:
         source = card.file(file.archive) if file.archive else file        # of a file in an archive: the archive
-        known = [f"sha1 {source.sha1}"] if source.sha1 else [f"sha256 {source.sha256}"] if source.sha256 else []
+        known = [f"{kind} {checksum}" for kind, checksum in source.checksums.items()][:1]
         known += [f"{source.size:,} bytes"] if source.size else []
         downloads.append(source.name + (f" ({', '.join(known)})" if known else "") + f" from {source.mirrors[0]}")
     lost = ", ".join(f"{file.name} ({_grouped(reasons)})" for file, reasons in needed.items())

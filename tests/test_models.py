@@ -1043,6 +1043,22 @@ def command(*words):
     return cli.main(["models", *words])
 
 
+@pytest.mark.parametrize("kind, checksum", [
+    ("md5", hashlib.md5(WEIGHTS).hexdigest()), ("sha256", hashlib.sha256(WEIGHTS).hexdigest()),
+    ("git_sha1", hashlib.sha1(b"blob 300000\0" + WEIGHTS).hexdigest())])
+def test_downloads_are_verified_by_any_checksum(server, toy, kind, checksum):
+    lines = (f'{kind} = "{checksum}"', 'checksum_source = ["https://example.org/checksums"]')
+    files = toy.entry("deploy.prototxt", "prototxt", ["ok"])
+    folder = toy(files=files + toy.entry("toy.caffemodel", "caffemodel", ["wrong", "ok"], *lines, checksum=False))
+    models.fetch("toy")
+    assert right(folder)
+    (folder / "toy.caffemodel").unlink()
+    toy(files=files + toy.entry("toy.caffemodel", "caffemodel", ["wrong"], *lines, checksum=False))
+    with pytest.raises(models.ModelError, match=f"toy.caffemodel .{kind} {checksum}. from http"):
+        models.fetch("toy")
+    assert nothing(folder)
+
+
 def test_the_table_of_all_models(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DEEPDREAM_CACHE", str(tmp_path))
     assert command() == 0
