@@ -34,6 +34,7 @@ def test_every_card_is_valid_and_complete():
         assert card.name == name and card.title and card.licence and card.citation
         assert card.default_end in sum(card.ends.values(), [])
         assert len(card.mean) == (1 if name == "digits" else 3) and sorted(card.channel_swap) == [0, 1, 2]
+        assert f"`{name}`" in (cards.ROOT / "README.md").read_text(encoding="utf-8")
         for file in card.files:
             assert file.checksums or file.unverified or file.shipped or file.archive, file.name
 
