@@ -31,7 +31,7 @@ SAMPLE = ["age", "vgg_cnn_s"]
 ALL = os.environ.get("DEEPDREAM_ALL_DEPLOYS", "")
 MORE = sorted(Path(ALL).iterdir()) if ALL not in ("", "1") else []
 DIVISOR = 16      # of the numbers of channels
-MANY = 100        # ends: of nets that have more (ResNets), which take seconds each, twenty are built
+MANY = 100        # ends: of nets that have more (ResNets), which take seconds each, twelve are built
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_gradients_of_known_nets(deploy):
     facts = {p.key: p.value for p in model.metadata_props}
     assert json.loads(facts.get("left_out", "{}")) == {}
     ends = convert.valid_ends(model)
-    for end in list(ends) if len(ends) <= MANY else spread(list(ends), 20):
+    for end in list(ends) if len(ends) <= MANY else spread(list(ends), 12):
         try:
             convert.gradient_graph(model, end)
         except ConvertError as error:
