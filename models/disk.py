@@ -1,4 +1,4 @@
-"""What models take on disk, and how to remove downloaded ones."""
+"""The disk space that models take, and how to free it."""
 import contextlib
 import re
 import stat
@@ -11,9 +11,9 @@ from .locks import locked
 
 
 def size(card: Card) -> tuple[int, bool]:
-    """Compute what the files of a model take on disk.
+    """Compute the disk space that the files of a model need.
 
-    Returns (bytes, exact). Files without a published size count with the least that they may have; exact is False then.
+    Returns (bytes, exact). A file of unknown size counts with its minimum size; exact is False if that is the weights.
     """
     files = [file for file in card.files if file.role != "archive"]
     return (sum(file.size or _shipped_size(card, file) or file.min_size for file in files),
@@ -26,7 +26,7 @@ def _shipped_size(card: Card, file) -> int:
 
 
 def downloaded(name: str) -> dict[Path, int]:
-    """List what the downloads of a model take in the cache, unfinished and rejected files included.
+    """List the downloaded files of a model in the cache, with partial ones and those that were set aside as wrong.
 
     Returns {path: bytes}. Raises ModelError for an unknown name.
     """
@@ -36,7 +36,7 @@ def downloaded(name: str) -> dict[Path, int]:
     pattern = re.compile(rf"({wanted})(\.bad|(\.[0-9a-f]{{8}})?\.part)?") if wanted else None
     found = {}
     if pattern:
-        with contextlib.suppress(OSError):                          # no such folder
+        with contextlib.suppress(OSError):                          # there is no such folder
             for path in sorted(folder.iterdir()):
                 status = path.lstat()
                 if pattern.fullmatch(path.name) and (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
@@ -45,17 +45,17 @@ def downloaded(name: str) -> dict[Path, int]:
 
 
 def remove(name: str) -> int:
-    """Delete the downloaded files of a model from the cache, and nothing else; its folder too, once it is empty.
+    """Delete the downloaded files of a model from the cache, and nothing else. An empty folder is deleted, too.
 
-    Returns the bytes that were freed. Raises ModelError, in one line, for an unknown name, a model that is shipped with
-    the project, a folder that leads out of the cache, a download that is running, and for what the system refuses.
+    Returns the number of bytes that were freed. Raises ModelError for an unknown name, for a model that is shipped with
+    this project, if its folder is a link, if another process is downloading it, and if a file cannot be deleted.
     """
     card = cards.card(name)
     if all(file.shipped for file in card.files):
-        raise ModelError(f"{name}: is shipped with the project; only downloaded models can be removed")
+        raise ModelError(f"{name}: is part of this project; only downloaded models can be removed")
     folder = store.cache_dir() / name
     if folder.is_symlink():
-        raise ModelError(f"{folder}: leads out of the cache; remove what lies there by hand")
+        raise ModelError(f"{folder}: is a link that leads out of the cache; remove its files by hand")
     files = downloaded(name)
     if not files:
         return 0
@@ -67,7 +67,7 @@ def remove(name: str) -> int:
                 path.unlink()
     except OSError as error:
         raise ModelError(f"{error.filename or folder}: cannot be removed: {error.strerror or error}") from None
-    with contextlib.suppress(OSError):                              # the folder stays if it holds other files
+    with contextlib.suppress(OSError):                              # the folder holds files of the user
         if {path.name for path in folder.iterdir()} == {".lock"}:
             (folder / ".lock").unlink()
             folder.rmdir()

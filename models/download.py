@@ -91,7 +91,7 @@ def from_mirror(url: str, file: File, folder: Path, progress: bool) -> str:
 def offered(url: str, file: File) -> tuple[int | None, str]:
     """Ask a mirror for the size of a file, without downloading the file.
 
-    Returns (bytes, or None if the mirror does not say; what is wrong in a few words, or '').
+    Returns (size in bytes, or None if the mirror does not state it; what is wrong, in a few words, or '').
     """
     try:
         with contextlib.closing(_in_time(_headers(url))) as answers:

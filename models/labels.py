@@ -17,7 +17,8 @@ def read_labels(path: str | Path) -> list[str]:
     path: a text file in UTF-8, UTF-16 or Windows-1252, which includes Latin-1.
 
     Returns the names without the numbers of ImageNet and Places: `n01440764 tench, ...` becomes `tench, ...`, and
-    `/a/abbey 0` becomes `abbey`. Raises ModelError for a file that cannot be read or is not text.
+    `/a/abbey 0` becomes `abbey`. If a line with a number of ImageNet ends with its index, that is cut off as well.
+    Raises ModelError for a file that cannot be read or is not text.
     """
     text = _text(path).replace("\r\n", "\n").replace("\r", "\n")
     if control := re.search(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", text):

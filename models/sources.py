@@ -1,4 +1,4 @@
-"""Ask the servers that models are downloaded from whether they still offer the files, without downloading any."""
+"""Ask the servers from which models are downloaded whether they still have the files, without downloading any."""
 import contextlib
 import queue
 import threading
@@ -13,10 +13,13 @@ AT_ONCE = 8         # requests
 
 
 class Source(NamedTuple):
-    """What one address answered.
+    """The answer of one address.
 
-    model: the name of the model. file: which of its files. url: the address.
-    size: the bytes that it offers, None if it does not say. problem: what is wrong with it, '' if nothing is.
+    model: name of the model.
+    file: the file of the model.
+    url: the address.
+    size: size of the file there, in bytes; None if the server does not state it.
+    problem: what is wrong with the answer, in a few words; '' if nothing is.
     """
     model: str
     file: File
@@ -28,8 +31,10 @@ class Source(NamedTuple):
 def check(names: Iterable[str]) -> Iterator[Source]:
     """Ask every address of some models for the size of its file.
 
-    names: of models. Yields a Source for each address, in the order of the cards; an address that several models share
-    is asked once. Raises ModelError for an unknown name or a damaged card.
+    names: names of models.
+
+    Yields a Source for each address, in the order of the cards. An address that several models share is asked once.
+    Raises ModelError for an unknown name or a damaged card.
     """
     from .download import offered
     asked = [(name, file, url) for name in names for file in cards.card(name).files for url in file.mirrors]
@@ -50,18 +55,18 @@ def check(names: Iterable[str]) -> Iterator[Source]:
             except Exception as error:
                 future.set_exception(error)
     for _ in range(AT_ONCE):
-        threading.Thread(target=work, daemon=True).start()          # daemons: Ctrl-C does not wait for slow servers
+        threading.Thread(target=work, daemon=True).start()          # a daemon: Ctrl-C need not wait for slow servers
     try:
         for name, file, url in asked:
             yield Source(name, file, url, *answers[url, file.size, file.limit].result())
     finally:
-        with contextlib.suppress(queue.Empty):                      # whoever stops listening stops the asking
+        with contextlib.suppress(queue.Empty):                      # after an exception, ask nobody else
             while True:
                 todo.get_nowait()
 
 
 def lost(sources: Iterable[Source]) -> list[str]:
-    """List the models that cannot be downloaded, because no address offers a file that they need.
+    """List the models that can no longer be downloaded, because no address has a file that they need.
 
     sources: the results of `check` for all addresses of these models.
     """
