@@ -71,8 +71,7 @@ def _files(facts):
 
 def _models(facts):
     statuses = facts["models"] or {}
-    for status in dict.fromkeys(sorted(statuses.values(), key=["shipped", "cached", "partial", "absent",
-                                                               "damaged"].index)):
+    for status in sorted(set(statuses.values()), key=lambda status: (status == "absent", status)):
         yield f"models {status}", ", ".join(name for name, value in statuses.items() if value == status)
 
 
