@@ -232,6 +232,16 @@ def test_an_estimate_needs_some_work_and_some_time():
     assert soon.seconds is None      # the first steps are slower than the others
 
 
+def test_dreams_that_fail_at_once_do_not_count_as_fast():
+    clock = Clock()
+    left = TimeLeft(100, clock=clock)
+    left.drop(50)
+    clock.now += 10
+    assert left.seconds is None
+    left.advance(25)
+    assert left.seconds == 10
+
+
 def test_lines_about_the_time_left_come_now_and_then(capsys):
     clock = Clock()
     left = TimeLeft(1000, clock=clock)

@@ -40,6 +40,10 @@ class TimeLeft:
         """Count an amount of work as done."""
         self.done += amount
 
+    def drop(self, amount: float) -> None:
+        """Count an amount of work as work that need not be done: it took no time."""
+        self.total -= amount
+
     @property
     def seconds(self) -> float | None:
         """The seconds that are left; None as long as too little is done for an estimate."""

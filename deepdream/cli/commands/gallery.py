@@ -147,10 +147,11 @@ class Bar:
         self.failed += dream.status == "failed"
         self.at += self.weight[id(dream)]
         self._describe()
-        self._advance(self.at - self.left.done)      # with the steps that a failed dream did not make
+        rest = self.at - (self.bar.total - self.left.total) - self.left.done
+        self._advance(rest, dream.status == "failed")      # the steps that a failed dream did not make
 
-    def _advance(self, work):
-        self.left.advance(work)
+    def _advance(self, work, failed=False):
+        (self.left.drop if failed else self.left.advance)(work)
         self.bar.update(work)
         self.lines.update(self._done())
 

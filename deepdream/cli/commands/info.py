@@ -72,7 +72,9 @@ def _files(facts):
 def _models(facts):
     statuses = facts["models"] or {}
     for status in sorted(set(statuses.values()), key=lambda status: (status == "absent", status)):
-        yield f"models {status}", ", ".join(name for name, value in statuses.items() if value == status)
+        names = [name for name, value in statuses.items() if value == status]
+        yield f"models {status}", f"{len(names)}; `deepdream models` lists them" if status == "absent" else \
+            ", ".join(names)
 
 
 def _optional(facts):
