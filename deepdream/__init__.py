@@ -3,6 +3,9 @@
     from deepdream import Net, deepdream, load, save
     net = Net("mini_imagenet")
     save(deepdream(net, load("cat.jpg")), "dream.jpg")
+
+    from deepdream import dream_picture
+    dream_picture("cat.jpg", "dream.jpg", "mini_imagenet", seed=7)      # the same, with the settings in its metadata
 """
 import importlib
 import os
