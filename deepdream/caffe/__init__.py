@@ -12,7 +12,9 @@ says what to use instead.
 """
 from . import io, mode, proto
 from .mode import set_device, set_mode_cpu, set_mode_gpu
-from .net import TEST, TRAIN, Blob, Classifier, Layer, Net
+from .classifier import Classifier
+from .net import TEST, TRAIN, Layer, Net
+from .blob import Blob
 
 __version__ = "1.0.0"      # of the Caffe whose Python interface this is
 

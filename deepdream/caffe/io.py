@@ -1,8 +1,8 @@
 """Stands in for `caffe.io`: pictures in and out of a net's input."""
 import numpy as np
-import scipy.ndimage as nd
+from scipy.ndimage import zoom
 
-from ..convert.caffe import caffe_pb2
+from .proto import caffe_pb2
 
 __all__ = ["Transformer", "array_to_blobproto", "blobproto_to_array", "caffe_pb2", "load_image", "oversample",
            "resize_image"]
@@ -26,13 +26,39 @@ def load_image(filename, color=True):
     return rgb if color else (rgb @ np.float32([0.2125, 0.7154, 0.0721]))[..., None]
 
 
+def resize(image, output_shape, order=1, **options):
+    """Stand in for skimage.transform.resize, without its smoothing of smaller pictures.
+
+    image: (H, W) or (H, W, K).
+    output_shape: (h, w).
+    order: of the spline, 0 to 5.
+
+    Returns float64 (h, w) or (h, w, K), within the range of the numbers in `image`.
+    """
+    image = np.asarray(image, np.float64)
+    scale = [n / h for n, h in zip(output_shape[:2], image.shape)] + [1] * (image.ndim - 2)
+    found = zoom(image, scale, order=order, mode="grid-constant", grid_mode=True)
+    return np.clip(found, image.min(), image.max())
+
+
 def resize_image(im, new_dims, interp_order=1):
-    """(H, W, K) to (new_dims[0], new_dims[1], K), float32; the corners of the outer pixels stay where they are."""
-    im = np.asarray(im, np.float32)
-    if im.shape[:2] == tuple(new_dims):
-        return im.copy()
-    scale = [n / h for n, h in zip(new_dims, im.shape)]
-    return nd.zoom(im, (*scale, 1), order=interp_order, mode="nearest", grid_mode=True)
+    """Resize a picture as pycaffe does (Caffe: io.py).
+
+    im: (H, W, K). With 1 or 3 channels the corners of the outer pixels stay where they are, with any other number their
+    centres do.
+    new_dims: (h, w).
+    interp_order: of the spline, 0 to 5.
+
+    Returns float32 (h, w, K).
+    """
+    im, (h, w) = np.asarray(im), (int(d) for d in new_dims)
+    if im.shape[-1] not in (1, 3):
+        scale = np.array((h, w), float) / im.shape[:2]
+        return np.float32(zoom(im, (*scale, 1), order=interp_order))
+    low, high = im.min(), im.max()
+    if low == high:
+        return np.full((h, w, im.shape[-1]), low, np.float32)
+    return np.float32(resize((im - low) / (high - low), (h, w), interp_order) * (high - low) + low)
 
 
 def oversample(images, crop_dims):

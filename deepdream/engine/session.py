@@ -14,6 +14,7 @@ class Session:
     def __init__(self, session, device: Device, size: tuple[int, int] | None = None):
         self.device, self.size = device, size
         self._session = session
+        self.inputs = {i.name for i in session.get_inputs()}
         self._captured = {}      # {the shapes of the inputs and outputs: (their places, the number of the captured graph)}
 
     def run(self, outputs: list[str], feeds: dict) -> list:

@@ -135,14 +135,17 @@ class Device:
             self._free_at_first[self.index] = _free_bytes(self.index)
         return self._free_at_first[self.index]
 
-    def session(self, graph, threads=None, size=None, name="the net"):
+    def session(self, graph, threads=None, size=None, name="the net", alone=True):
         """An onnxruntime session. graph: a serialized model. threads: of the CPU; None leaves it to onnxruntime,
         which takes one for each core. size: (h, w) of the only pictures that it will see, if that is known. name: what
-        the DreamError calls the net, if onnxruntime cannot run it."""
+        the DreamError calls the net, if onnxruntime cannot run it. alone: False for one of many sessions that take
+        turns."""
         import onnxruntime as ort
         more = {k: v for k, v in self._cuda.items() if size or k != "enable_cuda_graph"}     # recorded is one size only
         cuda = _cuda(self.index, self.fast, **more) if self.is_cuda else []
         options = self.options(threads, size)
+        if not alone:      # each session has threads of its own, and waiting busily they would keep each other from work
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             return ort.InferenceSession(graph, options, providers=[*cuda, "CPUExecutionProvider"])
         except Exception as error:      # onnxruntime raises its own kinds
