@@ -31,27 +31,26 @@ def _inputs(shapes):
             for i, shape in enumerate(shapes)]
 
 
-def max_pool_graph(operation) -> bytes:
-    """Build the graph of a max pooling with a second output, `places`: the flat index of each maximum in x0."""
-    import onnx
-    model = _forward_model(operation)
-    node, = (n for n in model.graph.node if n.op_type == "MaxPool")
-    node.output.append("places")
-    model.graph.output.append(onnx.helper.make_tensor_value_info("places", onnx.TensorProto.INT64, [None] * 4))
-    return model.SerializeToString()
+def value_graph(operation) -> bytes:
+    """Build the graph of a layer's value in the form that its gradient uses: input data, output end_data."""
+    with about(operation.title):
+        return _pruned(convert.gradient_graph(_forward_model(operation), "y0"), "end_data").SerializeToString()
 
 
 def backward_graph(operation) -> bytes:
     """Build the graph of a layer's gradient: inputs data and end_diff, output data_diff."""
     model = _forward_model(operation)
     with about(operation.title):
-        graph = _convolution_back(model) or _pruned(convert.gradient_graph(model, "y0"))
+        # the fast form for max pooling drops what Caffe gives to zeros, since a ReLU would drop it
+        fast = operation.layer.kind != "Pooling"
+        graph = _convolution_back(model) or _pruned(convert.gradient_graph(model, "y0", fast), "data_diff")
     return graph.SerializeToString()
 
 
-def _pruned(model):
-    """Without the layer's value and what only that needs."""
-    return Extractor(model).extract_model([i.name for i in model.graph.input], ["data_diff"])
+def _pruned(model, output):
+    """Keep one of the outputs and what it needs."""
+    used = {i for node in model.graph.node for i in node.input}
+    return Extractor(model).extract_model([i.name for i in model.graph.input if i.name in used], [output])
 
 
 def _convolution_back(model):

@@ -13,7 +13,7 @@ from ..convert.errors import ConvertError, about
 from ..convert.graph import Graph
 from ..errors import DreamError
 from .blob import Parameter
-from .layer_graphs import backward_graph, forward_graph, max_pool_graph
+from .layer_graphs import backward_graph, forward_graph, value_graph
 from .layers import INPUTS, Filled
 
 
@@ -222,7 +222,9 @@ class ReLU(Split):
         if slope:
             self.bottoms[0].diff[...] = np.where(x > 0, dy, dy * np.float32(slope))
         else:
-            np.multiply(dy, x > 0, out=self.bottoms[0].diff)
+            if not self.in_place:
+                self.bottoms[0].diff[...] = dy
+            np.copyto(self.bottoms[0].diff, 0, where=x <= 0)
 
 
 class Concat(Operation):
@@ -298,20 +300,11 @@ class Softmax(Operation):
         self.bottoms[0].diff[...] = (dy - (dy * y).sum(axis, keepdims=True)) * y
 
 
-class MaxPooling(Operation):
-    """Caffe: pooling_layer.cpp. The places of the maxima are remembered from the forward pass."""
-    places = None
+class LRN(Operation):
+    """Caffe: lrn_layer.cpp."""
 
     def forward(self):
-        y = self.tops[0].data
-        if self.places is None or self.places.shape != y.shape:
-            self.places = np.zeros(y.shape, np.int64)
-        self.run("forward", lambda: max_pool_graph(self), {"x0": self.bottoms[0].data}, {"y0": y, "places": self.places})
-
-    def backward(self):
-        dy, dx = self.tops[0].diff, self.bottoms[0].diff
-        places = self.places if self.places is not None and self.places.shape == dy.shape else np.zeros(dy.shape, np.int64)
-        dx[...] = np.bincount(places.ravel(), dy.ravel(), dx.size).reshape(dx.shape)
+        self.run("forward", lambda: value_graph(self), {"data": self.bottoms[0].data}, {"end_data": self.tops[0].data})
 
 
 class GlobalMaxPooling(Operation):
@@ -325,7 +318,7 @@ class GlobalMaxPooling(Operation):
 
 
 _KINDS = {"Split": Split, "Dropout": Same, "Flatten": Flatten, "Reshape": Reshape, "Softmax": Softmax, "ReLU": ReLU, "Concat": Concat,
-          "Slice": Slice, "Eltwise": Eltwise}
+          "Slice": Slice, "Eltwise": Eltwise, "LRN": LRN}
 
 
 def operation_of(layer):
@@ -334,6 +327,7 @@ def operation_of(layer):
         return Input
     if layer.kind not in LAYERS:
         return Unsupported
-    if layer.kind == "Pooling" and layer.proto.pooling_param.pool == pb.PoolingParameter.MAX:
-        return GlobalMaxPooling if layer.proto.pooling_param.global_pooling else MaxPooling
+    p = layer.proto.pooling_param
+    if layer.kind == "Pooling" and p.pool == p.MAX and p.global_pooling:
+        return GlobalMaxPooling
     return _KINDS.get(layer.kind, Operation)
