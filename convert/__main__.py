@@ -1,5 +1,8 @@
-"""python -m convert: Caffe's files to ONNX."""
+"""The command `python -m convert`, which converts a Caffe net to ONNX."""
+from __future__ import annotations
+
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from .arguments import Parser
@@ -8,27 +11,34 @@ from .errors import ConvertError, about
 from .files import check_target, refuse_inputs, write
 
 
-def main(argv=None):
-    parser = Parser(prog="convert", description="Turn a Caffe net into ONNX: the forward graph or, with --end, the "
+def main(argv: Sequence[str] | None = None, prog: str = "convert") -> int:
+    """Run the command.
+
+    argv: the arguments; None for those of the process. prog: what messages call the command.
+
+    Returns the exit code. Raises SystemExit for --help and for arguments that are not valid.
+    """
+    parser = Parser(prog=prog, description="Convert a Caffe net to ONNX: the forward graph or, with --end, the "
                     "gradient graph of one layer (inputs data, end_diff; outputs end_data, data_diff).")
-    parser.add_argument("prototxt", help="deploy.prototxt")
-    parser.add_argument("caffemodel", help="the weights")
-    parser.add_argument("-o", "--output", metavar="NET.onnx", help="where the graph goes")
+    parser.add_argument("prototxt", help="the net's deploy.prototxt")
+    parser.add_argument("caffemodel", help="the net's weights")
+    parser.add_argument("-o", "--output", metavar="NET.onnx", help="the file to write")
     parser.add_argument("--end", metavar="NAME", help="write the gradient graph of this layer")
     parser.add_argument("--list", action="store_true",
-                        help="list the valid ends: name, channels, stride, one a line")
-    parser.add_argument("--surgery", action="store_true", help="net surgery: each InnerProduct as a convolution, so "
-                        "that the classifier runs at any picture size and gives a map of class scores")
-    parser.add_argument("--mean", metavar="B,G,R", type=_mean, help="recorded in the graph's metadata")
+                        help="list the valid ends, one a line: name, channels, stride")
+    parser.add_argument("--surgery", action="store_true", help="net surgery: turn each InnerProduct into a "
+                        "convolution, so that the classifier runs at any picture size and gives a map of class scores")
+    parser.add_argument("--mean", metavar="B,G,R", type=_mean,
+                        help="the mean of the training pictures, to be stored in the graph's metadata")
     args = parser.parse_args(argv)
     if not args.list and not args.output:
         parser.error("nothing to do: give -o NET.onnx, or --list")
     if args.end is not None and not args.output:
         parser.error("--end: --list lists the ends of the whole net; give -o NET.onnx to write the graph of one")
-    return guarded(lambda: run(args), "convert", ConvertError)
+    return guarded(lambda: _run(args), prog, ConvertError)
 
 
-def run(args):
+def _run(args):
     from .facts import Facts
     from .caffe.forward import to_onnx
     from .gradient import gradient_graph, valid_ends
@@ -38,7 +48,7 @@ def run(args):
         check_target(target)
         refuse_inputs(target, args.prototxt, args.caffemodel)
         if target.suffix.lower() != ".onnx":
-            raise ConvertError(f"-o {target}: '{target.suffix}' is not an ONNX file's name; give one that ends in .onnx")
+            raise ConvertError(f"-o {target}: '{target.suffix}' is not the name of an ONNX file; it must end in .onnx")
     model = to_onnx(args.prototxt, args.caffemodel, mean=args.mean, channel_swap=(2, 1, 0) if args.mean else None,
                     surgery=args.surgery)
     if args.list:

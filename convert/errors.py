@@ -1,17 +1,26 @@
-"""The one exception that conversion raises for what a user can mend, and what its messages are made of."""
+"""The exception for errors that the user can fix, and helpers for its messages."""
+from __future__ import annotations
+
 import contextlib
 import difflib
+import os
+from collections.abc import Iterator, Sequence
 
 
 class ConvertError(ValueError):
-    """One line for people: the file, the layer or the option, what is wrong with it, what is allowed."""
+    """An error that the user can fix: one line with the file, layer or option, what is wrong and what is allowed."""
 
 
 @contextlib.contextmanager
-def about(path, *others):
-    """The boundary around a net's file, or files, that others wrote: whatever they bring about, in the libraries that
-    read them too, becomes one line with the name of one of them, the first if there is none in it. The cause stays
-    attached, for those who look for it in Python."""
+def about(path: str | os.PathLike, *others: str | os.PathLike) -> Iterator[None]:
+    """Turn any exception that a file causes, in other libraries too, into a ConvertError that names the file.
+
+    A ConvertError that already names one of the files is raised unchanged. The original exception stays attached as
+    the cause.
+
+    path: the file that the message names, or another description of what is being read.
+    others: further files that are read in the same block.
+    """
     try:
         yield
     except ConvertError as error:
@@ -19,27 +28,30 @@ def about(path, *others):
             raise
         raise ConvertError(f"{path}: {error}") from error
     except RecursionError as error:
-        raise ConvertError(f"{path}: damaged, or no net: it is nested too deeply") from error
+        raise ConvertError(f"{path}: damaged, or not a net: it is nested too deeply") from error
     except MemoryError as error:
         raise ConvertError(f"{path}: not enough memory for what it asks for") from error
     except Exception as error:
         what = shown(" ".join(str(error).split()), 200)
-        raise ConvertError(f"{path}: damaged, or no net that is known here ({type(error).__name__}: {what})") from error
+        raise ConvertError(f"{path}: damaged, or not a supported net ({type(error).__name__}: {what})") from error
 
 
-def shown(text, most=80):
-    """A name from outside as a message of one line can hold it: what is longer than about `most` characters loses its
-    middle, and what does not print (control characters, halves of characters) is written as Python writes it."""
+def shown(text: object, limit: int = 80) -> str:
+    """Make a name from a file or a user fit into a message of one line.
+
+    text: the name. Characters that do not print are written as Python's escapes.
+    limit: the maximum number of characters. A longer name loses its middle.
+    """
     text = str(text)
-    if len(text) > 2 * most:      # the rest is not looked at
-        text = text[:most] + text[-most:]
+    if len(text) > 2 * limit:      # do not process a huge text
+        text = text[:limit] + text[-limit:]
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-    behind = most // 3
-    return text if len(text) <= most else f"{text[:most - behind - 3]}...{text[-behind:]}"
+    tail = limit // 3
+    return text if len(text) <= limit else f"{text[:limit - tail - 3]}...{text[-tail:]}"
 
 
-def no_such_end(end, valid):
-    """The error for an `end` that is not there: it offers the nearest that are."""
+def no_such_end(end: str, valid: Sequence[str]) -> ConvertError:
+    """Return the error for an unknown `end`, which suggests the valid ones with the most similar names."""
     near = difflib.get_close_matches(end, valid, 3, 0.4) or [v for v in valid if end and end in v][:3]
     hint = f"the {'nearest' if near else 'first'} are {', '.join(map(shown, near or valid[:5]))}"
     return ConvertError(f"no such end: '{shown(end)}'; {hint}; {len(valid)} in all: "

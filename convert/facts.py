@@ -1,7 +1,7 @@
-"""What a forward graph tells of itself in its metadata: one record, with one way to write it and one to read it.
+"""The metadata of a forward graph: one dataclass, written to a model and read back from it.
 
-A file may have been changed by anyone, so what is read is checked. onnx takes its time to import, and a record that was
-kept elsewhere does without it.
+The metadata is checked when it is read, because anybody may have edited the file. The onnx package is imported only
+where it is needed: importing it is slow, and facts that come from a cache do not need it.
 """
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class End(NamedTuple):
-    """What is known of an `end`.
+    """The description of an `end`.
 
-    channels: how many; None if that is not known.
-    stride: (h, w), pixels of the input for one position; None if it has no positions.
-    operator: that computes it, of nets that are not Caffe's.
+    channels: the number of channels; None if unknown.
+    stride: (h, w), input pixels for one position of the end; None if it has no spatial axes.
+    operator: the operator that computes it; None for Caffe nets.
     """
     channels: int | None
     stride: tuple[float, float] | None
@@ -29,7 +29,7 @@ class End(NamedTuple):
 
 
 class Write(NamedTuple):
-    """One result of a layer: which blob it goes into, and which tensor holds it from there on."""
+    """One result of a Caffe layer: the blob that it is written to, and the tensor that holds it in the graph."""
     layer: str
     blob: str
     tensor: str
@@ -37,16 +37,18 @@ class Write(NamedTuple):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a net's forward graph tells of itself.
+    """The description of a net that its forward graph carries in its metadata.
 
-    data: the name of its input; data_shape: the input's declared shape (N, C, H, W).
+    data: the name of the input.
+    data_shape: the declared shape of the input, (N, C, H, W).
     ends: the names that can be an `end`, in the net's order.
     writes: the results of all layers, in order.
-    left_out: {name: why it is no end}.
-    lost: {blob: type of its layer}, for the net's outputs that are left out.
-    mean, channel_swap: how it wants its pictures, if somebody said so.
+    left_out: {name: why it cannot be an end}.
+    lost: {blob: type of its layer}, for outputs of the net that could not be converted.
+    mean, channel_swap: how pictures are prepared for the net; None if not specified.
     outputs: the names of the graph's outputs.
-    classifier, no_classifier: the `end` with a score for each class, or why there is none (see `convert.classifier`).
+    classifier: the `end` with a score for each class; None if there is none (see `convert.classifier`).
+    no_classifier: why there is none.
     """
     data: str
     data_shape: tuple[int, ...]
@@ -60,8 +62,8 @@ class Facts:
     classifier: str | None = None
     no_classifier: str | None = None
 
-    def write(self, model: onnx.ModelProto):
-        """Put the facts into a model's metadata. The graph itself tells its outputs and its classifier."""
+    def write(self, model: onnx.ModelProto) -> None:
+        """Store the facts in a model's metadata, except the outputs and the classifier, which follow from the graph."""
         from onnx.helper import set_model_props
 
         from .graph import metadata
@@ -74,15 +76,20 @@ class Facts:
 
     @classmethod
     def read(cls, model: onnx.ModelProto, source: str = "the model", whole: bool = True) -> Facts | None:
-        """The facts in a model's metadata; None if it was not made by this converter.
+        """Read the facts from a model's metadata.
 
-        source: what errors call the model. whole: False for a part of a net, which keeps the metadata of the whole.
-        Raises ConvertError for facts that do not fit the model.
+        model: a forward graph.
+        source: what error messages call the model.
+        whole: whether the model must be a whole net. False accepts a part of a net that carries the metadata of the
+        whole, such as a gradient graph.
+
+        Returns None for a model that this converter did not write. Raises ConvertError for facts that do not fit it.
         """
         from .graph import metadata
         texts = metadata(model)
         if whole and "end" in texts:
-            raise ConvertError(f"{source}: the gradient graph of '{shown(texts['end'])}'; give the net that it was made of")
+            raise ConvertError(f"{source}: this is the gradient graph of '{shown(texts['end'])}'; pass the net that it "
+                               "was built from")
         if "writes" not in texts:
             return None
         values = {}
@@ -100,21 +107,22 @@ class Facts:
         return facts
 
     def _check_names(self, model, source):
-        """Raise ConvertError where the facts name what is not in the model."""
+        """Raise ConvertError if the facts name tensors or layers that are not in the model."""
         inputs = {i.name for i in model.graph.input}
-        there = inputs | {name for node in model.graph.node for name in node.output}
+        existing = inputs | {name for node in model.graph.node for name in node.output}
         layers = {write.layer for write in self.writes}
-        missing = [name for name in (self.data, *(write.tensor for write in self.writes)) if name not in there] \
+        missing = [name for name in (self.data, *(write.tensor for write in self.writes)) if name not in existing] \
             + [end for end in self.ends if end not in layers] + [self.data] * (self.data not in inputs)
         if missing:
-            raise ConvertError(f"{source}: damaged: its metadata tells of '{shown(missing[0])}', which is not in the net")
+            raise ConvertError(f"{source}: damaged: its metadata names '{shown(missing[0])}', which is not in the net")
 
     def plain(self) -> dict:
-        """The facts as a dict that JSON can hold; `from_plain` reads it back."""
+        """Return the facts as a dict that JSON can hold. `from_plain` is the inverse."""
         return asdict(self) | {"ends": {name: end._asdict() for name, end in self.ends.items()}}
 
     @classmethod
     def from_plain(cls, values: dict) -> Facts:
+        """Restore the facts from a dict of `plain`."""
         ends = {name: End(end["channels"], end["stride"] and tuple(end["stride"]), end.get("operator"))
                 for name, end in values["ends"].items()}
         tuples = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
@@ -138,14 +146,14 @@ def _is_texts(value):
 
 
 def _is_end(value):
-    """Channels and a stride, or None where there is none."""
+    """Does the value describe an End, as JSON holds it?"""
     return isinstance(value, dict) and {"channels", "stride"} <= set(value) \
         and (value["channels"] is None or type(value["channels"]) is int) \
         and (value["stride"] is None or _is_list(value["stride"], lambda v: _is_number(v) and v > 0, 2)) \
         and isinstance(value.get("operator") or "", str)
 
 
-# what stands in the metadata: (does this value fit?, must it be there?)
+# the entries of the metadata: (is this value valid?, is the entry required?)
 _READ = {
     "data": (_is_text, True),
     "data_shape": (lambda v: _is_list(v, lambda d: type(d) is int and 0 < d < 1 << 31) and v, True),

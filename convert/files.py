@@ -1,28 +1,36 @@
-"""Files that are written: checked before the work, never over what was read, whole at every moment."""
+"""Safe writing of files: the target is checked before the work, and a file is replaced only by a complete one."""
+from __future__ import annotations
+
 import contextlib
 import errno
 import os
 import stat
 import uuid
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 from .errors import ConvertError
 
-EVERYONES = stat.S_ISVTX | stat.S_IWOTH      # a folder where everyone may write, each his own files: /tmp
+SHARED_FOLDER = stat.S_ISVTX | stat.S_IWOTH      # permissions of a folder like /tmp, where every user may write
 
 
-def write(path, *data, sync=True):
-    """Write bytes (all of `data`, one behind the other) beside `path`, then rename: never half a file, and the old one
-    stays until the new one is whole. The new one has its owner and its permissions.
+def write(path: str | os.PathLike, *data: bytes, sync: bool = True) -> None:
+    """Write bytes to a temporary file in the same folder, then rename it to `path`.
 
-    sync: wait until the disk has the bytes, so that not even a power cut leaves half a file; False for what is cheap
-    to make again. Where `path` is a link, the file that it leads to is written. Raises OSError wherever opening `path`
-    for writing would, and for what is there and is no regular file (a folder, a device).
+    An existing file stays until the new one is complete, which gets its owner and its permissions. If `path` is a
+    link, the file that it points to is replaced.
+
+    path: the file to write.
+    data: the contents, in one or several pieces.
+    sync: wait until the bytes are on the disk, so that not even a power failure leaves an incomplete file. False is
+    enough for a file that is cheap to make again.
+
+    Raises OSError wherever opening `path` for writing would, and if it exists and is not a regular file.
     """
     try:
         real, before = _target(path)
-        handle, beside = _beside(real, before)
+        handle, temporary = _open_temporary(real, before)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.writelines(data)
@@ -30,41 +38,44 @@ def write(path, *data, sync=True):
                     file.flush()
                     to_disk(file.fileno())
             if before:
-                _like(before, beside)
-            os.replace(beside, real)
+                _copy_permissions(before, temporary)
+            os.replace(temporary, real)
         except BaseException:
-            os.unlink(beside)
+            os.unlink(temporary)
             raise
-    except OSError as error:      # the name of the file beside it would mean nothing to anyone
+    except OSError as error:      # name the file that the user knows, not the temporary one
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def write_new(path, *data):
-    """Write bytes as `write` does, but never over what is there: to `path` or, where something has that name, to the
-    first free one of NAME-2, NAME-3 ... Returns the path that was written, also where several processes write at once.
+def write_new(path: str | os.PathLike, *data: bytes) -> Path:
+    """Write bytes like `write`, but never over an existing file.
+
+    If `path` exists, the first unused name of NAME-2, NAME-3 ... is taken, even if several processes write at once.
+
+    Returns the path that was written. Raises OSError.
     """
     path = Path(path)
-    whole = path.with_name(f".{uuid.uuid4().hex}.part")
+    complete = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
-        write(whole, *data)
-        return next(name for name in free_names(path) if _named(whole, name))
+        write(complete, *data)
+        return next(name for name in free_names(path) if _claim(complete, name))
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        whole.unlink(missing_ok=True)
+        complete.unlink(missing_ok=True)
 
 
-def free_names(path):
-    """The path itself, then with -2, -3 ... behind its name, as far as nothing is there now."""
+def free_names(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield the path itself, then NAME-2, NAME-3 ..., leaving out the names that exist."""
     path = Path(path)
     names = (path if i == 1 else path.with_stem(f"{path.stem}-{i}") for i in count(1))
     return (name for name in names if not os.path.lexists(name))
 
 
-def _named(file, name):
-    """Give a file that is whole another name, unless something has it. Returns whether it was free."""
+def _claim(file, name):
+    """Give a complete file an unused name. Returns False if the name exists."""
     try:
-        os.link(file, name)      # what only renames replaces, but on Windows
+        os.link(file, name)      # unlike a rename, this never replaces a file
         return True
     except FileExistsError:
         return False
@@ -75,66 +86,90 @@ def _named(file, name):
     except FileExistsError:
         return False
     try:
-        os.replace(file, name)      # over the empty file that was made here
+        os.replace(file, name)      # replaces the empty file created above
     except BaseException:
         os.unlink(name)
         raise
     return True
 
 
-def check_target(path, option="-o", error=ConvertError):
-    """Raise `error`, in one line that begins with the option, unless a file can be written to `path`.
+def check_target(path: str | os.PathLike, option: str = "-o", error: type[Exception] = ConvertError) -> None:
+    """Check that a file can be written.
 
-    A temporary file is made beside it and deleted: permissions do not tell of a place that can only be read.
+    A temporary file is created in its folder and deleted, since permissions do not show a read-only file system.
+
+    path: the file to be written.
+    option: the command-line option, with which the message begins.
+    error: the type of the exception.
+
+    Raises `error` if the file cannot be written.
     """
     try:
         for folder in (os.path.dirname(path) or ".", os.path.dirname(_real(path))):
             if not os.path.isdir(folder):
                 raise error(f"{option} {path}: there is no folder {folder}")
         real, before = _target(path)
-        handle, beside = _beside(real, before)
+        handle, temporary = _open_temporary(real, before)
         os.close(handle)
-        os.unlink(beside)
+        os.unlink(temporary)
     except OSError as reason:
         raise error(f"{option} {path}: cannot be written: {reason.strerror}") from None
 
 
-def refuse_inputs(target, *inputs, option="-o", error=ConvertError):
-    """Raise `error` if `target` is one of the files that are read (None: no file), whatever its name there."""
+def refuse_inputs(target: str | os.PathLike, *inputs: str | os.PathLike | None, option: str = "-o",
+                  error: type[Exception] = ConvertError) -> None:
+    """Check that the file to be written is not one of the files that are read, under any name.
+
+    target: the file to be written.
+    inputs: the files that are read; None is ignored.
+    option: the command-line option, with which the message begins.
+    error: the type of the exception.
+
+    Raises `error` if the target is one of the inputs.
+    """
     for path in inputs:
         if path is not None and os.path.exists(target) and os.path.exists(path) and os.path.samefile(target, path):
             raise error(f"{option} {target}: would overwrite {path}")
 
 
-def to_disk(handle):
-    """Wait until the disk has all of an open file."""
+def to_disk(handle: int) -> None:
+    """Wait until an open file is on the disk."""
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):      # a file system that knows no such thing
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):      # not supported by the file system
             raise
 
 
-def is_strangers_link(link, folder, user):
-    """Whether a link may be another user's trap. link, folder: os.stat_result of it and of the folder that it lies in;
-    user: the id of the one who follows it. The rule is Linux's fs.protected_symlinks, which not every system has on."""
-    return folder.st_mode & EVERYONES == EVERYONES and link.st_uid not in (user, folder.st_uid)
+def is_strangers_link(link: os.stat_result, folder: os.stat_result, user: int) -> bool:
+    """Tell whether a symbolic link may be another user's trap.
+
+    The rule is that of Linux's fs.protected_symlinks, which is not active on every system.
+
+    link, folder: the status of the link and of its folder.
+    user: the id of the user who follows the link.
+    """
+    return folder.st_mode & SHARED_FOLDER == SHARED_FOLDER and link.st_uid not in (user, folder.st_uid)
 
 
-def is_kept_from(user, file, folder):
-    """Whether a sticky folder keeps `user` from replacing another user's file there (both: os.stat_result)."""
+def is_kept_from(user: int, file: os.stat_result, folder: os.stat_result) -> bool:
+    """Tell whether the sticky bit of a folder forbids a user to replace another user's file in it.
+
+    user: the id of the user.
+    file, folder: the status of the file and of its folder.
+    """
     return bool(folder.st_mode & stat.S_ISVTX) and user not in (0, file.st_uid, folder.st_uid)
 
 
 def _target(path):
-    """(the file that is to be written, os.stat_result of what it replaces or None). Raises OSError if it may not."""
+    """Return (the file to write, the status of the file that it replaces or None). Raises OSError if not allowed."""
     real = _real(path)
     before = os.lstat(real) if os.path.lexists(real) else None
     if before and stat.S_ISDIR(before.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), real)
     if before and not stat.S_ISREG(before.st_mode):
         raise OSError(errno.EINVAL, "not a regular file", real)
-    with contextlib.suppress(FileNotFoundError):      # the system says itself whether it may be written
+    with contextlib.suppress(FileNotFoundError):      # let the system decide whether it may be written
         os.close(os.open(path, os.O_WRONLY | (os.O_CREAT if before else 0), 0o666))
     user = os.geteuid() if hasattr(os, "geteuid") else 0
     link = os.fspath(path)
@@ -144,7 +179,7 @@ def _target(path):
             raise PermissionError(errno.EACCES, "another user's link in a folder where everyone may write", link)
         link = os.path.join(folder, os.readlink(link))
     if before and is_kept_from(user, before, os.stat(os.path.dirname(real))):
-        raise PermissionError(errno.EPERM, "another user's file in a folder that keeps each one's files", real)
+        raise PermissionError(errno.EPERM, "another user's file in a folder with the sticky bit", real)
     return real, before
 
 
@@ -155,15 +190,15 @@ def _real(path):
         raise OSError(errno.EINVAL, "not the name of a file", path) from None
 
 
-def _beside(path, before):
-    """An open file beside `path` and its name; the system takes the umask off a new file's permissions."""
+def _open_temporary(path, before):
+    """Create a temporary file in the folder of `path`. Returns its handle and its name."""
     name = os.path.join(os.path.dirname(path), f".{os.urandom(6).hex()}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    return os.open(name, flags, 0o600 if before else 0o666), name
+    return os.open(name, flags, 0o600 if before else 0o666), name      # the system applies the umask
 
 
-def _like(before, path):
-    """Give `path` the owner and group, where that is allowed, and the permissions of another file."""
+def _copy_permissions(before, path):
+    """Give a file the permissions and, where that is allowed, the owner and group of another one."""
     if hasattr(os, "chown"):
         for owner in ((-1, before.st_gid), (before.st_uid, -1)):
             with contextlib.suppress(OSError):

@@ -1,5 +1,11 @@
-"""The gradient of one or several ends of an ONNX model by its input, as an ONNX graph: Caffe's partial backward."""
+"""Build the gradient of one or several ends of an ONNX model with respect to its input, as an ONNX graph.
+
+The graph computes what Caffe's partial forward and backward passes compute.
+"""
+from __future__ import annotations
+
 import json
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
@@ -12,7 +18,7 @@ from .fast.align import align_channels
 from .fast.forms import choose
 from .fast.layouts import Layouts
 from .graph import Graph, Tensor, described, float_info, kind, metadata
-from .graph.portable import unambiguous_pads
+from .graph.portable import write_unambiguous_pads
 from .graph.sizes import smallest_size
 from .graph.source import Source
 from .graph.spatial import SpatialSizes
@@ -22,11 +28,13 @@ from .refusals import refusals
 DATA, END_DATA, END_DIFF, DATA_DIFF = "data", "end_data", "end_diff", "data_diff"
 
 
-def valid_ends(model):
-    """The names that a gradient graph can be built for, in the net's order: {name: End}.
+def valid_ends(model: onnx.ModelProto) -> dict[str, End]:
+    """List the names for which a gradient graph can be built, in the net's order.
 
-    A converted Caffe net lists them itself (the names that are both layer and blob); of any other model they are the
-    outputs of its nodes that depend on the input and have a batch axis and channels.
+    The metadata of a converted Caffe net lists them: the names that are both a layer and a blob. For any other model
+    they are the outputs of nodes that depend on the input and have a batch axis and channels.
+
+    Returns {name: End}.
     """
     facts = Facts.read(model, whole=False)
     if facts:
@@ -36,16 +44,19 @@ def valid_ends(model):
     for node in source.nodes:
         for name in node.output:
             shape = source.shape(name)
-            if name in source.moving and name not in refused and (shape is None or len(shape) > 1):
+            if name in source.depends_on_input and name not in refused and (shape is None or len(shape) > 1):
                 found[name] = End(shape[1] if shape else None, None)
     return found
 
 
-def min_size(model, end):
-    """How small a picture may be for `end`: (h, w, exact). The smallest height and width for which it has a pixel;
-    exact is true where no other size will do, behind an InnerProduct."""
+def min_size(model: onnx.ModelProto, end: str) -> tuple[int, int, bool]:
+    """Find the smallest picture for which `end` has a pixel.
+
+    Returns (height, width, exact); exact is True if no other size is possible, as after an InnerProduct. Raises
+    ConvertError for an unknown end.
+    """
     source = Source(model)
-    if end not in source.moving:
+    if end not in source.depends_on_input:
         raise no_such_end(end, list(valid_ends(model)))
     nominal = [d or 224 for d in source.nominal]
     if len(nominal) != 4:
@@ -56,25 +67,29 @@ def min_size(model, end):
 
 
 def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = True) -> onnx.ModelProto:
-    """Build the gradient graph of one end, or of several.
+    """Build the gradient graph of one or several ends.
 
-    model: any ONNX ModelProto of a convolutional net with one image input (N, C, H, W).
+    model: the ONNX model of a convolutional net with one image input (N, C, H, W).
     end: the name of a tensor, or a list of names.
-    fast: write derivatives in the forms that onnxruntime computes quickly (`convert.fast`). Without, every derivative
-    is the plain one of `convert.derivatives`; the numbers are the same but for rounding.
+    fast: use the forms of derivatives that onnxruntime computes quickly (`convert.fast`). False uses only the plain
+    derivatives of `convert.derivatives`; the results differ only by rounding.
 
-    Returns a ModelProto with inputs `data` and `end_diff` and outputs `end_data` (the value of `end`) and `data_diff`
-    (the gradient of sum(end_data * end_diff) by data): standard operators only, as dynamic in H and W as the model.
-    Of several ends each has its `end_diff` and `end_data` (named by `end_tensors`), and `data_diff` is the sum.
-    Its metadata gains `end` (of several: a JSON list), `min_size` (JSON: the smallest h and w for which every end has a
-    pixel; true if no other size will do) and `sizes` (JSON: what the names of its dynamic axes stand for, see
-    `symbolic.resolved`).
-    Raises ConvertError for an unknown end, for an operator without a derivative on the way, for several inputs.
+    Returns a ModelProto with the inputs `data` and `end_diff` and the outputs `end_data` (the value of `end`) and
+    `data_diff` (the gradient of sum(end_data * end_diff) with respect to data). It uses standard operators only, and H
+    and W are dynamic wherever they are in the model. With several ends, each has its own `end_diff` and `end_data`
+    (named by `end_tensors`), and `data_diff` is the sum of their gradients.
+
+    Three entries are added to the metadata: `end` (a JSON list if there are several), `min_size` (JSON: [height, width,
+    exact], the smallest size for which every end has a pixel, see `min_size`) and `sizes` (JSON: the meaning of the
+    names of dynamic axes, see `symbolic.resolved`).
+
+    Raises ConvertError for an unknown end, for an operator without a derivative between it and the input, and for a
+    model in which the end depends on several inputs.
     """
     source = Source(model)
     facts, ends = Facts.read(model, whole=False), end_tensors(end)
     for name in ends:
-        if name not in source.moving or facts and name not in facts.ends:
+        if name not in source.depends_on_input or facts and name not in facts.ends:
             if facts and name in facts.left_out:
                 raise ConvertError(f"{facts.left_out[name]} is not supported, and '{shown(name)}' needs it")
             raise no_such_end(name, list(valid_ends(model)))
@@ -82,8 +97,13 @@ def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = Tr
     return _Build(source if aligned is None else Source(aligned), ends, fast).model(metadata(model), end)
 
 
-def end_tensors(end):
-    """What a gradient graph calls the value and the diff of each of its ends: {end: (data, diff)}."""
+def end_tensors(end: str | Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Name the tensors that hold the value and the diff of each end in a gradient graph.
+
+    end: the name of an end, or several names.
+
+    Returns {end: (name of its value, name of its diff)}.
+    """
     ends = [end] if isinstance(end, str) else list(dict.fromkeys(end))
     if len(ends) == 1:
         return {ends[0]: (END_DATA, END_DIFF)}
@@ -91,7 +111,7 @@ def end_tensors(end):
 
 
 class _Build:
-    """ends: {end: (name of its value, name of its diff)}."""
+    """The construction of a gradient graph. ends: {end: (name of its value, name of its diff)}."""
 
     def __init__(self, source, ends, fast):
         self.source, self.ends = source, ends
@@ -99,21 +119,22 @@ class _Build:
         names = {n for node in self.nodes for n in (*node.input, *node.output) if n} | {source.input.name}
         fixed = {DATA, DATA_DIFF, *(n for pair in ends.values() for n in pair)}
         self.graph = g = Graph(reserved=names | fixed, opset=source.opset, weights=source.weights)
-        # the model's own names stay, but for those that this graph gives to its inputs and outputs
+        # keep the model's names, except those that the inputs and outputs of this graph have
         self.names = {n: g.unique(n) if n in fixed else n for n in names}
         self.names[source.input.name] = DATA
         self.names |= {end: value for end, (value, _) in ends.items() if end != source.input.name}
-        # tensors of equal shape: a gradient and its value
+        # {tensor: another of the same shape}: a gradient and its value
         self.like = {DATA_DIFF: DATA} | {diff: value for value, diff in ends.values()}
-        self.entries = {}       # {a node's first output: the derivative that came with a fast form of the node}
+        self.entries = {}       # {first output of a node: the derivative that its fast form returned}
         self.contexts = self._contexts()
         if fast:
-            choose([c for c in self.contexts.values() if not source.moving.isdisjoint(c.output_names)], list(ends))
+            choose([c for c in self.contexts.values() if not source.depends_on_input.isdisjoint(c.output_names)],
+                   list(ends))
         self.forward()
         self.backward()
 
     def _contexts(self):
-        """{first output: Node}, what the derivatives are called with."""
+        """Return {first output: Node}, the objects that derivatives are called with."""
         sizes, layouts, readers = SpatialSizes(self.graph, self.source, self.names), Layouts(), {}
         for node in self.nodes:
             for name in node.input:
@@ -122,9 +143,11 @@ class _Build:
                 for node in self.nodes}
 
     def tensor(self, name):
+        """Return the Tensor of a name of the model; None for the empty name of an omitted input or output."""
         return Tensor(self.graph, self.names[name]) if name else None
 
     def forward(self):
+        """Copy the nodes of the model, or build their fast forms."""
         for node in self.nodes:
             context = self.contexts[node.output[0]]
             if context.form and context.form.forward:
@@ -142,11 +165,11 @@ class _Build:
             self.graph.rename(self.graph.op("Identity", Tensor(self.graph, DATA)), self.ends[self.source.input.name][0])
 
     def backward(self):
-        """Walk from the ends to data, only over nodes that depend on the data."""
+        """Walk back from the ends to data, only over nodes that depend on the data."""
         source, diffs = self.source, {end: [Tensor(self.graph, diff)] for end, (_, diff) in self.ends.items()}
         for node in reversed(self.nodes):
             dys = [self.graph.sum(diffs.pop(o)) if o in diffs else None for o in node.output]
-            if source.moving.isdisjoint(node.output) or all(dy is None for dy in dys):
+            if source.depends_on_input.isdisjoint(node.output) or all(dy is None for dy in dys):
                 continue
             if kind(node) not in VJPS:
                 name, known = node.name or node.output[0], ", ".join(sorted(VJPS))
@@ -158,7 +181,7 @@ class _Build:
                 gradients = input_gradients(context, dys, [self.tensor(o) for o in node.output],
                                             [self.tensor(i) for i in node.input], entry)
             for name, gradient in zip(node.input, gradients):
-                if gradient is not None and name in source.moving:
+                if gradient is not None and name in source.depends_on_input:
                     self.like[gradient.name] = self.names[name]
                     diffs.setdefault(name, []).append(gradient)
         if source.input.name not in diffs:
@@ -168,6 +191,7 @@ class _Build:
         self.graph.rename(self.graph.op("Identity", total), DATA_DIFF)
 
     def model(self, facts, end):
+        """Return the finished ModelProto. facts: the metadata of the net."""
         source = self.source
         data = onnx.ValueInfoProto()
         data.CopyFrom(source.input)
@@ -204,6 +228,6 @@ class _Build:
         declared = {DATA, DATA_DIFF, *(n for pair in self.ends.values() for n in pair)}
         info = [float_info(k, v) for k, v in info.items() if k not in declared]
         for node in self.graph.nodes:
-            unambiguous_pads(node)
+            write_unambiguous_pads(node)
         return self.graph.model(end if isinstance(end, str) else "gradient", inputs, [*outputs, diff], info,
                                 metadata=keep, constants=renamed)

@@ -1,33 +1,39 @@
-"""The valid ends of a net as a table for people."""
+"""The valid ends of a net as a table of text."""
+from __future__ import annotations
+
 from .errors import shown
+from .facts import End
 
-LONG = 400    # characters of a name
-FEW = 4       # names of what is left out for one reason
+NAME_LENGTH = 400    # characters of a name or a reason
+NAMES = 4            # names that are listed for one reason
 
 
-def listing(ends, left_out):
-    """The table of ends, and behind it a line for each reason why others are none.
+def listing(ends: dict[str, End], left_out: dict[str, str]) -> str:
+    """Write the table of ends, followed by one line for each reason why other names are not valid ends.
 
-    ends: as from `convert.valid_ends`. left_out: {name: reason}.
+    ends: as returned by `convert.valid_ends`.
+    left_out: {name: reason}.
     """
-    behind = {}
+    by_reason = {}
     for name, reason in left_out.items():
-        behind.setdefault(reason, []).append(name)
-    return "\n".join([ends_table(ends), *(_left_out(reason, names) for reason, names in behind.items())])
+        by_reason.setdefault(reason, []).append(name)
+    return "\n".join([ends_table(ends), *(_left_out(reason, names) for reason, names in by_reason.items())])
 
 
 def _left_out(reason, names):
-    some = [shown(name) for name in names[:FEW]] + ["..."] * (len(names) > FEW)
-    return f"left out, {len(names)} result{'s' * (len(names) > 1)}: {shown(reason.rstrip(','), LONG)}: {', '.join(some)}"
+    some = [shown(name) for name in names[:NAMES]] + ["..."] * (len(names) > NAMES)
+    return (f"left out, {len(names)} result{'s' * (len(names) > 1)}: {shown(reason.rstrip(','), NAME_LENGTH)}: "
+            f"{', '.join(some)}")
 
 
-def ends_table(ends):
-    """One line an end: name, channels, stride (pixels of the input for one of the end's; - if it has no place) and, of
-    nets that are not Caffe's, the operator.
+def ends_table(ends: dict[str, End]) -> str:
+    """Write one line for each end: name, channels, stride and, for nets that are not Caffe's, the operator.
 
-    ends: as from `convert.valid_ends`.
+    The stride is the number of input pixels for one position of the end, or - if the end has no spatial axes.
+
+    ends: as returned by `convert.valid_ends`.
     """
-    names = [shown(name, LONG) for name in ends]
+    names = [shown(name, NAME_LENGTH) for name in ends]
     width = max(map(len, names), default=0)
     return "\n".join(f"{name:{width}}  {str(end.channels or '-'):>6}  {_stride(end.stride):>6}"
                      + (f"  {shown(end.operator)}" if end.operator else "") for name, end in zip(names, ends.values()))

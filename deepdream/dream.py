@@ -1,9 +1,9 @@
-"""The notebook's functions make_step and deepdream. Names, arguments and defaults are its own."""
+"""The notebook's functions `make_step` and `deepdream`, with the notebook's names, arguments and defaults."""
 import importlib
 import numbers
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,18 +12,23 @@ from .engine import memory, tiles
 from .engine.step import Step
 from .engine.steppers import step_session, stepper_of
 from .errors import DreamError
-from .goals.objectives import as_objective, objective_L2
+from .goals.objectives import Objective, as_objective, objective_L2
+from .goals.priors import Prior
+from .net import Net
 from .net.lock import exclusive
 from .net.pixels import deprocess, preprocess
 
-SETTLED = "settled"      # what on_step returns to end an octave
+SETTLED = "settled"      # `on_step` returns this to end an octave early
 
 
 class StepReport(NamedTuple):
-    """What `on_step` is told of a step.
+    """What `deepdream` reports of a step to `on_step`.
 
-    objective, mean_abs: the objective (None for a function of dst) and mean |gradient|, both before the step.
-    jitter: (ox, oy), in pixels. size: (h, w) of the octave. milliseconds: that the step took.
+    objective: the value of the objective before the step; None for a function of dst.
+    mean_abs: the mean of |gradient| before the step.
+    jitter: the random offset (ox, oy), in pixels.
+    size: (h, w) of the octave, in pixels.
+    milliseconds: the duration of the step.
     """
     objective: float | None
     mean_abs: float
@@ -33,20 +38,24 @@ class StepReport(NamedTuple):
 
 
 @exclusive
-def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=True, objective=objective_L2, priors=(),
-              tile=None, rng=np.random, **arguments):
-    """Take one step of gradient ascent on net.blobs['data'], in place.
+def make_step(net: Net, step_size: float = 1.5, end: str = "inception_4c/output", jitter: int = 32, clip: bool = True,
+              objective: Objective | Callable = objective_L2, priors: Sequence[Prior] = (), tile: int | None = None,
+              rng: tiles.RandomSource = np.random, **arguments) -> tuple[float | None, float]:
+    """Take one step of gradient ascent on the picture in net.blobs['data'], in place.
 
-    step_size: the mean change of a pixel's channel, of 255.
-    jitter: the picture is shifted by up to so many pixels in each direction, drawn from `rng`.
-    clip: keep pixels within 0 to 255.
+    net: the net.
+    step_size: the mean change of a value of the picture, on the scale of 0 to 255.
+    end: the layer that the objective looks at; terms of the objective that name a layer look at that one instead.
+    jitter: the maximum of the random shift in each direction, in pixels.
+    clip: keep the picture within 0 to 255.
     objective: an Objective, or any function of dst that sets dst.diff.
-    priors: of `deepdream.goals.priors`.
-    tile: dream a larger picture in tiles of at most so many pixels in each direction (see `deepdream.engine.tiles`).
-    rng: np.random, as in the notebook, a RandomState or a Generator.
-    arguments: for an objective that is still a class (guide_features=... for objective_guide).
+    priors: from `deepdream.goals.priors`.
+    tile: dream pictures larger than this, in pixels, in tiles of at most this size (see `deepdream.engine.tiles`).
+    rng: the source of the jitter: np.random, as in the notebook, a RandomState or a Generator.
+    arguments: arguments of an objective that is passed as a class, such as guide_features of objective_guide.
 
-    Returns (objective, mean |gradient|) before the step; the objective is None for a function of dst.
+    Returns (objective, mean |gradient|), both before the step; the objective is None for a function of dst. Raises
+    DreamError or ConvertError as `check_dream` does, and DreamError if the gradient is zero or not finite.
     """
     step = Step(as_objective(objective, end, arguments), clip, priors, tile)
     src = net.blobs[net.inputs[0]]
@@ -54,7 +63,7 @@ def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=Tru
     check_layers(net, step)
     for name in step.ends:
         net.check_size(name, *src.data.shape[-2:])
-    tiles.check(net, step, [src.data.shape[-2:]])
+    tiles.check_tiles(net, step, [src.data.shape[-2:]])
     stepper = stepper_of(net, step, rng)
     values = stepper.step(ox, oy, step_size)
     _check_gradient(values[1], end)
@@ -63,23 +72,26 @@ def make_step(net, step_size=1.5, end="inception_4c/output", jitter=32, clip=Tru
 
 
 @exclusive
-def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="inception_4c/output", clip=True,
-              on_step=None, priors=(), tile=None, rng=np.random, **step_params):
-    """Dream: gradient ascent over octaves, from the smallest to the picture's own size.
+def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 4, octave_scale: float = 1.4,
+              end: str = "inception_4c/output", clip: bool = True, on_step: Callable | None = None,
+              priors: Sequence[Prior] = (), tile: int | None = None, rng: tiles.RandomSource = np.random,
+              **step_params) -> np.ndarray:
+    """Dream: do gradient ascent on a picture in octaves, from the smallest to the full size.
 
-    base_img: (H, W, 3), RGB 0 to 255.
-    iter_n: steps in each octave.
-    octave_n, octave_scale: so many octaves, each so many times as large as the one before.
-    end: the layer that the objective looks at, or those of its terms that have no layer of their own.
-    clip, priors, tile, rng: as of `make_step`.
-    on_step: on_step(octave, i, vis, report) is called after each step; vis() is the picture so far, (H, W, 3), report a
-    StepReport. Where it returns SETTLED, the octave ends. In a Jupyter notebook the picture is shown as it grows, unless
-    on_step is given.
-    step_params: of `make_step`: step_size, jitter, objective and its arguments.
+    net: the net.
+    base_img: the picture, (H, W, 3), RGB, 0 to 255.
+    iter_n: the number of steps in each octave.
+    octave_n: the number of octaves.
+    octave_scale: how many times larger each octave is than the one before.
+    end, clip, priors, tile, rng: see `make_step`.
+    on_step: called as on_step(octave, i, vis, report) after each step. vis() returns the picture so far, (H, W, 3);
+        report is a StepReport. If it returns SETTLED, the octave ends. Without on_step, a Jupyter notebook shows the
+        picture after each step.
+    step_params: step_size, jitter, objective and its arguments; see `make_step`.
 
-    Returns the picture, float32 (H, W, 3). Raises DreamError for a picture too small for `end` in the smallest octave or
-    too large for the memory, for options that make no sense, and where the gradient vanishes (Caffe would go on with
-    NaN).
+    Returns the picture, float32 (H, W, 3). Raises DreamError for options that are not allowed, for a picture that is
+    too small for `end` in the smallest octave or too large for the memory, and if the gradient vanishes (Caffe would go
+    on with NaN).
     """
     step_size, jitter = step_params.pop("step_size", 1.5), step_params.pop("jitter", 32)
     step = Step(as_objective(step_params.pop("objective", objective_L2), end, step_params), clip, priors, tile)
@@ -98,7 +110,7 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
         octaves.append(nd.zoom(octaves[-1], (1, 1.0 / octave_scale, 1.0 / octave_scale), order=1))
 
     src = net.blobs[net.inputs[0]]
-    stepper, detail = None, np.zeros_like(octaves[-1])     # detail: what the dream has added so far
+    stepper, detail = None, np.zeros_like(octaves[-1])     # detail: what the dream has added to the picture so far
 
     def vis():
         return visible(deprocess(net, (stepper.picture() if stepper else src.data)[0]), clip)
@@ -113,14 +125,14 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
         stepper = stepper_of(net, step, rng, iter_n)
         for i in range(iter_n):
             ox, oy = tiles.draw(rng, -jitter, jitter + 1)
-            begun = time.perf_counter()
+            start = time.perf_counter()
             values = stepper.step(ox, oy, step_size, octave * iter_n + i, octave_n * iter_n)
             _check_gradient(values[1], end)
-            report = StepReport(*values, (int(ox), int(oy)), (h, w), 1000 * (time.perf_counter() - begun))
+            report = StepReport(*values, (int(ox), int(oy)), (h, w), 1000 * (time.perf_counter() - start))
             if on_step and on_step(octave, i, vis, report) is SETTLED:
                 break
         src.data[...] = stepper.picture()
-        stepper = None              # and what it holds of this octave
+        stepper = None              # frees its memory before the next octave needs some
         if not np.isfinite(src.data).all():
             raise DreamError("the picture's numbers overflow: take a smaller step_size, or weaker priors")
         detail = src.data[0] - octave_base
@@ -128,8 +140,10 @@ def deepdream(net, base_img, iter_n=10, octave_n=4, octave_scale=1.4, end="incep
 
 
 def _make_ready(net, step, size, steps):
-    """Make the session of the first octave, for which onnxruntime does not need Python, while scipy is imported, which
-    takes as long."""
+    """Create the session of the first octave while another thread imports scipy.
+
+    Both are slow, and onnxruntime releases Python's lock, so the two overlap.
+    """
     importing = threading.Thread(target=importlib.import_module, args=("scipy.ndimage",))
     importing.start()
     try:
@@ -139,43 +153,59 @@ def _make_ready(net, step, size, steps):
 
 
 def visible(img: np.ndarray, clip: bool = True) -> np.ndarray:
-    """What the notebook showed of a picture: without clipping, scaled to 255 / its 99.98th percentile."""
+    """Return a picture as the notebook showed it.
+
+    img: the picture, (H, W, 3).
+    clip: whether it was dreamt with clipping. If not, it is scaled so that its 99.98th percentile becomes 255.
+    """
     return img if clip else img * (255.0 / np.percentile(img, 99.98))
 
 
 def octave_sizes(h: int, w: int, octave_n: int, octave_scale: float) -> list[tuple[int, int]]:
-    """(h, w) of the octaves, smallest first: scipy.ndimage.zoom rounds each size to the nearest."""
+    """List the sizes (h, w) of the octaves, smallest first, rounded as scipy.ndimage.zoom does.
+
+    h, w: size of the picture, in pixels.
+    octave_n: the number of octaves.
+    octave_scale: how many times larger each octave is than the one before.
+    """
     sizes = [(h, w)]
     for _ in range(octave_n - 1):
         sizes.append(tuple(max(1, int(round(n * (1.0 / octave_scale)))) for n in sizes[-1]))
     return sizes[::-1]
 
 
-# ---- what can be said before a dream begins
+# ---- checks before a dream begins
 
-def check_dream(net, step: Step, sizes: Sequence[tuple[int, int]]):
-    """Raise DreamError or ConvertError for a layer that the net does not have, for an objective that makes no sense
-    there, for a picture too small for a layer in its smallest octave or too large for the memory, and for tiles that
-    make no sense. sizes: (h, w) of the octaves."""
+def check_dream(net: Net, step: Step, sizes: Sequence[tuple[int, int]]) -> None:
+    """Raise an error unless a dream can run.
+
+    net: the net.
+    step: the step that the dream repeats.
+    sizes: (h, w) of the octaves, smallest first.
+
+    Raises ConvertError for a layer that the net does not have. Raises DreamError for an objective that does not suit
+    its layer, for a picture that is too small for a layer in the smallest octave or too large for the memory, and for a
+    size of tiles that is not possible.
+    """
     check_layers(net, step)
     h, w = sizes[-1]
     for end in step.ends:
         net.check_size(end, *sizes[0], "the picture" if len(sizes) == 1 else
                        f"the picture of {w}x{h} in the smallest of {len(sizes)} octaves")
-    tiles.check(net, step, sizes)
-    memory.check(net, step, sizes[-1])
+    tiles.check_tiles(net, step, sizes)
+    memory.check_fits(net, step, sizes[-1])
 
 
-def check_layers(net, step: Step):
-    """Raise DreamError or ConvertError unless the net has what a step's objective looks at."""
+def check_layers(net: Net, step: Step) -> None:
+    """Raise DreamError or ConvertError unless the net has the layers and channels that a step needs."""
     if net.leftover and len(step.ends) > 1:
         raise DreamError("leftover_diffs: one layer at a time; the objective looks at several")
     for _, term in step.objective.terms:
         name = net.checked(term.end)
-        term.check(name, net.ends[name].channels)
+        term.check_layer(name, net.ends[name].channels)
 
 
-OPTIONS = {   # option -> (what is allowed, test)
+OPTIONS = {   # option -> (allowed values in words, test)
     "iter_n": ("a whole number from 1", lambda v: v >= 1 and v == int(v)),
     "octave_n": ("a whole number from 1", lambda v: v >= 1 and v == int(v)),
     "octave_scale": ("a number greater than 1", lambda v: 1 < v < np.inf),
@@ -198,7 +228,7 @@ def _check_gradient(mean_abs, end):
 
 
 def _notebook_display(end):
-    """In Jupyter: show the picture after each step and clear it before the next, as the original did."""
+    """Return an `on_step` that shows the picture after each step, as the notebook did; None outside of Jupyter."""
     try:
         from IPython import get_ipython
         from IPython.display import clear_output

@@ -1,15 +1,18 @@
-"""Enhance what a layer already sees in a picture, under a naturalness prior: a descent with an end, not a dream.
+"""Enhance what a layer already sees in a picture, and keep the picture natural.
 
-Minimized over X, by L-BFGS, with f what the net computes at `end`, X0 the picture, n the number of its values:
+Unlike a dream, this is a minimization that converges. With f(X) the features of a picture X at the layer `end`, X0 the
+original picture and n the number of its values, L-BFGS minimizes over X:
 
     E(X) = sum((f(X) - k f(X0))^2) / sum(f(X0)^2)  +  weight * R(X) / n
 
-    R, tv:   sum sqrt(dx^2 + dy^2 + 1)      (levels)
-    R, l2:   sum (X - mean)^2 / 256
+    R for the prior tv:   sum sqrt(dx^2 + dy^2 + 1)
+    R for the prior l2:   sum (X - mean)^2 / 256
 
-The data term starts at (k - 1)^2 and R / n is some 2 to 30 for a photograph, at every end and every size.
+The first term, the data term, starts at (k - 1)^2. R / n is about 2 to 30 for a photograph, whatever the layer and the
+size of the picture.
 """
 import numbers
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,16 +23,17 @@ from .engine.step import Step
 from .errors import DreamError
 from .goals.objectives import objective_match
 from .goals.priors import Grey, TotalVariation
+from .net import Net
 from .net.lock import exclusive
 from .net.pixels import deprocess, preprocess
 
 PRIORS = {"tv": TotalVariation, "l2": Grey, "none": None}
 K, WEIGHT, ITER_N = 2.0, 0.003, 60
-# The net computes in float32: E of GoogLeNet at 4c is known to about 1e-6 of itself. Below ten times that, an iteration
-# may be following the noise; scipy's factr is this divided by float64's epsilon.
+# The net computes in float32, which gives E of GoogLeNet at 4c to a relative precision of about 1e-6. An iteration that
+# lowers E by less than ten times that may only follow the noise.
 REDUCTION = 1e-5
-GRADIENT = 1e-5          # small: moving every value by one level would not change E by more
-STOPS = {                # what scipy's message holds -> why it stopped
+GRADIENT = 1e-5          # the gradient is small if changing every value by one level would change E by less than this
+STOPS = {                # a part of scipy's message -> the reason for stopping, in words
     "GRADIENT": "converged: the gradient is small",
     "REDUCTION": f"converged: an iteration lowered the objective by less than {REDUCTION:g} of it",
     "ITERATIONS": "the iteration limit was reached",
@@ -38,9 +42,15 @@ STOPS = {                # what scipy's message holds -> why it stopped
 INTERRUPTED = "interrupted"
 
 
-class Told(NamedTuple):
-    """An iteration. objective = data + weight * prior: E, its first term, R / n; gradient: sum |dE/dX|, so much would
-    E change if every value moved by a level; values that stand at their bound and push against it do not count."""
+class EnhanceReport(NamedTuple):
+    """What `enhance` reports of an iteration.
+
+    objective: E, which is data + weight * prior.
+    data: the data term, the first term of E.
+    prior: R / n.
+    gradient: the sum of |dE/dX|, which is how much E would change if every value changed by one level. Values at a
+        bound that the gradient would push beyond it are left out.
+    """
     objective: float
     data: float
     prior: float
@@ -48,31 +58,46 @@ class Told(NamedTuple):
 
 
 class Enhanced(NamedTuple):
-    """picture: float32 (H, W, 3); stopped: why, in words; history: [Told], the start and each iteration."""
+    """The result of `enhance`.
+
+    picture: float32 (H, W, 3).
+    stopped: the reason for stopping, in words: one of STOPS, or INTERRUPTED.
+    history: an EnhanceReport of the start and of each iteration.
+    """
     picture: np.ndarray
     stopped: str
-    history: list
+    history: list[EnhanceReport]
 
 
 @exclusive
-def enhance(net, img, end="inception_4c/output", k=K, prior="tv", weight=None, iter_n=ITER_N, clip=True, on_step=None):
-    """Find the picture whose features at `end` are k times those of `img`, and which is natural.
+def enhance(net: Net, img: np.ndarray, end: str = "inception_4c/output", k: float = K, prior: str = "tv",
+            weight: float | None = None, iter_n: int = ITER_N, clip: bool = True,
+            on_step: Callable | None = None) -> Enhanced:
+    """Find a natural picture whose features at a layer are k times those of a picture.
 
-    img: (H, W, 3), RGB 0 to 255. k: above 1 enhances, below 1 takes away, 1 only makes natural. prior: of PRIORS;
-    weight: of it (0.003). iter_n: iterations at most. clip: within 0 to 255. on_step(i, vis, told): called for the
-    start (i = 0) and after each iteration; vis() is the picture so far, (H, W, 3), told a `Told`.
+    net: the net.
+    img: the picture, (H, W, 3), RGB, 0 to 255.
+    end: the layer.
+    k: the factor, from 0. Above 1 it enhances what the layer sees, below 1 it takes it away.
+    prior: what is natural, one of PRIORS: 'tv' (total variation), 'l2' (close to the mean) or 'none'.
+    weight: the weight of the prior, from 0; 0.003 if None.
+    iter_n: the maximum number of iterations.
+    clip: keep the picture within 0 to 255.
+    on_step: called as on_step(i, vis, report) for the start (i = 0) and after each iteration. vis() returns the picture
+        so far, (H, W, 3); report is an EnhanceReport.
 
-    Returns an Enhanced. Ctrl-C ends it early, with the picture of the last iteration and stopped "interrupted". Raises
-    DreamError for options that make no sense, a picture too small for `end`, and one in which `end` sees nothing.
+    Returns an Enhanced. Ctrl-C ends it early, with the picture of the last iteration. Raises DreamError for options
+    that are not allowed, for a picture that is too small for the layer or too large for the memory, and for one in
+    which the layer sees nothing.
     """
-    weight = _checked(img, k, prior, weight, iter_n)
+    weight = _checked_weight(img, k, prior, weight, iter_n)
     if net.leftover:
         raise DreamError("leftover_diffs: enhance needs the gradients of a fresh net")
-    energy, history, kept = _Energy(net, img, end, k, prior, weight, clip), [], None
+    energy, history, best = Energy(net, img, end, k, prior, weight, clip), [], None
 
     def on_iteration(x):
-        nonlocal kept
-        kept = x          # L-BFGS never goes up: the last is the best
+        nonlocal best
+        best = x          # L-BFGS never goes up, so the last one is the best
         history.append(energy.last)
         if on_step:
             on_step(len(history) - 1, lambda: energy.picture(x), energy.last)
@@ -80,35 +105,40 @@ def enhance(net, img, end="inception_4c/output", k=K, prior="tv", weight=None, i
     gradient = energy(energy.start)[1]
     if not np.isfinite(energy.last).all():
         raise DreamError(f"the gradient at '{end}' is not a finite number: the net's numbers overflow on this picture")
-    # in these units the first step, the gradient itself, changes a value by one level in the mean: well above
-    # float32's noise
+    # The first step of L-BFGS is the gradient itself. In these units it changes a value by one level on average, which
+    # is well above the noise of float32.
     energy.unit = float(np.abs(gradient).mean()) or 1.0
     try:
         on_iteration(energy.start)
-        found = minimize(energy, energy.start, jac=True, method="L-BFGS-B", callback=on_iteration,
-                         bounds=[(0, 255)] * energy.start.size if clip else None,
-                         options={"maxiter": int(iter_n), "maxfun": np.inf, "ftol": REDUCTION,
-                                  "gtol": GRADIENT / energy.start.size / energy.unit})
-        stopped = next((why for part, why in STOPS.items() if part in found.message.upper()), found.message)
+        result = minimize(energy, energy.start, jac=True, method="L-BFGS-B", callback=on_iteration,
+                          bounds=[(0, 255)] * energy.start.size if clip else None,
+                          options={"maxiter": int(iter_n), "maxfun": np.inf, "ftol": REDUCTION,
+                                   "gtol": GRADIENT / energy.start.size / energy.unit})
+        stopped = next((why for part, why in STOPS.items() if part in result.message.upper()), result.message)
     except KeyboardInterrupt:
         stopped = INTERRUPTED
-    return Enhanced(energy.picture(kept), stopped, history)
+    return Enhanced(energy.picture(best), stopped, history)
 
 
-class _Energy:
-    """E and its gradient, in units of `unit`, of a float64 vector X: the picture's values in the net's layout.
+class Energy:
+    """The function that `enhance` minimizes: called with X, it returns E and its gradient.
 
-    start: X of the picture; last: the Told of the last call.
+    X is a float64 vector of the picture's values, in the net's order of axes and channels. The arguments are those of
+    `enhance`.
+
+    start: X of the original picture.
+    unit: E and its gradient are divided by this.
+    last: the EnhanceReport of the last call.
     """
 
-    def __init__(self, net, img, end, k, prior, weight, clip):
+    def __init__(self, net: Net, img: np.ndarray, end: str, k: float, prior: str, weight: float, clip: bool):
         features = net.features(img, end)
         self.scale = float(np.sum(np.square(features, dtype=np.float64)))
         if not self.scale > 0:
             raise DreamError(f"'{end}' sees nothing in this picture: all of its values are "
                              + ("zero" if self.scale == 0 else "not numbers"))
         step = Step(objective_match(np.float32(k) * features).at(end), clip=False)
-        memory.check(net, step, np.shape(img)[:2], whole_step=False)
+        memory.check_fits(net, step, np.shape(img)[:2], whole_step=False)
         self.net, self.clip, self.unit, self.last = net, clip, 1.0, None
         self.session, self.feeds = net.programs.session(net.programs.objective(step)), step.objective.feeds()
         self.mean = np.float64(net.transformer.mean[net.inputs[0]])
@@ -120,34 +150,34 @@ class _Energy:
     def __call__(self, x):
         data = (x.reshape(self.shape) - self.mean)[None]
         value, diff = self.session.run(["objective", "data_diff"], {"data": np.float32(data), **self.feeds})
-        off, gradient = -float(value) / self.scale, np.float64(diff) / -self.scale
-        natural = 0.0
+        data_term, gradient = -float(value) / self.scale, np.float64(diff) / -self.scale
+        prior_term = 0.0
         if self.prior:
-            natural = float(self.prior.value(data, self.prior.inputs)) / data.size
+            prior_term = float(self.prior.value(data, self.prior.inputs)) / data.size
             gradient += self.weight / data.size * self.prior(data, self.prior.inputs)
         gradient = gradient.ravel()
-        total = off + self.weight * natural
-        self.last = Told(total, off, natural, float(np.abs(self._free(x, gradient)).sum()))
+        total = data_term + self.weight * prior_term
+        self.last = EnhanceReport(total, data_term, prior_term, float(np.abs(self._free(x, gradient)).sum()))
         return total / self.unit, gradient / self.unit
 
     def _free(self, x, gradient):
-        """The gradient where a step down it stays within the bounds."""
+        """Return the gradient of the values that a descent does not push beyond their bounds."""
         return gradient[(x > 0) & (gradient > 0) | (x < 255) & (gradient < 0)] if self.clip else gradient
 
-    def picture(self, x):
-        """(H, W, 3) float32."""
+    def picture(self, x: np.ndarray) -> np.ndarray:
+        """Return X as a picture, float32 (H, W, 3)."""
         return np.float32(deprocess(self.net, x.reshape(self.shape) - self.mean))
 
 
-OPTIONS = {   # option -> (what is allowed, test)
+OPTIONS = {   # option -> (allowed values in words, test)
     "k": ("a number from 0", lambda v: v >= 0),
     "weight": ("a number from 0", lambda v: v >= 0),
     "iter_n": ("a whole number from 1", lambda v: v >= 1 and v == int(v)),
 }
 
 
-def _checked(img, k, prior, weight, iter_n):
-    """The prior's weight. Raises DreamError for what makes no sense."""
+def _checked_weight(img, k, prior, weight, iter_n):
+    """Return the weight of the prior. Raises DreamError for options that are not allowed."""
     if np.ndim(img) != 3 or np.shape(img)[2] != 3:
         raise DreamError(f"the picture must be an array of shape (H, W, 3), not {np.shape(img)}")
     if prior not in PRIORS:

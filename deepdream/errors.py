@@ -1,5 +1,9 @@
-"""The exception for what a user can mend."""
+"""The exception for mistakes that a user can correct."""
 
 
 class DreamError(ValueError):
-    """One line for people: the picture, the option or the device, what is wrong with it, what is allowed."""
+    """Raised for mistakes that a user can correct.
+
+    The message is one line that names the picture, the option or the device, and says what is wrong with it and what is
+    allowed.
+    """

@@ -1,7 +1,7 @@
-"""The options of a dream: one table of what there is, and one record of what was chosen.
+"""The options of a dream: OPTIONS describes them, and a `Settings` holds the chosen values.
 
-The command line, jobs, galleries, zooms and the metadata of pictures all read and write this record. Names and defaults
-are the notebook's, as far as it has them.
+The command line, jobs, galleries, zooms and the metadata of pictures all use `Settings`. Names and defaults are the
+notebook's wherever the notebook has such an option.
 """
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ from typing import NamedTuple
 from .convert.errors import shown
 from .errors import DreamError
 
-MANY = 10 ** 9              # more than that many of anything is a slip of the finger
-PIXELS = 178956970          # of a picture at most: Pillow reads none that has more
+MANY = 10 ** 9              # the largest whole number that is accepted: anything above is a typing mistake
+PIXELS = 178956970          # the maximum number of pixels in a picture: Pillow does not read larger ones
 STARTS = ("grey", "noise")
 
 
 class Kind(NamedTuple):
-    """A kind of value.
+    """A kind of value that options can have.
 
-    allowed: in words, for errors.
-    parse: a word of the command line -> the value; raises ValueError.
-    holds: is a value, from Python or from a record, one of this kind?
-    choices: the words that are allowed, where there are only a few.
+    allowed: the allowed values in words, for error messages.
+    parse: converts a word of the command line to a value; raises ValueError.
+    accepts: tells whether a value, from Python or from metadata, is allowed.
+    choices: the allowed words, if there are only a few; otherwise None.
     """
     allowed: str
     parse: Callable[[str], object]
-    holds: Callable[[object], bool]
+    accepts: Callable[[object], bool]
     choices: tuple[str, ...] | None = None
 
-    def of_word(self, word: str):
-        """The value that a word of the command line stands for. Raises ValueError that says what is allowed."""
+    def of_word(self, word: str) -> object:
+        """Return the value of a word of the command line.
+
+        Raises ValueError with a message that says what is allowed.
+        """
         try:
             value = self.parse(word)
-            if self.holds(value):
+            if self.accepts(value):
                 return value
         except ValueError:
             pass
@@ -45,44 +48,53 @@ class Kind(NamedTuple):
 
 
 def number(allowed: str, test: Callable[[float], bool]) -> Kind:
-    """Numbers for which `test` holds."""
+    """Return the kind of all finite numbers that pass a test.
+
+    allowed: the allowed numbers in words, for error messages.
+    test: returns whether a number is allowed.
+    """
     return Kind(allowed, float, lambda v: type(v) in (int, float) and isfinite(v) and test(v))
 
 
 def whole(low: int, high: int = MANY) -> Kind:
-    """Whole numbers from `low` to `high`."""
+    """Return the kind of all whole numbers from `low` to `high`, both included."""
     return Kind(f"a whole number from {low} to {high if high < MANY else '1e9'}", int,
                 lambda v: type(v) is int and low <= v <= high)
 
 
 def one_of(*allowed: str) -> Kind:
-    """One of a few words."""
+    """Return the kind of a few allowed words."""
     return Kind(" or ".join(allowed), str, lambda v: v in allowed, allowed)
 
 
 def _size(word):
-    found = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", word.lower())
-    if not found:
+    match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", word.lower())
+    if not match:
         raise ValueError(word)
-    return tuple(map(int, found.groups()))
+    return tuple(map(int, match.groups()))
 
 
 FLAG = Kind("yes or no", bool, lambda v: type(v) is bool)
 END = Kind("a layer, some of its channels, or class:LABEL", str,
            lambda v: isinstance(v, str) and v.isprintable() and any(map(str.isalnum, v)))
 SIZE = Kind(f"a size like 640x480, of at most {PIXELS // 10 ** 6} million pixels", _size,
-            lambda v: isinstance(v, tuple) and len(v) == 2 and all(type(n) is int and n > 0 for n in v) and v[0] * v[1] <= PIXELS)
+            lambda v: isinstance(v, tuple) and len(v) == 2 and all(type(n) is int and n > 0 for n in v)
+            and v[0] * v[1] <= PIXELS)
 LEVEL = number("a number from 0 to 255", lambda v: 0 <= v <= 255)
 WEIGHT = number("a number from 0 to 1000", lambda v: 0 <= v <= 1000)
 SEED = whole(0, 2 ** 32 - 1)
 
 
 class Option(NamedTuple):
-    """What is known of an option, beside its default, which is the field's in `Settings`.
+    """The description of an option. Its default is that of the field of the same name in `Settings`.
 
-    kind: of its value; of each of them, where there are several. help: one line.
-    many: may be given several times; words: or takes so many words. optional: the value of the option without a word.
-    group: under which heading the help has it.
+    kind: the kind of its value; of each value if there are several.
+    help: the help text.
+    metavar: the placeholder for its value in the help.
+    many: whether the option can be given several times.
+    words: the number of words that it takes.
+    optional: the value that it has when it is given without a word; None if the word is required.
+    group: the heading of the help under which it is listed.
     """
     kind: Kind
     help: str
@@ -92,51 +104,64 @@ class Option(NamedTuple):
     optional: object = None
     group: str = ""
 
-    def holds(self, value) -> bool:
-        """Is it a value of this option?"""
+    def accepts(self, value: object) -> bool:
+        """Return whether the option can have this value."""
         if self.many or self.words > 1:
-            return isinstance(value, tuple) and all(map(self.kind.holds, value)) \
+            return isinstance(value, tuple) and all(map(self.kind.accepts, value)) \
                 and (self.many or len(value) == self.words)
-        return self.kind.holds(value)
+        return self.kind.accepts(value)
 
 
-PRIORS = "priors, beside the notebook (0: none)"
+START = "what a dream starts from"
+PRIORS_GROUP = "priors, which keep the picture natural (not in the notebook; all are off by default)"
 OPTIONS = {
-    "end": Option(END, "what grows: a layer (`deepdream layers` lists them), some of its channels NAME[13,17], a neuron "
-                  "NAME[13@0.5,0.5], class:LABEL; several times, and each with a weight, NAME:0.3 (the model's own "
-                  "choice, mostly inception_4c/output)", "END", many=True),
-    "iter_n": Option(whole(1), "steps in each octave", "N"),
-    "octave_n": Option(whole(1, 100), "octaves: sizes of the picture that are dreamt at", "N"),
-    "octave_scale": Option(number("a number greater than 1", lambda v: 1 < v < inf), "from one octave to the next", "X"),
+    "end": Option(END, "what to maximize: a layer (`deepdream layers` lists them), some of its channels as "
+                  "NAME[13,17], one neuron as NAME[13@0.5,0.5], or a class as class:LABEL. Give --end several times "
+                  "to maximize several at once; each can have a weight, as in NAME:0.3 (default: the model's, usually "
+                  "inception_4c/output)", "END", many=True),
+    "iter_n": Option(whole(1), "number of steps in each octave", "N"),
+    "octave_n": Option(whole(1, 100), "number of octaves: the sizes at which the picture is dreamt, small ones first",
+                       "N"),
+    "octave_scale": Option(number("a number greater than 1", lambda v: 1 < v < inf),
+                           "how many times larger each octave is than the one before", "X"),
     "step_size": Option(number("a number other than 0, to 1e6", lambda v: 0 < abs(v) <= 1e6),
-                        "mean change of a pixel in a step, of 255", "X"),
-    "jitter": Option(whole(0), "the picture is shifted by up to N pixels in each step", "N"),
-    "tile": Option(whole(0), "dream what is larger than N pixels in overlapping tiles of at most NxN, in the memory of one "
-                   "of them (1024: about 2 GB, for 8 megapixels). Without it, what needs more memory than is free (or "
-                   "than $DEEPDREAM_MEMORY_GB says) is refused", "N"),
-    "clip": Option(FLAG, "keep pixels within 0 to 255; otherwise they are scaled at the end"),
-    "seed": Option(SEED, "of the jitter; drawn and written into the picture if not given", "N"),
-    "start": Option(one_of(*STARTS), "grey, or noise by the seed", group="starts"),
-    "size": Option(SIZE, "of the dream; a picture is scaled to it", "WxH", group="starts"),
-    "noise": Option(LEVEL, "mean and standard deviation of the noise (128 20)", ("MEAN", "SPREAD"), words=2,
-                    group="starts"),
-    "tv": Option(WEIGHT, "total variation: smooth areas; 1 is as strong as the dream", "X", group=PRIORS),
-    "grey": Option(WEIGHT, "towards the mean: no colour stronger than it needs to be", "X", group=PRIORS),
-    "blur": Option(WEIGHT, "blur the picture by so many pixels ...", "SIGMA", group=PRIORS),
-    "blur_until": Option(WEIGHT, "... changing to so many in the last step ...", "SIGMA", group=PRIORS),
-    "blur_every": Option(whole(1), "... every N steps", "N", group=PRIORS),
-    "laplacian": Option(whole(0, 12), "let details of all sizes grow alike: normalize the gradient's Laplacian pyramid (4 "
-                        "levels)", "LEVELS", optional=4, group=PRIORS),
-    "keep_colours": Option(FLAG, "dream in the luminance only", group=PRIORS),
-    "fast": Option(FLAG, "on CUDA: convolutions with TF32's 10 bits of mantissa, a thousandth off in each; the dream is one "
-                   "of the same kind, not Caffe's step for step"),
+                        "how much each step changes a pixel on average, on the scale of 0 to 255", "X"),
+    "jitter": Option(whole(0), "shift the picture by a random offset of up to N pixels in each step, so that no grid "
+                     "appears", "N"),
+    "tile": Option(whole(0), "dream a picture larger than N pixels in overlapping tiles of at most NxN pixels, which "
+                   "limits the memory that it needs (with 1024, about 2 GB for 8 megapixels). Without --tile, a dream "
+                   "that needs more memory than is free, or than $DEEPDREAM_MEMORY_GB allows, does not start", "N"),
+    "clip": Option(FLAG, "keep pixel values within 0 to 255; with --no-clip they may exceed this range, and the "
+                   "result is scaled to fit it"),
+    "seed": Option(SEED, "seed of the jitter and of the noise (default: a random one, saved in the picture's metadata)",
+                   "N"),
+    "start": Option(one_of(*STARTS), "what to start from: plain grey, or random noise", group=START),
+    "size": Option(SIZE, "width and height of the dream; a picture is scaled to this size", "WxH", group=START),
+    "noise": Option(LEVEL, "mean and standard deviation of the pixel values for --start noise (default: 128 20)",
+                    ("MEAN", "SPREAD"), words=2, group=START),
+    "tv": Option(WEIGHT, "weight of total variation, which prefers smooth areas with sharp edges; 1 is as strong as "
+                 "the dream itself", "X", group=PRIORS_GROUP),
+    "grey": Option(WEIGHT, "weight of a pull towards the mean colour, so that no colour is stronger than it needs to "
+                   "be", "X", group=PRIORS_GROUP),
+    "blur": Option(WEIGHT, "blur the picture after each step, by a Gaussian with a standard deviation of SIGMA pixels",
+                   "SIGMA", group=PRIORS_GROUP),
+    "blur_until": Option(WEIGHT, "change the standard deviation of the blur gradually, to SIGMA pixels in the last "
+                         "step", "SIGMA", group=PRIORS_GROUP),
+    "blur_every": Option(whole(1), "blur only after every Nth step", "N", group=PRIORS_GROUP),
+    "laplacian": Option(whole(0, 12), "let details of all sizes grow alike, by normalizing the Laplacian pyramid of "
+                        "the gradient (4 levels, unless LEVELS is given)", "LEVELS", optional=4, group=PRIORS_GROUP),
+    "keep_colours": Option(FLAG, "dream in luminance only, so that the picture keeps its colours", group=PRIORS_GROUP),
+    "fast": Option(FLAG, "on CUDA, let convolutions round to TF32: faster, but each has a relative error of about "
+                   "1/1000, and the dream no longer follows Caffe's step by step"),
 }
-NOTEBOOK = ("iter_n", "octave_n", "octave_scale", "step_size", "jitter")      # the notebook's own
+NOTEBOOK = ("iter_n", "octave_n", "octave_scale", "step_size", "jitter")      # the options that the notebook has
+PRIORS = tuple(name for name, option in OPTIONS.items() if option.group == PRIORS_GROUP)
+BLUR = ("blur", "blur_every", "blur_until")      # the options of one prior, in the order in which metadata list them
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What was chosen for a dream, beside the net and the pictures. OPTIONS tells what each field means.
+    """The settings of a dream: everything except the net and the pictures. OPTIONS describes each field.
 
     Raises DreamError for a value that is not allowed, and for options that contradict each other.
     """
@@ -166,7 +191,7 @@ class Settings:
             value, option = getattr(self, field.name), OPTIONS[field.name]
             if isinstance(value, list):
                 object.__setattr__(self, field.name, value := tuple(value))
-            if value is not None and not option.holds(value):
+            if value is not None and not option.accepts(value):
                 raise DreamError(f"--{field.name.replace('_', '-')}: {shown(value)} is not {option.kind.allowed}")
         if self.noise and self.start != "noise":
             raise DreamError("--noise: only a dream that starts from noise has it; give --start noise")
@@ -174,46 +199,50 @@ class Settings:
             raise DreamError("--blur-until, --blur-every: there is no blur; give --blur SIGMA too")
 
     def replace(self, **changes) -> Settings:
-        """These settings with some changed."""
+        """Return a copy of the settings with some fields changed."""
         return dataclasses.replace(self, **changes)
 
-    # ---- for `deepdream`
+    # ---- arguments of `deepdream`
 
     @property
     def steps(self) -> dict:
-        """The keywords of `deepdream` that say how its steps are made, wherever the dream looks."""
+        """The keyword arguments of `deepdream` that do not depend on the net: octaves, steps, clipping, tiles."""
         return {name: getattr(self, name) for name in (*NOTEBOOK, "clip", "tile")} | {"tile": self.tile or None}
 
     @property
     def priors(self) -> dict:
-        """What was chosen of the priors: {name: value}, as records have them."""
-        chosen = {"tv": self.tv, "grey": self.grey,
-                  "blur": [self.blur, self.blur_every, self.blur_until] if self.blur else None,
-                  "laplacian": self.laplacian, "keep_colours": self.keep_colours}
+        """The chosen priors, {name: value}, in the form that metadata has them."""
+        chosen = {name: getattr(self, name) for name in PRIORS if name not in BLUR[1:]}
+        if self.blur:
+            chosen["blur"] = [getattr(self, name) for name in BLUR]
         return {name: value for name, value in chosen.items() if value}
 
-    # ---- for records
+    # ---- metadata of pictures
 
     def to_metadata(self) -> dict:
-        """The settings as a record in a picture's metadata has them: plain values, without what was not asked for."""
-        asked = {"tile": self.tile, "priors": self.priors, "start": self.start, "size": self.size, "noise": self.noise,
-                 "fast": self.fast}
+        """Return the settings for a picture's metadata: plain values, without options that are off."""
+        optional = {"tile": self.tile, "priors": self.priors, "start": self.start, "size": self.size,
+                    "noise": self.noise, "fast": self.fast}
         return {"end": self.end[0] if len(self.end) == 1 else list(self.end),
                 **{name: getattr(self, name) for name in NOTEBOOK}, "clip": self.clip, "seed": self.seed,
-                **{name: list(value) if isinstance(value, tuple) else value for name, value in asked.items() if value}}
+                **{name: list(value) if isinstance(value, tuple) else value
+                   for name, value in optional.items() if value}}
 
     @classmethod
-    def from_metadata(cls, record: dict) -> Settings:
-        """The settings in a record, from this version or an older one. Raises DreamError for what does not fit."""
-        values = {name: record[name] for name in OPTIONS if record.get(name) is not None and name not in _PRIORS}
+    def from_metadata(cls, metadata: dict) -> Settings:
+        """Read the settings from a picture's metadata.
+
+        metadata: as `to_metadata` returned it, in this version or an older one. Other entries are ignored.
+
+        Raises DreamError for values that are not allowed.
+        """
+        values = {name: metadata[name] for name in OPTIONS if metadata.get(name) is not None and name not in PRIORS}
         if isinstance(values.get("end"), str):
             values["end"] = (values["end"],)
-        priors = record.get("priors") or {}
+        priors = metadata.get("priors") or {}
         if not isinstance(priors, dict) or not isinstance(priors.get("blur", []), list):
             raise DreamError(f"priors: {shown(priors)} is no table of priors")
-        values |= {name: priors[name] for name in ("tv", "grey", "laplacian", "keep_colours") if name in priors}
-        blur = dict(zip(("blur", "blur_every", "blur_until"), priors.get("blur", [])))
+        values |= {name: priors[name] for name in PRIORS if name in priors and name not in BLUR}
+        blur = dict(zip(BLUR, priors.get("blur", [])))
         return cls(**values, **{name: value for name, value in blur.items() if value is not None})
 
-
-_PRIORS = ("tv", "grey", "blur", "blur_every", "blur_until", "laplacian", "keep_colours")

@@ -1,51 +1,65 @@
-"""Provenance: what the metadata of a picture tells of how it was made, and whether two pictures were made alike."""
+"""Provenance: how a picture was made, as written into its metadata, and whether two pictures were made alike."""
+from __future__ import annotations
+
 import json
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import __version__
 from .models.onnx_card import CHANNELS
 
+if TYPE_CHECKING:
+    from .net import Net
+
 SOFTWARE = f"deepdream {__version__}"
-# what does not make a dream another one, and what a record of an older version means where it says nothing
-MACHINE = {"software", "device", "threads"}
-USUAL = {"tile": None, "priors": {}, "start": None, "size": None, "noise": None, "fast": False, "pixels": None}
+# entries that are not compared: with other values it is still the same dream
+NOT_COMPARED = {"software", "device", "threads"}
+# the values of entries that are left out, as older versions do
+DEFAULTS = {"tile": None, "priors": {}, "start": None, "size": None, "noise": None, "fast": False, "pixels": None}
 
 
-def provenance(net, settings: dict, **more) -> dict:
-    """A record of how a picture was made.
+def provenance(net: Net, settings: dict, **extra) -> dict:
+    """Return the provenance of a picture, for its metadata.
 
-    net: the Net. settings: what was chosen, as `Settings.to_metadata` gives it. more: what else the picture owes its looks to,
-    `machine(net)` among it.
+    net: the net of the dream.
+    settings: the settings of the dream, as `Settings.to_metadata` returns them.
+    extra: further entries, such as those of `machine(net)`.
     """
-    record = {"software": SOFTWARE, "model": net.name, "checksum": net.checksum, **settings, **more}
-    return record | ({"pixels": pixels} if (pixels := pixels_of(net)) else {})
+    entries = {"software": SOFTWARE, "model": net.name, "checksum": net.checksum, **settings, **extra}
+    return entries | ({"pixels": pixels} if (pixels := pixels_of(net)) else {})
 
 
-def machine(net) -> dict:
-    """What a record says of where the net ran."""
+def machine(net: Net) -> dict:
+    """Return the entries that describe where the net runs."""
     return {"device": net.device.name, "threads": net.thread_count}
 
 
-def differences(there: dict, wanted: dict, but=()) -> list[str]:
-    """The names of what a record says otherwise than is wanted. The machine, its threads and the version do not count,
-    nor does what `but` names."""
-    there, wanted = USUAL | there, USUAL | json.loads(json.dumps(wanted))      # as it comes back from a picture
+def differences(existing: dict, wanted: dict, ignored: Collection[str] = ()) -> list[str]:
+    """List the entries in which an existing picture differs from a wanted one.
+
+    existing: the provenance in the metadata of the existing picture.
+    wanted: the provenance that the picture should have.
+    ignored: names of entries that are not compared, in addition to those of NOT_COMPARED.
+    """
+    existing = DEFAULTS | existing
+    wanted = DEFAULTS | json.loads(json.dumps(wanted))      # metadata is JSON, where tuples become lists
     return [name for name, value in wanted.items()
-            if name not in MACHINE and name not in but and there.get(name) != value]
+            if name not in NOT_COMPARED and name not in ignored and existing.get(name) != value]
 
 
 def is_dream(path: Path) -> bool:
-    """Is a file a picture that was dreamt here?"""
+    """Return whether a file is a picture that this software dreamt."""
     from . import pictures
-    software = pictures.settings_there(path).get("software")
+    software = pictures.settings_if_any(path).get("software")
     return isinstance(software, str) and software.startswith("deepdream")
 
 
-def pixels_of(net) -> dict | None:
-    """How a net in an .onnx file takes its pictures; None of Caffe's nets."""
+def pixels_of(net: Net) -> dict | None:
+    """Return how a net from an .onnx file takes its pictures (mean, scale, ...); None for Caffe's nets."""
     return None if net.caffemodel else {k: v for k, v in net.files.arguments.items() if k != "prototxt"}
 
 
 def channels_of(pixels: dict) -> str | None:
-    """'rgb' or 'bgr', from what `pixels_of` gave."""
+    """Return the order of the channels, 'rgb' or 'bgr', in what `pixels_of` returned; None for any other."""
     return {swap: name for name, swap in CHANNELS.items()}.get(tuple(pixels.get("channel_swap") or ()))

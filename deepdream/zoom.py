@@ -1,7 +1,8 @@
 """The notebook's endless zoom: dream, zoom in a little, dream again.
 
-A folder of frames, 0000.jpg, 0001.jpg ..., and `zoom.npz`: the settings and, without loss, the picture that the next
-frame is dreamt from, so that going on later gives what would have come without the pause.
+A zoom is a folder of frames, 0000.jpg, 0001.jpg and so on, with its state in `zoom.npz`: the settings, and the picture
+that the next frame starts from, without loss. A zoom that is stopped and continued later therefore gives the same
+frames as one that runs without a break.
 """
 import contextlib
 import io
@@ -9,6 +10,7 @@ import json
 import math
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,62 +22,82 @@ from .dream import deepdream, visible
 from .errors import DreamError
 from .goals.text import goals
 from .models.locks import locked
+from .net import Net
+from .options import Settings
 from .provenance import differences, machine, provenance
 
 STATE, LOCK = "zoom.npz", ".lock"
-RECORD = 10 ** 6      # bytes of a state's record at most
-SEED = 2 ** 32        # seeds are below
+METADATA = 10 ** 6    # the maximum size of the metadata in a state, in bytes
+SEED = 2 ** 32        # seeds are smaller than this
 
 
-def zoomed(frame, scale=0.05, legacy_affine=False):
-    """Zoom into a picture (H, W, 3): its middle, 1 - scale of its height and width, at the full size again.
+def zoomed(frame: np.ndarray, scale: float = 0.05, legacy_affine: bool = False) -> np.ndarray:
+    """Zoom into the middle of a picture.
 
-    legacy_affine: as the notebook ran in 2015. Before SciPy 0.18 a matrix given as its diagonal was applied to the
-    position plus the offset, matrix * (o + offset), so that the vanishing point lay at (1 - scale) / 2 of the size.
+    frame: the picture, (H, W, 3).
+    scale: the part of the height and of the width that is cut off.
+    legacy_affine: zoom as the notebook did in 2015. SciPy before 0.18 applied a matrix that is passed as its diagonal
+        to the position plus the offset, matrix * (o + offset), which moves the vanishing point to (1 - scale) / 2 of
+        the size.
+
+    Returns a picture of the same size.
     """
     h, w = frame.shape[:2]
     matrix, offset = np.array([1 - scale, 1 - scale, 1]), np.array([h * scale / 2, w * scale / 2, 0])
     return nd.affine_transform(frame, matrix, matrix * offset if legacy_affine else offset, order=1)
 
 
-def zoom(net, img, folder, frames, settings, guide=None, scale=0.05, legacy_affine=False, quality=95, files=None,
-         on_frame=lambda i: None, on_step=None):
-    """Dream `frames` frames of a zoom into `img`, (H, W, 3), and write them to a folder, from where it stopped.
+def zoom(net: Net, img: np.ndarray, folder: Path, frames: int, settings: Settings, guide: np.ndarray | None = None,
+         scale: float = 0.05, legacy_affine: bool = False, quality: int = 95, files: dict | None = None,
+         on_frame: Callable[[int], None] = lambda i: None, on_step: Callable | None = None) -> None:
+    """Dream a zoom into a picture and write its frames to a folder. A zoom that stopped there is continued.
 
-    settings: an `options.Settings`, whose seed, with the frame's number, seeds the jitter of each frame.
-    guide: a picture (H, W, 3), or None.
-    files: what is written into each frame of the source and the guide, and compared when a zoom goes on.
-    on_frame: on_frame(i) is called before each frame. on_step: as of `deepdream`.
+    net: the net.
+    img: the picture to start from, (H, W, 3), RGB, 0 to 255.
+    folder: an existing folder.
+    frames: the number of frames that the folder will have in the end.
+    settings: the settings of the dream. The jitter of each frame is seeded with settings.seed and the frame's number.
+    guide: the picture of the guide, (H, W, 3), or None.
+    scale, legacy_affine: see `zoomed`.
+    quality: the quality of the JPEG files, 1 to 100.
+    files: metadata about the files of the picture and of the guide. It must be the same when a zoom is continued.
+    on_frame: called as on_frame(i) before each frame.
+    on_step: see `deepdream`.
 
-    Raises DreamError if the folder holds frames that were made with other settings, or another zoom is being dreamt
-    there.
+    Raises DreamError if the folder contains frames that were made with other settings, or if another process is
+    dreaming a zoom there.
     """
-    record = record_of(net, settings, scale, legacy_affine, files)
+    metadata = frame_metadata(net, settings, scale, legacy_affine, files)
     keywords = settings.steps | goals(net, settings, guide) | {"on_step": on_step}
     with _alone(folder):
-        first, frame = resume(folder, record, np.shape(img))
+        first, frame = resume(folder, metadata, np.shape(img))
         frame = img if frame is None else frame
         for i in range(first, frames):
             on_frame(i)
             frame = deepdream(net, frame, rng=np.random.RandomState([settings.seed, i]), **keywords)
             picture = visible(frame, settings.clip)
-            pictures.save(picture, frame_path(folder, i), {**record, **machine(net), "frame": i}, quality)
+            pictures.save(picture, frame_path(folder, i), {**metadata, **machine(net), "frame": i}, quality)
             frame = zoomed(frame, scale, legacy_affine)
-            _keep(folder, i + 1, frame, record)
+            save_state(folder, i + 1, frame, metadata)
 
 
-def record_of(net, settings, scale=0.05, legacy_affine=False, files=None):
-    """What a frame's metadata says of its making, and what must be the same when a zoom goes on."""
+def frame_metadata(net: Net, settings: Settings, scale: float = 0.05, legacy_affine: bool = False,
+                   files: dict | None = None) -> dict:
+    """Return the provenance of the frames, which must be the same when a zoom is continued.
+
+    The arguments are those of `zoom`.
+    """
     return provenance(net, settings.to_metadata(), **(files or {}), scale=scale, legacy_affine=legacy_affine)
 
 
-def frame_path(folder, i):
+def frame_path(folder: Path, i: int) -> Path:
+    """Return the path of frame i."""
     return Path(folder) / f"{i:04d}.jpg"
 
 
 @contextlib.contextmanager
 def _alone(folder):
-    """Hold a folder of frames. Raises DreamError where another process does."""
+    """Lock a folder of frames. Raises DreamError if another process has locked it."""
     path = Path(folder) / LOCK
     try:
         handle = open(path, "a")
@@ -87,94 +109,112 @@ def _alone(folder):
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):      # on Windows an open file stays
+            with contextlib.suppress(OSError):      # Windows does not delete an open file
                 path.unlink()
 
 
 def _is_file_of(handle, path):
-    """Whether an open file still has its name: whoever held the lock takes it away at last."""
+    """Return whether an open file still has its name. The process that held the lock before deletes the file."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
     except FileNotFoundError:
         return False
 
 
-# ---- going on
+# ---- continuing a zoom
 
-def resume(folder, record, shape):
-    """(number of the next frame, the picture it is dreamt from); (0, None) in a new folder. shape: of the picture that
-    the zoom starts from, (H, W, 3)."""
-    there = kept(folder)
-    if there is None:
+def resume(folder: Path, metadata: dict, shape: tuple[int, ...]) -> tuple[int, np.ndarray | None]:
+    """Find out where a zoom in a folder stopped.
+
+    folder: the folder of the frames.
+    metadata: the provenance of the frames to be dreamt, from `frame_metadata`.
+    shape: (H, W, 3) of the picture that the zoom starts from.
+
+    Returns the number of the next frame and the picture to dream it from; (0, None) in a folder without a zoom. Raises
+    DreamError if the zoom in the folder was made with other settings, or if its state is missing or damaged.
+    """
+    state = saved_state(folder)
+    if state is None:
         if frame_path(folder, 1).exists():
             raise DreamError(f"-o {folder}: holds frames but no {STATE}, which going on needs; give an empty folder")
         if frame_path(folder, 0).exists() and not _is_ours(frame_path(folder, 0)):
             raise DreamError(f"-o {folder}: would overwrite {frame_path(folder, 0)}, which is no frame of a zoom; give "
                              "an empty folder")
         return 0, None
-    i, before = there
-    other = differences(before, record, ("pixels",))      # the checksum knows them, too
-    if other:
-        raise DreamError(f"-o {folder}: holds a zoom with another {', '.join(k.replace('_', ' ') for k in other)}; "
+    i, existing = state
+    changed = differences(existing, metadata, ("pixels",))      # the checksum depends on them, too
+    if changed:
+        raise DreamError(f"-o {folder}: holds a zoom with another {', '.join(k.replace('_', ' ') for k in changed)}; "
                          "give another folder")
-    with _state(folder, math.prod(shape) * 8 + RECORD) as state:
-        frame = state["frame"]
+    with _open_state(folder, math.prod(shape) * 8 + METADATA) as arrays:
+        frame = arrays["frame"]
         if frame.shape != tuple(shape) or frame.dtype not in (np.float32, np.float64) or not np.isfinite(frame).all():
-            raise ValueError("its frame is none of this picture")
+            raise ValueError("its frame does not fit the picture")
     return i, frame
 
 
-def kept(folder):
-    """What a folder keeps for going on: (number of the next frame, the record), or None. Raises DreamError if it cannot
-    be read."""
+def saved_state(folder: Path) -> tuple[int, dict] | None:
+    """Read the state of the zoom in a folder, without its picture.
+
+    Returns the number of the next frame and the provenance of the frames; None if there is no state. Raises DreamError
+    if it cannot be read.
+    """
     if not os.path.lexists(Path(folder) / STATE):
         return None
-    with _state(folder) as state:
-        i, record = state["next"], state["record"]
-        if i.shape or i.dtype.kind not in "iu" or i < 1 or record.shape or record.dtype.kind != "U":
-            raise ValueError("its entries are of another kind")
-        i, record = int(i), json.loads(str(record))
-        if not isinstance(record, dict) or type(record.get("seed")) is not int or not 0 <= record["seed"] < SEED:
-            raise ValueError("it tells no settings of a zoom")
-        return i, record
+    with _open_state(folder) as arrays:
+        i, metadata = arrays["next"], arrays["record"]
+        if i.shape or i.dtype.kind not in "iu" or i < 1 or metadata.shape or metadata.dtype.kind != "U":
+            raise ValueError("its entries have other types")
+        i, metadata = int(i), json.loads(str(metadata))
+        if not isinstance(metadata, dict) or type(metadata.get("seed")) is not int or not 0 <= metadata["seed"] < SEED:
+            raise ValueError("it does not contain the settings of a zoom")
+        return i, metadata
+
+
+def save_state(folder: Path, i: int, frame: np.ndarray, metadata: dict) -> None:
+    """Write the state of a zoom.
+
+    folder: the folder of the frames.
+    i: the number of the next frame.
+    frame: the picture to dream it from, (H, W, 3).
+    metadata: the provenance of the frames, from `frame_metadata`.
+    """
+    file = io.BytesIO()
+    np.savez(file, next=i, frame=frame, record=json.dumps(metadata))
+    pictures.write(Path(folder) / STATE, file.getvalue())
 
 
 @contextlib.contextmanager
-def _state(folder, most=RECORD):
-    """The state in a folder: state[name] is an array of at most `most` bytes. Whatever goes wrong with the file in here
-    becomes one line that names it."""
+def _open_state(folder, limit=METADATA):
+    """Open the state in a folder. Any error inside of the `with` becomes a DreamError of one line that names the file.
+
+    The value is indexed by the names of arrays, of which each may have at most `limit` bytes.
+    """
     path = Path(folder) / STATE
     try:
         if not path.is_file():
             raise ValueError("not a regular file")
         with zipfile.ZipFile(path) as file:
-            yield _Arrays(file, most)
-    except Exception as error:      # zipfile, zlib, numpy and json each raise their own
-        said = shown(str(error) or type(error).__name__, 200)
-        raise DreamError(f"{path}: cannot be read ({said}); give an empty folder") from None
+            yield _Arrays(file, limit)
+    except Exception as error:      # zipfile, zlib, numpy and json raise exceptions of many types
+        reason = shown(str(error) or type(error).__name__, 200)
+        raise DreamError(f"{path}: cannot be read ({reason}); give an empty folder") from None
 
 
 class _Arrays:
-    """The arrays of an .npz file. No more than `most` bytes of one are unpacked, whatever the archive and the array's own
-    header say of its size."""
+    """The arrays of an .npz file. No more than `limit` bytes of each are unpacked, whatever size the file states."""
 
-    def __init__(self, file, most):
-        self.file, self.most = file, most
+    def __init__(self, file, limit):
+        self.file, self.limit = file, limit
 
     def __getitem__(self, name):
         with self.file.open(f"{name}.npy") as packed:
-            data = packed.read(self.most + 1)
-        if len(data) > self.most:
+            data = packed.read(self.limit + 1)
+        if len(data) > self.limit:
             raise ValueError(f"its {name} is too large")
         return np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
 
 
 def _is_ours(path):
-    """Whether a picture is the first frame of a zoom that was stopped before its state was kept."""
-    return pictures.settings_there(path).get("frame") == 0
-
-
-def _keep(folder, i, frame, record):
-    file = io.BytesIO()
-    np.savez(file, next=i, frame=frame, record=json.dumps(record))
-    pictures.write(Path(folder) / STATE, file.getvalue())
+    """Return whether a picture is the first frame of a zoom that was stopped before its state was saved."""
+    return pictures.settings_if_any(path).get("frame") == 0

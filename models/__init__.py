@@ -1,9 +1,11 @@
-"""What can be dreamt with: one folder a model (its card), found on disk or downloaded.
+"""The nets that can be used by name, each described by a model card, and their files.
 
-    models.names()                      what there is
-    models.find("bvlc_googlenet")       a Model whose files lie on disk, downloaded if they must be
+    models.names()                      the names
+    models.find("bvlc_googlenet")       a Model, with its files on disk; they are downloaded if necessary
     models.find("some/folder")          the same for a folder with a prototxt and a caffemodel
-    models.onnx_card.beside("net.onnx")       what the card beside an ONNX file says of its pictures
+    models.onnx_card.read("net.onnx")   the model card of an ONNX file, net.toml
+
+See README.md in this folder.
 """
 from . import onnx_card
 from .errors import ModelError
@@ -12,5 +14,5 @@ from .paths import expanded
 from .cards import File, Card, names, card
 from .store import Model, cache_dir, fetch, find, obtain, status
 
-__all__ = ["File", "Model", "ModelError", "Card", "cache_dir", "expanded", "fetch", "find", "names", "obtain", "onnx_card",
-           "read_labels", "card", "status"]
+__all__ = ["File", "Model", "ModelError", "Card", "cache_dir", "expanded", "fetch", "find", "names", "obtain",
+           "onnx_card", "read_labels", "card", "status"]

@@ -1,14 +1,23 @@
-"""Writing a net as Caffe has it; only the scripts that make nets need it."""
+"""Writing a net as Caffe's files, for the scripts that make nets."""
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
 import numpy as np
 from deepdream.convert.caffe.caffe_pb2 import NetParameter
 from deepdream.convert.files import write
 
 
-def write_net(folder, title, layers, weights, labels):
-    """deploy.prototxt, FOLDER.caffemodel (V2, float32) and labels.txt; returns the caffemodel's size in bytes.
+def write_net(folder: Path, title: str, layers: Iterable[tuple], weights: dict[str, list[np.ndarray]],
+              labels: Sequence[str]) -> int:
+    """Write a net: deploy.prototxt, FOLDER.caffemodel (V2 format, float32) and labels.txt.
 
-    layers: (name, type, bottoms, top, lines of parameters) in net order. weights: {layer: [arrays]}. labels: the names
-    of the classes. The same input gives the same bytes. Raises OSError.
+    folder: where the files are written; it is created if necessary.
+    title: the name of the net in the prototxt.
+    layers: (name, type, bottoms, top, lines of parameters) of each layer, in net order.
+    weights: {layer: [arrays]}.
+    labels: the names of the classes.
+
+    Returns the size of the caffemodel in bytes. The same input always gives the same bytes. Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     net, text = NetParameter(name=title), [f'name: "{title}"']

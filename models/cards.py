@@ -1,7 +1,9 @@
-"""Model cards: what is known of a model, in one readable `card.toml` a folder.
+"""Model cards: a readable `card.toml` in each model's folder, which describes the model and its files.
 
-Adding a model is adding a folder with a card: nothing else in the project names the models.
+To add a model, add a folder with a card; no other file lists the models. README.md explains the fields of a card.
 """
+from __future__ import annotations
+
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -12,23 +14,32 @@ from .errors import ModelError, shown
 from .toml import is_list, is_number, is_text, number, when, whole
 
 ROOT = Path(__file__).resolve().parent
-CARD, OLD_CARD = "card.toml", "record.toml"      # folders that users made before have the old name
+CARD, OLD_CARD = "card.toml", "record.toml"      # older versions of this project used the second name
 LEVELS = ("low", "middle", "high")
 ROLES = ("prototxt", "caffemodel", "labels", "mean", "archive")
-NEEDED = ("prototxt", "caffemodel")             # without these two there is no dream; labels and means may be missing
-MOST = {"prototxt": 16 << 20, "labels": labels.MOST, "mean": 1 << 28}      # bytes, where a card does not say it
-USUAL_MOST = 1 << 31                            # bytes: no protobuf may be larger
+NEEDED = ("prototxt", "caffemodel")             # the roles without which a model cannot be used
+# Maximum size of a file, in bytes, unless its card says otherwise: by role, and for all other roles
+LIMITS = {"prototxt": 16 << 20, "labels": labels.LIMIT, "mean": 1 << 28}
+LIMIT = 1 << 31                                 # protobuf cannot read larger messages
 
 
 @dataclass(frozen=True)
 class File:
-    """One file of a model, as the card describes it.
+    """One file of a model, as its card describes it.
 
-    A file with neither mirrors nor an archive is *shipped*: it lies beside its card. `size` and `min_size` are in
-    bytes (`min_size`: a lower bound that follows from the shapes, for files whose size nobody published; `max_size`: an
-    upper bound, else there is one for each role); `sha1` and `sha256` in lower-case hex. `archive` names the file it is
-    a member of, `member` its name in there.
-    `unverified`: no checksum is known; `single_source`: only one place publishes it; both need a `reason`.
+    name: the file name.
+    role: one of ROLES.
+    size: in bytes; None if it is not known.
+    min_size: lower limit of the size, from the shapes of the weights, for a file of unknown size.
+    max_size: upper limit of the size, for a file of unknown size; None: the limit for its role.
+    sha1, sha256: checksums, in lower-case hex digits; None if not known.
+    mirrors: addresses from which to download it. A file with neither mirrors nor an archive is shipped: it is in the
+        folder of its card.
+    archive: name of the archive file that contains it, or None.
+    member: its path in the archive.
+    unverified: no checksum is known.
+    single_source: the checksum was published in one place only.
+    reason: why the file is unverified or has a single source; shown as a warning after a download.
     """
     name: str
     role: str
@@ -46,33 +57,34 @@ class File:
 
     @property
     def shipped(self) -> bool:
+        """Whether the file is part of this project."""
         return not self.mirrors and self.archive is None
 
     @property
-    def most(self) -> int:
-        """The most bytes that the file may have."""
-        return self.size or self.max_size or MOST.get(self.role, USUAL_MOST)
+    def limit(self) -> int:
+        """The maximum size of the file, in bytes."""
+        return self.size or self.max_size or LIMITS.get(self.role, LIMIT)
 
     @property
     def checksums(self) -> dict[str, str]:
-        """{'sha256': hex, 'sha1': hex}, as far as known."""
+        """The known checksums: {'sha256': hex, 'sha1': hex}."""
         return {kind: value for kind in ("sha256", "sha1") if (value := getattr(self, kind))}
 
     def problem(self, path: Path) -> str:
-        """What speaks against `path` being this file (size, checksums), in a few words; '' if nothing does."""
+        """Compare a file on disk with this description. Returns what is wrong with it, or '' if nothing is."""
         size = path.stat().st_size
         if self.size is not None and size != self.size:
             return f"{size:,} bytes instead of {self.size:,}"
         if size < self.min_size:
             return f"{size:,} bytes, too few (at least {self.min_size:,})"
-        if size > self.most:
-            return f"{size:,} bytes, too many (at most {self.most:,})"
+        if size > self.limit:
+            return f"{size:,} bytes, too many (at most {self.limit:,})"
         for kind, expected in self.checksums.items():
             with open(path, "rb") as stream:
                 found = hashlib.file_digest(stream, kind).hexdigest()
             if found != expected:
                 return f"wrong content ({kind} {found[:12]}... instead of {expected[:12]}...)"
-        with open(path, "rb") as stream:                            # what servers send when they have lost a file
+        with open(path, "rb") as stream:                            # some servers send a page instead of a missing file
             if stream.read(64).lower().startswith((b"<!doctype", b"<html")):
                 return "a web page"
         return ""
@@ -80,8 +92,24 @@ class File:
 
 @dataclass(frozen=True)
 class Card:
-    """One model. `mean`: B,G,R in 0..255, or one number of a grey net; `channel_swap`: RGB -> the net's order, of no
-    effect on a grey net; `ends`: level -> names of layers."""
+    """A model card.
+
+    name: name of the model, which is that of its folder.
+    folder: the folder with the card.
+    title: one line for people.
+    source: address of a page about the model.
+    licence: the terms of use, in words.
+    citation: the publication to cite.
+    made_from: the training data and the training.
+    notes: anything else.
+    labels: name of the file with the names of the classes, or None.
+    mean: mean of the training pictures, 0 to 255: blue, green, red, or one number for a grey net.
+    channel_swap: for each channel of the net, the number of the channel in RGB; without effect on a grey net.
+    default_end: the layer to dream at if the user names none.
+    class_pictures: settings of `deepdream class` that suit this net.
+    ends: {level: names of layers}, for galleries.
+    files: the files of the model.
+    """
     name: str
     folder: Path
     title: str = ""
@@ -91,26 +119,23 @@ class Card:
     made_from: str = ""
     notes: str = ""
     labels: str | None = None
-    mean: tuple[float, ...] = (104.0, 116.0, 122.0)                 # the notebook's, for ImageNet
+    mean: tuple[float, ...] = (104.0, 116.0, 122.0)                 # of ImageNet, as the notebook has it
     channel_swap: tuple[int, int, int] = (2, 1, 0)
     default_end: str | None = None
-    class_pictures: dict = field(default_factory=dict)      # settings of `deepdream class` that suit this net
+    class_pictures: dict = field(default_factory=dict)
     ends: dict[str, list[str]] = field(default_factory=lambda: {level: [] for level in LEVELS})
     files: tuple[File, ...] = ()
 
     def file(self, name: str) -> File | None:
+        """Return the file of this name, or None."""
         return next((f for f in self.files if f.name == name), None)
 
     def role(self, role: str) -> File | None:
+        """Return the file with this role, or None."""
         return next((f for f in self.files if f.role == role), None)
 
-    @property
-    def doubts(self) -> list[str]:
-        """What of this model cannot be verified, one line a file."""
-        return [f"{f.name}: {f.reason}" for f in self.files if f.reason]
 
-
-# --- checks (see toml.py): each takes a TOML value and returns it as the dataclass wants it ---------------------------
+# --- checks (see toml.py): each takes a TOML value and returns the value for the dataclass ----------------------------
 
 def _url(value):
     return when(isinstance(value, str) and re.fullmatch(r"https?://[^/\s]+\.[^\s\x00-\x1f\x7f-\x9f]+", value),
@@ -153,8 +178,8 @@ def _swap(value):
     return tuple(value)
 
 
-def ends(value):
-    """The check of a table of ends: {level: [names of layers]}."""
+def ends(value: object) -> dict[str, list[str]]:
+    """Check a table of ends, {level: [names of layers]}. Raises ValueError."""
     when(isinstance(value, dict) and set(value) <= set(LEVELS), "a table of " + ", ".join(LEVELS), value)
     for names in value.values():
         when(is_list(names, is_text, range(1000)), "lists of layer names", names)
@@ -165,12 +190,12 @@ def _pair(low, high, kind, must):
     return lambda value: when(is_list(value, lambda v: type(v) in kind and low <= v <= high, (2,)), must, value)
 
 
-_strength, _many = number(0, 1000), whole(1, 10 ** 6)
+_weight, _count = number(0, 1000), whole(1, 10 ** 6)
 _CLASS_PICTURES = {     # options of `deepdream class`
     "size": _pair(1, 10 ** 6, (int,), "a width and a height"), "noise": _pair(0, 255, (int, float), "mean and spread"),
-    "iter_n": _many, "octave_n": whole(1, 100), "octave_scale": number(1, 1000), "step_size": number(-1e6, 1e6),
-    "jitter": whole(0, 10 ** 6), "tv": _strength, "grey": _strength, "blur": _strength, "blur_until": _strength,
-    "blur_every": _many, "laplacian": whole(0, 12)}
+    "iter_n": _count, "octave_n": whole(1, 100), "octave_scale": number(1, 1000), "step_size": number(-1e6, 1e6),
+    "jitter": whole(0, 10 ** 6), "tv": _weight, "grey": _weight, "blur": _weight, "blur_until": _weight,
+    "blur_every": _count, "laplacian": whole(0, 12)}
 
 
 def _class_pictures(value):
@@ -196,20 +221,21 @@ _CARD = {"title": toml.text, "source": _url, "licence": toml.text, "citation": t
            "class_pictures": _class_pictures, "ends": ends, "files": _files}
 _COMPLETE = ("title", "source", "licence", "citation", "mean", "channel_swap", "default_end", "ends", "files")
 
-# What one file may not be: (is it so?, what to say)
+# Mistakes in one file's description: (whether it is made, message)
 _FILE_RULES = (
     (lambda f: f.size and f.max_size, "has a size and a max_size: give one of them"),
-    (lambda f: f.min_size > f.most, "its min_size is more than the most that it may have"),
+    (lambda f: f.min_size > f.limit, "its min_size exceeds its maximum size"),
     (lambda f: f.unverified and f.checksums, "is called unverified although it has a checksum"),
     (lambda f: f.mirrors and not f.checksums and not f.unverified,
      "has mirrors but no checksum: give sha1 or sha256, or unverified = true with a reason"),
-    (lambda f: (f.unverified or f.single_source) and not f.reason, "needs a reason for what is not verified"),
-    (lambda f: f.reason and not (f.unverified or f.single_source), "has a reason, but for what?"),
-    (lambda f: f.single_source and not f.checksums, "has no checksum that could have a single source"),
+    (lambda f: (f.unverified or f.single_source) and not f.reason, "needs a reason for unverified or single_source"),
+    (lambda f: f.reason and not (f.unverified or f.single_source),
+     "has a reason but is neither unverified nor single_source"),
+    (lambda f: f.single_source and not f.checksums, "is called single_source but has no checksum"),
     (lambda f: (f.archive is None) != (f.member is None), "needs both archive and member, or neither"),
     (lambda f: f.role == "archive" and not f.mirrors, "is an archive without mirrors"),
 )
-# What a whole card may not be
+# Mistakes in a whole card
 _RULES = (
     (lambda r: len({f.name for f in r.files}) < len(r.files), "two files have one name"),
     (lambda r: any(sum(f.role == role for f in r.files) != 1 for role in NEEDED), "needs one prototxt, one caffemodel"),
@@ -221,17 +247,21 @@ _RULES = (
 )
 
 
-def _obey(rules, thing, where: str):
+def _checked(rules, item, where: str):
+    """Return a File or Card that follows the rules. Raises ModelError; `where` begins its message."""
     for broken, complaint in rules:
-        if broken(thing):
+        if broken(item):
             raise ModelError(f"{where}: {complaint}")
-    return thing
+    return item
 
 
-def read(path, complete: bool = True) -> Card:
-    """The card in the TOML file `path`; ModelError says what is wrong with it.
+def read(path: str | Path, complete: bool = True) -> Card:
+    """Read a model card.
 
-    `complete=False`: a user's own folder, where everything is optional (mean, labels, ends, ...).
+    path: the TOML file.
+    complete: require all fields of a model of this project; in a user's own folder, every field is optional.
+
+    Raises ModelError for a card that is damaged or incomplete.
     """
     path = Path(path)
     values = toml.read(path, _CARD)
@@ -241,29 +271,29 @@ def read(path, complete: bool = True) -> Card:
         where = f"{path}: files[{i}]"
         if not {"name", "role"} <= set(entry):
             raise ModelError(f"{where}: needs a name and a role")
-        files.append(_obey(_FILE_RULES, File(**toml.checked(_FILE, entry, where)), f"{where} ({entry['name']})"))
+        files.append(_checked(_FILE_RULES, File(**toml.checked(_FILE, entry, where)), f"{where} ({entry['name']})"))
     folder = path.resolve().parent
     result = Card(name=folder.name, folder=folder, files=tuple(files), **values)
     if complete:
         if missing:
             raise ModelError(f"{path}: lacks {', '.join(missing)}")
-        _obey(_RULES, result, str(path))
+        _checked(_RULES, result, str(path))
     return result
 
 
 def names() -> list[str]:
-    """The names of all models that have a card, in alphabetical order."""
+    """Return the names of all models, in alphabetical order."""
     return sorted(path.parent.name for path in ROOT.glob(f"*/{CARD}"))
 
 
 def nearest(name: str) -> str:
-    """'did you mean ...? ' and the full list, for a message about a name that nobody knows."""
+    """Return a hint for a message about an unknown name: similar names, and the list of all models."""
     close = toml.near(name[:100].lower(), names(), 3)
     return (f"did you mean {' or '.join(close)}? " if close else "") + f"known models: {', '.join(names())}"
 
 
 def card(name: str) -> Card:
-    """The card of the model called `name`; ModelError names the nearest ones if there is none."""
+    """Return the card of a model. Raises ModelError, with similar names, if there is no model of this name."""
     if name not in names():
         raise ModelError(f"no model is called {shown(name)}; {nearest(name)}")
     return read(ROOT / name / CARD)

@@ -1,8 +1,11 @@
-"""Downloading a file from a mirror that may hang, crawl, lie or lose the connection.
+"""Downloading a file from a mirror that may be slow, lose the connection or send something else.
 
-What comes is kept in NAME.part, checked, and only then moved to NAME: whatever lies under a good name is good. Nothing
-that a mirror says is believed, and no mirror holds us up: what it does wrong is a few words, and the next one's turn.
+The content is written to NAME.part, checked, and only then renamed to NAME, so a file under its final name has been
+verified. Time and size are limited, whatever the mirror says. What goes wrong is described in a few words, and the
+caller can try the next mirror.
 """
+from __future__ import annotations
+
 import contextlib
 import os
 import queue
@@ -20,24 +23,24 @@ import requests
 from .errors import short
 from .cards import File
 
-TIMEOUT = (10, 30)          # seconds: to connect; without a byte
-OPENING = 60                # seconds in all until the content begins
-LEAST = (30_000, 30)        # so many bytes in so many seconds: a mirror that sends less hangs
-REDIRECTS = 10
-TRIES = 20                  # connections to one mirror that drops them, as long as each brings the file further
-CHUNK = 1 << 14             # bytes; a dropped connection loses less than one
-HANGS = ("timed out", "too slow")      # who hangs once hangs again
+TIMEOUT = (10, 30)          # seconds: to connect, and to wait for the next byte
+OPENING = 60                # seconds until the content must begin
+LEAST = (30_000, 30)        # the minimum speed: this number of bytes in this number of seconds
+REDIRECTS = 10              # maximum number of redirections
+TRIES = 20                  # maximum number of connections to a mirror that drops them; each must make progress
+CHUNK = 1 << 14             # bytes to read at a time; a dropped connection loses less than this
+HANGS = ("timed out", "too slow")      # reasons not to try the same mirror again
 
-# of a cookie that makes no sense: Python would print a traceback
+# for a malformed cookie, Python would print a traceback
 warnings.filterwarnings("ignore", "http.cookiejar bug", UserWarning)
 
 
 class _Wrong(Exception):
-    """The mirror's content is not the file's: what came is thrown away."""
+    """The content is not that of the file; the partial file has been deleted."""
 
 
 class _Refused(Exception):
-    """The mirror offers something else: nothing was written, an older partial file stays."""
+    """The mirror offers something else. Nothing has been written, and an older partial file is still there."""
 
 
 class _TooSlow(requests.Timeout):
@@ -45,8 +48,16 @@ class _TooSlow(requests.Timeout):
 
 
 def from_mirror(url: str, file: File, folder: Path, progress: bool) -> str:
-    """Downloads `file` from one mirror, resuming a partial one; returns '' or why it could not, in a few words."""
-    # without a checksum, never join the halves of two mirrors
+    """Download a file from one mirror, or the rest of it if a partial file exists.
+
+    url: the mirror's address.
+    file: description of the file.
+    folder: where it is written.
+    progress: show a progress bar, if stderr is a terminal.
+
+    Returns '', or the reason why it failed, in a few words.
+    """
+    # without a checksum, parts from two mirrors must not be joined, so each mirror has its own partial file
     part = folder / (f"{file.name}.{zlib.crc32(url.encode()):08x}.part" if file.unverified else f"{file.name}.part")
 
     def size():
@@ -68,7 +79,7 @@ def from_mirror(url: str, file: File, folder: Path, progress: bool) -> str:
             return str(error)
         except _Wrong as error:
             why = str(error)
-            if not before:                                              # else blame the older half, and try anew
+            if not before:                                              # else the older part may be wrong: start again
                 return why
         except requests.RequestException as error:
             why = _in_words(error)
@@ -78,20 +89,24 @@ def from_mirror(url: str, file: File, folder: Path, progress: bool) -> str:
 
 
 def settle(part: Path, path: Path) -> None:
-    """Moves a file that is whole and right to its good name, once the disk has it."""
-    with open(part, "rb+") as file, contextlib.suppress(OSError):        # a file system that knows no such thing
+    """Give a file that has been checked its final name, after all of it has been written to disk.
+
+    part: path of the partial file.
+    path: its final path.
+    """
+    with open(part, "rb+") as file, contextlib.suppress(OSError):        # some file systems have no fsync
         os.fsync(file.fileno())
     os.replace(part, path)
 
 
 def _receive(url: str, file: File, part: Path, start: int, progress: bool) -> None:
-    """Appends to `part` what is missing from byte `start` on; from the beginning if the server cannot resume."""
+    """Append the rest of the file to `part`, which has `start` bytes; begin again if the server cannot resume."""
     from tqdm import tqdm
     with contextlib.closing(_in_time(_answer(url, file, start))) as answer:
         start, total = next(answer)
         if start is None:
             part.unlink()
-            raise _Wrong("its file is shorter than what is here")
+            raise _Wrong("its file is shorter than the part on disk")
         have = start
         with open(part, "ab" if start else "wb") as out, \
                 tqdm(total=total, initial=start, unit="B", unit_scale=True, desc=file.name, file=sys.stderr,
@@ -100,16 +115,16 @@ def _receive(url: str, file: File, part: Path, start: int, progress: bool) -> No
                 out.write(chunk)
                 have += len(chunk)
                 bar.update(len(chunk))
-                if have > (total or file.most):
-                    break                                               # File.problem will say so
+                if have > (total or file.limit):
+                    break                                               # File.problem will report it
     if total and have < total:
         raise requests.ConnectionError(f"lost after {have:,} of {total:,} bytes")
 
 
 def _answer(url: str, file: File, start: int):
-    """Yields (the byte that the answer begins with, the size of the whole file or None), then the content in pieces.
+    """Yield (number of the answer's first byte, size of the whole file or None), and then the content in pieces.
 
-    (None, None), and nothing else: what is here already is more than the mirror has.
+    Yields only (None, None) if the part on disk is longer than the mirror's file.
     """
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
     with _understood():
@@ -123,11 +138,11 @@ def _answer(url: str, file: File, start: int):
 
 
 def _promise(answer, file: File, start: int):
-    """What the headers promise: see `_answer`. Raises _Refused, or requests.HTTPError of a status that is no answer."""
+    """Return what `_answer` yields first, from the headers. Raises _Refused, or requests.HTTPError for an error."""
     reach = re.fullmatch(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/([0-9]{1,18}|\*)",
                          answer.headers.get("Content-Range", ""))
     if answer.status_code == 416 and start:
-        if reach and reach[2] == str(start):                            # nothing is missing
+        if reach and reach[2] == str(start):                            # the part on disk is complete
             return start, start
         if file.size and start < file.size:
             raise _Refused("its file is shorter")
@@ -135,26 +150,26 @@ def _promise(answer, file: File, start: int):
     if answer.status_code not in (200, 206):
         raise requests.HTTPError(response=answer)
     if answer.status_code == 206 and not (reach and reach[1] == str(start)):
-        raise _Refused("answers with another range than asked for")
+        raise _Refused("answers with another range than requested")
     if (encoding := answer.headers.get("Content-Encoding", "identity").strip().lower()) not in ("", "identity"):
         raise _Refused(f"sends it encoded as {short(encoding)}")
-    start = start if answer.status_code == 206 else 0                   # 200: it ignores ranges
+    start = start if answer.status_code == 206 else 0                   # 200: the server cannot resume
     length = answer.headers.get("Content-Length", "")
     total = start + int(length) if re.fullmatch("[0-9]{1,18}", length) else file.size
     if file.size and total != file.size:
         raise _Refused(f"offers {total:,} bytes instead of {file.size:,}")
-    if total and total > file.most:
-        raise _Refused(f"offers {total:,} bytes, more than the {file.most:,} that it may have")
+    if total and total > file.limit:
+        raise _Refused(f"offers {total:,} bytes, but the file may have at most {file.limit:,}")
     return start, total
 
 
 class _Session(requests.Session):
     def get_redirect_target(self, _):
-        """None: requests would read all that comes with a redirection, and it may be endless."""
+        """Return None, so that requests follows no redirection: it would read all content, which may be endless."""
 
 
 def _opened(url: str, headers: dict):
-    """The answer to a request, redirections followed."""
+    """Send a request and follow redirections. Returns the answer."""
     with _Session() as session:
         for _ in range(REDIRECTS):
             answer = session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
@@ -168,7 +183,7 @@ def _opened(url: str, headers: dict):
 
 @contextlib.contextmanager
 def _understood():
-    """What a server's nonsense raises in the libraries that read it (each has its own) becomes a RequestException."""
+    """Turn any exception that a malformed answer raises in requests and its libraries into a RequestException."""
     try:
         yield
     except requests.RequestException:
@@ -178,10 +193,10 @@ def _understood():
 
 
 def _in_time(items):
-    """Yields what the generator `items` yields in a thread of its own: first what takes OPENING seconds at most, then
-    bytes, which come LEAST fast. Raises requests.Timeout.
+    """Run a generator in a thread, and yield its items within time limits: OPENING for the first, LEAST for the bytes
+    after.
 
-    The timeout of a socket counts from the last byte: with one byte now and then a server could hold us for ever.
+    Raises requests.Timeout. The timeout of a socket is not enough, because it starts again with every byte.
     """
     ready, given_up, end = queue.Queue(4), threading.Event(), object()
 
@@ -197,7 +212,7 @@ def _in_time(items):
                 if given_up.is_set():
                     return items.close()
             hand(end)
-        except BaseException as error:                                  # raised where it is waited for
+        except BaseException as error:                                  # `take` raises it in the other thread
             hand(error)
 
     def take(until, late):
@@ -226,12 +241,12 @@ def _in_time(items):
 
 
 def _in_words(error) -> str:
-    """A requests exception in a few words."""
+    """Describe a requests exception in a few words."""
     if isinstance(error, requests.HTTPError):
         return short(f"{error.response.status_code} {error.response.reason or ''}")
     if str(error).startswith(("lost after", "too many redir", "an answer")):
         return str(error)
     words = ((_TooSlow, HANGS[1]), (requests.exceptions.SSLError, "certificate refused"), (requests.Timeout, HANGS[0]),
              (requests.exceptions.ChunkedEncodingError, "connection lost"))
-    said = next((text for kind, text in words if isinstance(error, kind)), "no connection")
-    return HANGS[0] if "timed out" in str(error) else said
+    reason = next((text for kind, text in words if isinstance(error, kind)), "no connection")
+    return HANGS[0] if "timed out" in str(error) else reason

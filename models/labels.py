@@ -1,40 +1,43 @@
-"""The names of a net's classes, one a line of a text file."""
+"""Label files: the names of a net's classes, one on each line."""
 import codecs
 import re
+from pathlib import Path
 
 from .errors import ModelError
 from .paths import read_bytes
 
-MOST = 4 << 20          # bytes of a file; the 82,000 nouns of WordNet with their glosses would not need more
-CLASSES = 100_000       # lines
-LONGEST = 200           # characters of a name that are kept
+LIMIT = 4 << 20         # maximum size of a file, in bytes: enough for all 82,000 nouns of WordNet with their glosses
+CLASSES = 100_000       # maximum number of lines
+LONGEST = 200           # maximum length of a name, in characters; the rest is cut off
 
 
-def read_labels(path) -> list[str]:
-    """The names of the classes, one a line; `n01440764 tench, ...` and `/a/abbey 0` become `tench, ...` and `abbey`.
+def read_labels(path: str | Path) -> list[str]:
+    """Read a label file.
 
-    UTF-8, else Latin-1 as Windows writes it (of which plain Latin-1 is a part). Raises ModelError, in one line, for
-    what cannot be read or is no text.
+    path: a text file in UTF-8, UTF-16 or Windows-1252, which includes Latin-1.
+
+    Returns the names without the numbers of ImageNet and Places: `n01440764 tench, ...` becomes `tench, ...`, and
+    `/a/abbey 0` becomes `abbey`. Raises ModelError for a file that cannot be read or is not text.
     """
     text = _text(path).replace("\r\n", "\n").replace("\r", "\n")
     if control := re.search(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", text):
         line = text.count("\n", 0, control.start()) + 1
-        raise ModelError(f"{path}: holds control characters in line {line}; labels are text, a class a line")
+        raise ModelError(f"{path}: holds control characters in line {line}; labels are text, one class on each line")
     lines = text.split("\n")
     if len(lines) > CLASSES:
-        raise ModelError(f"{path}: has {len(lines):,} lines; a class a line, at most {CLASSES:,} are read")
+        raise ModelError(f"{path}: has {len(lines):,} lines; labels have one class on each line, at most {CLASSES:,}")
     return [_label(line.strip()) for line in lines if line.strip()]
 
 
 def _text(path):
-    data = read_bytes(path, MOST)
-    usual = ("utf-16",) if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ("utf-8-sig", "cp1252")
-    for encoding in usual:
+    data = read_bytes(path, LIMIT)
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ("utf-16",) if utf16 else ("utf-8-sig", "cp1252"):
         try:
             return data.decode(encoding)
         except UnicodeDecodeError:
             continue
-    raise ModelError(f"{path}: is no text; labels are text in UTF-8 or Latin-1, a class a line")
+    raise ModelError(f"{path}: is not text; labels are text in UTF-8 or Latin-1, one class on each line")
 
 
 def _label(line):

@@ -1,11 +1,14 @@
-"""Makes the net digits, a perceptron of one layer, by logistic regression on scikit-learn's handwritten digits.
+"""Make the net digits, a perceptron of one layer, by logistic regression on scikit-learn's handwritten digits.
 
     python models/make_digits.py [--out FOLDER]
 
-The digits are 1,797 pictures of 8x8 pixels by 13 people (the test part of UCI's "Optical Recognition of Handwritten
-Digits", E. Alpaydin and C. Kaynak, 1998). The last fifth, in the data's order, is held out: it is only measured on.
-Weights are the minimum of a convex function, found by Newton's method and rounded: the same file comes out again.
+The data are 1,797 pictures of 8x8 pixels, of digits that 13 people wrote (the test part of UCI's "Optical Recognition
+of Handwritten Digits", E. Alpaydin and C. Kaynak, 1998). The last fifth, in the order of the data, is held out and only
+used for measuring. The weights are the minimum of a convex function, found by Newton's method and rounded, so the
+script writes the same file every time.
 """
+from __future__ import annotations
+
 import argparse
 import hashlib
 import sys
@@ -17,27 +20,33 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from deepdream.models.caffe_files import write_net  # noqa: E402
 
-MEAN = 78.0        # grey level 0..255: the mean of the pictures, rounded; ink is bright
-DECAY = 0.003      # L2, on weights for pixels in 0..1
-DIGITS = 24        # binary digits behind the point that weights keep: coarser than what another machine's sums change
+MEAN = 78.0        # mean grey level of the pictures, 0 to 255, rounded; the ink is bright
+DECAY = 0.003      # L2 regularization of the weights, for pixels from 0 to 1
+DIGITS = 24        # binary digits after the point to which weights are rounded, so that machines agree on them
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 LAYERS = (("data", "Input", [], "data", ["input_param { shape { dim: 1 dim: 1 dim: 8 dim: 8 } }"]),
           ("ip", "InnerProduct", ["data"], "ip", ["inner_product_param { num_output: 10 }"]),
           ("prob", "Softmax", ["ip"], "prob", []))
 
 
-def train(x, labels, classes, decay=DECAY, steps=50):
-    """Multinomial logistic regression: W (classes, d), b (classes), float64, that minimize the mean cross-entropy of
-    softmax(W x + b) plus decay / 2 |W|^2; b sums to 0.
+def train(x: np.ndarray, labels: np.ndarray, classes: int, decay: float = DECAY,
+          steps: int = 50) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a multinomial logistic regression: minimize the mean cross-entropy of softmax(W x + b) plus decay / 2 |W|^2.
 
-    x: (n, d), numbers of the order of 1. labels: (n,) in 0..classes - 1. Newton's method, each step halved until it
-    descends; raises RuntimeError if `steps` of them do not reach the minimum.
+    x: the data, (n, d), scaled to about 1.
+    labels: the classes of the data, (n,), from 0 to classes - 1.
+    classes: the number of classes.
+    decay: weight of the L2 regularization.
+    steps: maximum number of steps of Newton's method; each is halved until it descends.
+
+    Returns W (classes, d) and b (classes,), float64; b sums to 0. Raises RuntimeError if the minimum is not reached.
     """
     n, d = x.shape
     x = np.hstack([np.float64(x), np.ones((n, 1))])
     truth = np.eye(classes)[labels]
     ridge = np.tile(np.append(np.full(d, decay), 0), classes)
-    level = np.tile(np.append(np.zeros(d), 1), classes)        # one and the same on all biases changes nothing: kept 0
+    # a constant added to all biases changes nothing; this term keeps it at 0
+    level = np.tile(np.append(np.zeros(d), 1), classes)
     w = np.zeros((classes, d + 1))
 
     def loss(w):
@@ -53,8 +62,8 @@ def train(x, labels, classes, decay=DECAY, steps=50):
         slope = ((p - truth).T @ x / n).ravel() + ridge * w.ravel()
         if np.abs(slope).max() < 1e-13:
             return w[:, :-1], w[:, -1]
-        shares = [p[:, k, None] * (np.eye(classes)[k] - p) for k in range(classes)]       # how p[:, k] follows scores
-        curvature = np.vstack([x.T @ (s[:, :, None] * x[:, None]).reshape(n, -1) / n for s in shares])
+        slopes = [p[:, k, None] * (np.eye(classes)[k] - p) for k in range(classes)]       # d p[:, k] / d scores
+        curvature = np.vstack([x.T @ (s[:, :, None] * x[:, None]).reshape(n, -1) / n for s in slopes])
         step = np.linalg.solve(curvature + np.diag(ridge) + np.outer(level, level), slope).reshape(w.shape)
         size = 1.0
         while loss(w - size * step)[0] > cost + 1e-12:
@@ -64,21 +73,33 @@ def train(x, labels, classes, decay=DECAY, steps=50):
     raise RuntimeError(f"no minimum after {steps} steps of Newton's method")
 
 
-def caffe_weights(w, b):
-    """The InnerProduct's blobs, float32, for a data blob of grey levels 0..255 minus MEAN. w, b: as from `train`."""
-    # + 0: the sign of a zero depends on the machine too
+def caffe_weights(w: np.ndarray, b: np.ndarray) -> list[np.ndarray]:
+    """Convert weights for a data blob that holds grey levels, 0 to 255, minus MEAN.
+
+    w, b: from `train`.
+
+    Returns the blobs of the InnerProduct layer, float32.
+    """
+    # + 0, because the sign of a zero depends on the machine
     return [np.float32(np.round(np.ldexp(a, DIGITS)) / 2.0 ** DIGITS + 0) for a in (w / 255, b)]
 
 
-def accuracy(weights, data, labels):
-    """The share of the pictures (n, d), as the data blob has them, whose largest score is their label's."""
+def accuracy(weights: list[np.ndarray], data: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of pictures whose largest score is that of their label.
+
+    weights: from `caffe_weights`.
+    data: the pictures as the data blob holds them, (n, d).
+    labels: (n,).
+    """
     w, b = weights
     return float(((data @ w.T + b).argmax(1) == labels).mean())
 
 
-def main():
+def main() -> None:
+    """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=HERE / "digits", help="the net's folder")
+    parser.add_argument("--out", type=Path, default=HERE / "digits", help="the folder for the net's files (default: "
+                        "models/digits)")
     folder = parser.parse_args().out
     from sklearn.datasets import load_digits
     pictures, labels = load_digits(return_X_y=True)

@@ -1,24 +1,31 @@
-"""Makes the two small nets, mini_imagenet and mini_places, from the behaviour of BVLC GoogLeNet (the teacher).
+"""Make the two small nets, mini_imagenet and mini_places, from the behaviour of BVLC GoogLeNet (the teacher).
 
     python models/make_mini.py --teacher FOLDER --images FOLDER [--out FOLDER]
 
-FOLDER of the teacher: deploy.prototxt's caffemodel and synset_words.txt; FOLDER of the images: objects/CLASS/*.jpg and
-places/CLASS/*.jpg. The last tenth of every class is held out: nothing is made from it, everything is measured on it.
+The teacher's folder holds bvlc_googlenet.caffemodel, in the V2 format, and synset_words.txt. The folder of images holds
+objects/CLASS/*.jpg and places/CLASS/*.jpg. The last tenth of every class is held out and only used for measuring.
 
-1. Calibration pictures: crops of 112 px, a third of them half-dreamt by the teacher, since dreams visit such pictures.
-2. Layer by layer in net order, the student fed with what the student itself computes: keep the channels that the
-   rest of the teacher can least do without, solve their weights by least squares from the student's input patches.
-3. The classifier on pool5: by ridge to the teacher's logits (imagenet), by logistic regression to the scenes (places).
-For mini_places the teacher is first re-scaled, channel by channel, so that what answers to buildings is loud and what
-answers to animals is faint: its logits stay the same, its dreams do not.
+1. Calibration pictures are crops of 112 pixels. A third of them is half-dreamt by the teacher, because dreams pass
+   through such pictures.
+2. The net is made layer by layer, from the data up. Each layer of the student gets the input that the student itself
+   computes. Of the teacher's channels, those that the following layers need most are kept, and their weights are found
+   by least squares from the student's input patches.
+3. The classifier on pool5 is found by ridge regression to the teacher's logits (mini_imagenet) or by logistic
+   regression to the labels of the scenes (mini_places).
+For mini_places, the teacher's channels are scaled first, so that channels which respond to buildings become strong and
+channels which respond to animals become weak. This does not change the teacher's logits, but it changes its dreams.
 
-Blobs are N,C,H,W float32, BGR minus MEAN, held channels-last. One thread: the same files come out again, to rounding.
+Blobs are float32 (N, C, H, W), BGR minus MEAN, and channels-last in memory. The script uses one thread, so that it
+writes the same files every time, up to rounding.
 """
+from __future__ import annotations
+
 import argparse
 import csv
 import os
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -36,15 +43,15 @@ from deepdream.models.caffe_files import write_net  # noqa: E402
 torch.set_num_threads(1)
 
 SEED = 0
-SIZE = 112                                                   # pixels of a calibration picture
-CROPS = 2400                                                 # calibration pictures a net
-POSITIONS = 30000                                            # rows of a layer's least squares
-ROUNDS = 8                                                   # solves a layer
-RIDGE = 2e-5                                                 # of the mean squared input
-NOISE = 3.0                                                  # grey levels: the small change that slopes are taken over
+SIZE = 112                                                   # side of a calibration picture, in pixels
+CROPS = 2400                                                 # number of calibration pictures for each net
+POSITIONS = 30000                                            # number of rows in a layer's least squares
+ROUNDS = 8                                                   # number of least squares for each layer
+RIDGE = 2e-5                                                 # ridge, relative to the mean squared input
+NOISE = 3.0                                                  # grey levels: the change over which slopes are measured
 MEAN = torch.tensor([104.0, 116.0, 122.0]).view(3, 1, 1)     # B,G,R
-PLACES_GAIN = 3.0                                            # exponent of a channel's scene share
-PLACES_FLOOR = 0.03                                          # smallest share
+PLACES_GAIN = 3.0                                            # a channel is scaled by its scene share to this power
+PLACES_FLOOR = 0.03                                          # the minimum scene share
 
 BLOCKS = ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a", "5b")
 # channels: 7x7 | 3x3_reduce, 3x3 | 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5, pool_proj
@@ -54,30 +61,36 @@ GOOGLENET = {
     "4a": (192, 96, 208, 16, 48, 64), "4b": (160, 112, 224, 24, 64, 64), "4c": (128, 128, 256, 24, 64, 64),
     "4d": (112, 144, 288, 32, 64, 64), "4e": (256, 160, 320, 32, 128, 128),
     "5a": (256, 160, 320, 32, 128, 128), "5b": (384, 192, 384, 48, 128, 128)}
-# almost whole at the bottom, where an error is in everything above it; a quarter at the top, where few dreams go
+# nearly all channels in the low layers, whose errors spread to all others; a quarter in the high ones, where few dream
 MINI = {
     "conv1": (63,), "conv2": (63, 188),
     "3a": (60, 88, 118, 15, 30, 30), "3b": (114, 108, 162, 29, 82, 56),
     "4a": (138, 80, 160, 14, 40, 54), "4b": (112, 86, 162, 19, 47, 48), "4c": (94, 94, 180, 19, 47, 48),
     "4d": (82, 99, 184, 24, 44, 48), "4e": (138, 102, 188, 22, 70, 76),
     "5a": (108, 66, 108, 14, 42, 50), "5b": (96, 56, 80, 12, 28, 36)}
-# scenes that are built, and stand for what mini_places should dream of
+# scenes with buildings, as examples of what mini_places should dream of
 BUILT = """abbey amphitheater aqueduct bridge cemetery chalet church_outdoor courtyard dam fountain lighthouse
 monastery_outdoor palace skyscraper staircase temple_east_asia lobby corridor highway""".split()
 
 
-# ---- the net: a list of layers, weights beside it as {name: [weight, bias]}
+# ---- the net: a list of layers (dicts), and its weights as {name: [weight, bias]}
 
-def conv(name, bottom, n, k=1, stride=1, pad=0):
+def conv(name: str, bottom: str, n: int, k: int = 1, stride: int = 1, pad: int = 0) -> dict:
+    """Return a convolution with n channels and a kernel of k x k, followed by a ReLU."""
     return dict(name=name, type="Convolution", bottom=[bottom], n=n, k=k, stride=stride, pad=pad)
 
 
-def pool(name, bottom, kind, k, stride, pad=0):
+def pool(name: str, bottom: str, kind: str, k: int, stride: int, pad: int = 0) -> dict:
+    """Return a pooling of windows of k x k. kind: MAX or AVE."""
     return dict(name=name, type="Pooling", bottom=[bottom], kind=kind, k=k, stride=stride, pad=pad)
 
 
-def googlenet(width, classes):
-    """GoogLeNet's layers in net order for the channels in `width`; every convolution is followed by its ReLU."""
+def googlenet(width: dict[str, tuple], classes: int) -> list[dict]:
+    """Return GoogLeNet's layers in net order.
+
+    width: {block: numbers of channels}, like GOOGLENET.
+    classes: the number of classes.
+    """
     layers = [
         conv("conv1/7x7_s2", "data", width["conv1"][0], 7, 2, 3),
         pool("pool1/3x3_s2", "conv1/7x7_s2", "MAX", 3, 2),
@@ -100,26 +113,28 @@ def googlenet(width, classes):
                      dict(name="loss3/classifier", type="InnerProduct", bottom=["pool5/7x7_s1"], n=classes)]
 
 
-def output(block):
+def output(block: str) -> str:
+    """Return the name of a block's output blob."""
     return f"inception_{block}/output"
 
 
-def lrn(x):
-    """x * (1 + alpha/n * sum of the 5 neighbouring channels' squares)^-beta (Caffe: lrn_layer.cpp)."""
+def lrn(x: torch.Tensor) -> torch.Tensor:
+    """Return x * (1 + alpha/n * sum of the squares of the 5 neighbouring channels)^-beta (Caffe: lrn_layer.cpp)."""
     c = x.shape[1]
     square = F.pad((x * x).permute(0, 2, 3, 1), (2, 2))
     near = sum(square[..., i:i + c] for i in range(5)).permute(0, 3, 1, 2)
     return x * (1 + 1e-4 / 5 * near).pow(-0.75)
 
 
-def run_layer(layer, bottoms, weights):
+def run_layer(layer: dict, bottoms: list[torch.Tensor], weights: dict) -> torch.Tensor:
+    """Compute a layer's blob from its bottoms."""
     x = bottoms[0]
     if layer["type"] == "Convolution":
         return F.relu(F.conv2d(x, *weights[layer["name"]], layer["stride"], layer["pad"]))
     if layer["type"] == "Pooling" and layer["kind"] == "MAX":
         return F.max_pool2d(x, layer["k"], layer["stride"], layer["pad"], ceil_mode=True)
     if layer["type"] == "Pooling":
-        return x.mean((2, 3), keepdim=True)                  # the whole map, whatever its size; at 224 px the 7x7
+        return x.mean((2, 3), keepdim=True)                  # over the whole map, which is 7x7 at 224 pixels
     if layer["type"] == "LRN":
         return lrn(x)
     if layer["type"] == "Concat":
@@ -127,8 +142,8 @@ def run_layer(layer, bottoms, weights):
     return F.linear(x.flatten(1), *weights[layer["name"]])
 
 
-def forward(layers, weights, x, ends):
-    """{end: its blob} for data x."""
+def forward(layers: list[dict], weights: dict, x: torch.Tensor, ends: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Compute {end: its blob} for data x."""
     blobs, left = {"data": x}, set(ends)
     for layer in layers:
         blobs[layer["name"]] = run_layer(layer, [blobs[b] for b in layer["bottom"]], weights)
@@ -137,8 +152,17 @@ def forward(layers, weights, x, ends):
             return {end: blobs[end] for end in ends}
 
 
-def gradients(layers, weights, x, ends, batch=16):
-    """{end: d(1/2 |E|^2) / d data}, N,3,H,W: Caffe's data.diff after end.diff = end.data, each picture by itself."""
+def gradients(layers: list[dict], weights: dict, x: torch.Tensor, ends: Sequence[str],
+              batch: int = 16) -> dict[str, torch.Tensor]:
+    """Compute the gradients of dreams: for each end, that of half the sum of squares of its blob.
+
+    layers, weights: the net.
+    x: data, (N, 3, H, W).
+    ends: names of layers.
+    batch: number of pictures to compute at a time.
+
+    Returns {end: (N, 3, H, W)}, Caffe's data.diff after end.diff = end.data.
+    """
     parts = {end: [] for end in ends}
     for start in range(0, len(x), batch):
         data = x[start:start + batch].clone(memory_format=torch.channels_last).requires_grad_()
@@ -148,8 +172,8 @@ def gradients(layers, weights, x, ends, batch=16):
     return {end: torch.cat(part) for end, part in parts.items()}
 
 
-def readers(layers, name):
-    """The names of the layers with weights that read blob `name`, directly or through a pooling."""
+def readers(layers: list[dict], name: str) -> list[str]:
+    """Return the names of the layers with weights that read a blob, directly or after a pooling."""
     found = []
     for layer in layers:
         if name in layer["bottom"]:
@@ -159,8 +183,8 @@ def readers(layers, name):
 
 # ---- pictures
 
-def picture_files(folder):
-    """{class: (files to make from, files to measure on)}: the last tenth of each class, by name, is held out."""
+def picture_files(folder: Path) -> dict[str, tuple[list, list]]:
+    """Return {class: (files to make the net from, held-out files)}. The last tenth by name is held out."""
     found = {}
     for sub in sorted(p for p in Path(folder).iterdir() if p.is_dir()):
         files = sorted(sub.glob("*.jpg"))
@@ -169,18 +193,28 @@ def picture_files(folder):
     return found
 
 
-def draw(classes, n, part, rng):
-    """n files, the classes in turn; part 0: to make from, 1: held out."""
+def draw(classes: dict, n: int, part: int, rng: np.random.Generator) -> list[Path]:
+    """Draw files at random, from one class after the other.
+
+    classes: from `picture_files`.
+    n: number of files.
+    part: 0: files to make the net from; 1: held-out files.
+    """
     lists = [classes[name][part] for name in sorted(classes)]
     return [lists[i % len(lists)][rng.integers(len(lists[i % len(lists)]))] for i in range(n)]
 
 
-def to_data(image):
+def to_data(image: Image.Image) -> torch.Tensor:
+    """Convert an RGB picture to data, (3, H, W)."""
     return torch.from_numpy(np.asarray(image, np.float32)[..., ::-1].copy()).permute(2, 0, 1) - MEAN
 
 
-def square(path, rng=None):
-    """A picture as data, 3,SIZE,SIZE: its middle, or with rng a random crop, mirrored, its light and colours shaken."""
+def square(path: Path, rng: np.random.Generator | None = None) -> torch.Tensor:
+    """Read a square part of a picture as data, (3, SIZE, SIZE).
+
+    path: the picture.
+    rng: for a random crop, mirrored at random and with other brightness, contrast and colours; None: the middle.
+    """
     image = Image.open(path).convert("RGB")
     w, h = image.size
     side = min(w, h) * (rng.uniform(0.6, 1) if rng else 1)
@@ -189,17 +223,21 @@ def square(path, rng=None):
     if rng:
         if rng.random() < 0.5:
             image = image.transpose(Image.FLIP_LEFT_RIGHT)
-        for shake in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-            image = shake(image).enhance(rng.uniform(0.7, 1.3))
+        for change in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            image = change(image).enhance(rng.uniform(0.7, 1.3))
     return to_data(image)
 
 
-def stack(files, rng=None):
+def stack(files: Sequence[Path], rng: np.random.Generator | None = None) -> torch.Tensor:
+    """Read several pictures as data, (N, 3, SIZE, SIZE). rng: as in `square`."""
     return torch.stack([square(f, rng) for f in files]).contiguous(memory_format=torch.channels_last)
 
 
-def half_dreamt(layers, weights, x, rng):
-    """x after 2 to 5 of the notebook's steps (step_size 1.5, clipped) at 3b, 4b, 4c, 4d, 4e in turn, by eights."""
+def half_dreamt(layers: list[dict], weights: dict, x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Return data x after 2 to 5 of the notebook's steps (step_size 1.5, clipped).
+
+    Eight pictures each are dreamt at 3b, the next eight at 4b, and so on with 4c, 4d, 4e and again 3b.
+    """
     done = []
     for i, part in enumerate(x.split(8)):
         end = output(("3b", "4b", "4c", "4d", "4e")[i % 5])
@@ -211,8 +249,8 @@ def half_dreamt(layers, weights, x, rng):
     return torch.cat(done).contiguous(memory_format=torch.channels_last)
 
 
-def calibration(layers, weights, files, rng):
-    """Crops of the files in random order, the first third of them half-dreamt."""
+def calibration(layers: list[dict], weights: dict, files: Sequence[Path], rng: np.random.Generator) -> torch.Tensor:
+    """Return the calibration pictures: random crops of the files in random order, the first third half-dreamt."""
     x = stack([files[i] for i in rng.permutation(len(files))], rng)
     third = len(x) // 3
     x[:third] = half_dreamt(layers, weights, x[:third], rng)
@@ -221,9 +259,15 @@ def calibration(layers, weights, files, rng):
 
 # ---- which channels to keep, and their weights
 
-def choose(moments, n):
-    """n columns, in order, of a positive matrix (C,C) that leave the least trace when the others are projected on them;
-    and the share of the trace that is left. Greedy: each round takes the column that removes most, |R_j|^2 / R_jj."""
+def choose(moments: torch.Tensor, n: int) -> tuple[list[int], float]:
+    """Choose the channels that span all channels best.
+
+    moments: a positive matrix, (C, C).
+    n: number of channels to choose.
+
+    The choice is greedy, by pivoted Cholesky decomposition: each round takes the column that removes most of the trace,
+    |R_j|^2 / R_jj. Returns the channels in ascending order, and the share of the trace that is left.
+    """
     rest, keep = moments.clone(), []
     tiny = 1e-9 * float(moments.diagonal().max())
     for _ in range(n):
@@ -237,19 +281,22 @@ def choose(moments, n):
     return sorted(keep), float(rest.trace() / moments.trace())
 
 
-def gram(rows):
-    """rows^T rows, summed in double precision."""
+def gram(rows: torch.Tensor) -> torch.Tensor:
+    """Return rows^T rows, summed in double precision."""
     return sum((part.t() @ part).double() for part in rows.split(8192))
 
 
-def solve(x, y):
-    """Weights W, bias b with relu(x W + b) near relu(y).
+def solve(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float, float]:
+    """Find weights W and bias b such that relu(x W + b) is close to relu(y).
 
-    x: rows of the student's patches (P,d); y: the teacher's pre-activations, before the ReLU, there (P,n).
-    Ridge least squares, ROUNDS times: where the teacher is negative, a negative answer is right as it is, and only a
-    positive one is pulled to 0. The normal matrix stays, so it is factored once. Returns W (n,d), b (n), and the
-    residual |relu - relu|^2 / |relu|^2 of the first round and of the last."""
-    size = x.pow(2).mean(0).sqrt().clamp(min=1e-12)          # to the ridge, faint columns are worth loud ones
+    x: the student's input patches, (P, d).
+    y: the teacher's values before the ReLU at the same positions, (P, n).
+
+    Ridge least squares are solved ROUNDS times. Where the teacher is negative, any negative value is right, so only
+    positive ones are pulled to 0. The matrix is the same in all rounds and is factored once.
+    Returns W (n, d), b (n), and the relative squared error after the ReLU of the first round and of the last one.
+    """
+    size = x.pow(2).mean(0).sqrt().clamp(min=1e-12)          # so that the ridge treats weak and strong columns alike
     x = torch.cat([x / size, torch.ones(len(x), 1)], 1)
     g = gram(x)
     ridge = RIDGE * g.trace() / len(g) * torch.eye(len(g), dtype=g.dtype)
@@ -264,16 +311,23 @@ def solve(x, y):
     return (w[:-1] / size[:, None]).t(), w[-1], residual[0], residual[-1]
 
 
-def patches(blob, where, layer):
-    """The layer's input patches at `where` (n, y, x indices, each P): rows (P, k*k*C), in the order k, k, C."""
+def patches(blob: torch.Tensor, where: Sequence[torch.Tensor], layer: dict) -> torch.Tensor:
+    """Cut out input patches of a convolution.
+
+    blob: its bottom, (N, C, H, W).
+    where: indices n, y and x of the positions, (P,) each.
+    layer: the convolution.
+
+    Returns rows (P, k*k*C), in the order k, k, C.
+    """
     n, y, x = where
     p, s, k = layer["pad"], layer["stride"], layer["k"]
     blob = F.pad(blob.permute(0, 2, 3, 1), (0, 0, p, p, p, p))
     return torch.cat([blob[n, y * s + i, x * s + j] for i in range(k) for j in range(k)], 1)
 
 
-def importance(layers, weights, name):
-    """How loudly each channel of blob `name` is read: the squared norm of all the weights that multiply it."""
+def importance(layers: list[dict], weights: dict, name: str) -> torch.Tensor:
+    """Return for each channel of a blob the squared norm of all weights that multiply it."""
     total = 0
     for layer in layers:
         if name not in layer["bottom"]:
@@ -283,18 +337,26 @@ def importance(layers, weights, name):
             total = total + (w * w).sum([axis for axis in range(w.dim()) if axis != 1])
         else:
             through = importance(layers, weights, layer["name"])
-            if layer["type"] == "Concat":                    # only this branch's part
+            if layer["type"] == "Concat":                    # only the channels of this branch
                 sizes = [len(weights[b][1]) for b in layer["bottom"]]
                 through = through.split(sizes)[layer["bottom"].index(name)]
             total = total + through
     return total
 
 
-def compress(teacher, t_weights, student, x, log, energy=False):
-    """The student's weights, and pool5 of teacher and student (N,C each) on the calibration pictures x.
+def compress(teacher: list[dict], t_weights: dict, student: list[dict], x: torch.Tensor, log: Log,
+             energy: bool = False) -> tuple[dict, torch.Tensor, torch.Tensor]:
+    """Make the student's weights, except those of the classifier.
 
-    The teacher also sees x with a little noise: channels are chosen for their values and for their slopes, in equal
-    parts, because a dream follows slopes; with energy=True, in equal part also for what they add to 1/2|E|^2."""
+    teacher, t_weights: the teacher's layers and weights.
+    student: the student's layers.
+    x: the calibration pictures.
+    log: the log.
+    energy: choose channels for their share in the L2 objective, too.
+
+    Channels are chosen in equal parts for their values and, because dreams follow gradients, for how much they change
+    if some noise is added to x. Returns the weights, and pool5 of teacher and student for x, (N, C) each.
+    """
     rng = torch.Generator().manual_seed(SEED)
     weights, kept = {}, {"data": [0, 1, 2]}
     noisy = x + NOISE * torch.randn(x.shape, generator=rng)
@@ -314,11 +376,11 @@ def compress(teacher, t_weights, student, x, log, energy=False):
             blob = t_blobs[bottoms[0]]
             h, w = [(size + 2 * layer["pad"] - layer["k"]) // layer["stride"] + 1 for size in blob.shape[2:]]
             where = [torch.randint(0, size, (POSITIONS,), generator=rng) for size in (len(x), h, w)]
-            moved = [where[0] + len(x), *where[1:]]
-            y, y2 = (patches(blob, at, layer) @ wt.permute(0, 2, 3, 1).flatten(1).t() + bt for at in (where, moved))
-            loud = importance(teacher, t_weights, name).sqrt().float()
+            in_noisy = [where[0] + len(x), *where[1:]]
+            y, y2 = (patches(blob, at, layer) @ wt.permute(0, 2, 3, 1).flatten(1).t() + bt for at in (where, in_noisy))
+            norm = importance(teacher, t_weights, name).sqrt().float()
             z, slope = F.relu(y), (y2 - y) * (y > 0)
-            moments = [gram(z * loud), gram(slope * loud)]
+            moments = [gram(z * norm), gram(slope * norm)]
             if energy and not name.endswith("reduce"):
                 moments.append(gram(z))
             kept[name], left = choose(sum(m / m.trace() for m in moments), thin["n"])
@@ -339,15 +401,22 @@ def compress(teacher, t_weights, student, x, log, energy=False):
 
 # ---- classifiers
 
-def features(layers, weights, files, batch=32):
-    """pool5 (N,C) of the files' middles."""
+def features(layers: list[dict], weights: dict, files: Sequence[Path], batch: int = 32) -> torch.Tensor:
+    """Compute pool5 of the middle of each picture, (N, C). batch: number of pictures to compute at a time."""
     with torch.no_grad():
         return torch.cat([forward(layers, weights, stack(files[i:i + batch]), ["pool5/7x7_s1"])["pool5/7x7_s1"]
                           for i in range(0, len(files), batch)]).flatten(1)
 
 
-def ridge_classifier(x, y, ridge=1e-2):
-    """Weight (n,C), bias (n): least squares from pool5 x (N,C) to the teacher's logits y (N,n)."""
+def ridge_classifier(x: torch.Tensor, y: torch.Tensor, ridge: float = 1e-2) -> list[torch.Tensor]:
+    """Fit a classifier by least squares.
+
+    x: pool5, (N, C).
+    y: the teacher's logits, (N, n).
+    ridge: relative to the mean of the diagonal.
+
+    Returns weight (n, C) and bias (n).
+    """
     mx, my = x.mean(0), y.mean(0)
     a = (x - mx).double()
     g = a.t() @ a
@@ -356,8 +425,18 @@ def ridge_classifier(x, y, ridge=1e-2):
     return [w.t().contiguous(), my - mx @ w]
 
 
-def logistic_classifier(x, labels, n, decay=3e-3, steps=400):
-    """Weight (n,C), bias (n): multinomial logistic regression by L-BFGS on standardized pool5 features."""
+def logistic_classifier(x: torch.Tensor, labels: torch.Tensor, n: int, decay: float = 3e-3,
+                        steps: int = 400) -> list[torch.Tensor]:
+    """Fit a classifier by multinomial logistic regression, with L-BFGS.
+
+    x: pool5, (N, C).
+    labels: the classes, (N,).
+    n: the number of classes.
+    decay: weight of the L2 regularization, for standardized features.
+    steps: maximum number of iterations.
+
+    Returns weight (n, C) and bias (n).
+    """
     mean, std = x.mean(0), x.std(0) + 1e-6
     z = (x - mean) / std
     w = torch.zeros(n, z.shape[1], requires_grad=True)
@@ -374,11 +453,19 @@ def logistic_classifier(x, labels, n, decay=3e-3, steps=400):
     return [w / std, b - (w / std) @ mean]
 
 
-# ---- the teacher that prefers scenes
+# ---- a teacher that prefers scenes
 
-def scene_share(layers, weights, objects, places, rng):
-    """{block output: 2 Es / (Es + Eo) of each channel}: Es its mean energy on scenes that are built, Eo on the three
-    classes of objects that stir it most (an animal's channel is loud for a few classes, and silent for the others)."""
+def scene_share(layers: list[dict], weights: dict, objects: dict, places: dict,
+                rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    """Measure how much the channels of the block outputs respond to scenes rather than to objects.
+
+    layers, weights: the teacher.
+    objects, places: from `picture_files`.
+
+    Returns {block output: 2 Es / (Es + Eo) for each channel}. Es is the mean energy for the scenes in BUILT, Eo that
+    for the three classes of objects with the strongest response, because a channel for an animal responds to few
+    classes.
+    """
     ends = [output(b) for b in BLOCKS]
 
     def energy(classes, n):
@@ -399,10 +486,15 @@ def scene_share(layers, weights, objects, places, rng):
     return share
 
 
-def with_gains(layers, weights, share):
-    """The same net with every block output channel times share^PLACES_GAIN and its readers' weights divided by that.
+def with_gains(layers: list[dict], weights: dict, share: dict[str, torch.Tensor]) -> dict:
+    """Scale the channels of the block outputs by share^PLACES_GAIN, and the weights that read them by the inverse.
 
-    ReLU, max pooling and concat pass a positive factor on, so the logits stay; 1/2|E|^2 of a block output does not."""
+    layers, weights: the net.
+    share: from `scene_share`.
+
+    Returns the new weights. ReLU, max pooling and concat commute with positive factors, so the logits stay the same,
+    but the L2 objective of a block output does not.
+    """
     weights = {name: [a.clone() for a in arrays] for name, arrays in weights.items()}
     for layer in layers:
         if layer["type"] != "Concat":
@@ -419,8 +511,8 @@ def with_gains(layers, weights, share):
 
 # ---- Caffe's files
 
-def read_weights(caffemodel):
-    """{layer: [arrays]} of a V2 caffemodel."""
+def read_weights(caffemodel: Path) -> dict[str, list[torch.Tensor]]:
+    """Read {layer: [arrays]} from a caffemodel in the V2 format."""
     net, weights = NetParameter(), {}
     net.ParseFromString(Path(caffemodel).read_bytes())
     for layer in net.layer:
@@ -431,9 +523,8 @@ def read_weights(caffemodel):
     return weights
 
 
-def caffe_layers(layers):
-    """The layers under Caffe's names and in its order, ReLU, Dropout and Softmax among them: (name, type, bottoms, top,
-    lines of parameters)."""
+def caffe_layers(layers: list[dict]) -> Iterator[tuple]:
+    """Yield the layers for `write_net`, with GoogLeNet's ReLU, Dropout and Softmax layers."""
     yield "data", "Input", [], "data", ["input_param { shape { dim: 1 dim: 3 dim: 224 dim: 224 } }"]
     for layer in layers:
         name, kind, bottoms, body = layer["name"], layer["type"], layer["bottom"], []
@@ -464,8 +555,9 @@ def caffe_layers(layers):
 MEASURED = tuple(output(b) for b in ("3a", "3b", "4a", "4b", "4c", "4d", "4e", "5a"))
 
 
-def measure(teacher, t_weights, student, weights, files, rng, log):
-    """Logs the mean cosine of the dream gradient, teacher to student, on held-out pictures and on half-dreamt ones."""
+def measure(teacher: list[dict], t_weights: dict, student: list[dict], weights: dict, files: Sequence[Path],
+            rng: np.random.Generator, log: Log) -> None:
+    """Log the mean cosine between the dream gradients of teacher and student, on the files and on half-dreamt ones."""
     held = stack(files)
     for name, x in (("held-out", held), ("half-dreamt", half_dreamt(teacher, t_weights, held, rng))):
         t, s = (gradients(net, w, x, MEASURED) for net, w in ((teacher, t_weights), (student, weights)))
@@ -474,35 +566,38 @@ def measure(teacher, t_weights, student, weights, files, rng, log):
 
 
 class Log:
-    """Rows (net, layer, what, value, of), printed as they come with the seconds since the start, and kept as CSV."""
+    """A log with rows (net, layer, what, value, of), which are printed at once and written as CSV at the end."""
 
     def __init__(self):
         self.rows, self.start, self.net = [], time.time(), ""
 
-    def __call__(self, layer, what, value, of=""):
+    def __call__(self, layer: str, what: str, value: float, of: object = "") -> None:
+        """Add a row for the current net."""
         value = f"{value:.6g}" if isinstance(value, float) else str(value)
         self.rows.append((self.net, layer, what, value, of))
         print(f"{time.time() - self.start:6.0f} s  {self.net:13} {layer:26} {what:28} {value} {of}", flush=True)
 
-    def keep(self, path, net):
-        """Takes over the rows of a net that is not made this time."""
+    def keep(self, path: Path, net: str) -> None:
+        """Copy the rows of a net that is not made this time from an older log."""
         if path.exists():
             with open(path, newline="") as f:
                 self.rows += [tuple(row) for row in csv.reader(f) if row[0] == net]
 
-    def write(self, path):
-        self.rows.sort(key=lambda row: row[0])               # settings, mini_imagenet, mini_places; else as they came
+    def write(self, path: Path) -> None:
+        """Write the log as CSV."""
+        self.rows.sort(key=lambda row: row[0])               # settings, mini_imagenet, mini_places
         with open(path, "w", newline="") as f:
             writer = csv.writer(f, lineterminator="\n")
             writer.writerow(("net", "layer", "what", "value", "of"))
             writer.writerows(self.rows)
 
-    def find(self, net, what):
+    def find(self, net: str, what: str) -> dict[str, float]:
+        """Return {layer: value} of one quantity."""
         return {layer: float(value) for n, layer, w, value, _ in self.rows if (n, w) == (net, what)}
 
 
-def plot(log, path):
-    """The log's curves: what the solves left over, layer by layer, and the gradient cosines, end by end."""
+def plot(log: Log, path: Path) -> None:
+    """Draw the errors of the least squares, layer by layer, and the cosines of the gradients, end by end."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -527,7 +622,17 @@ def plot(log, path):
 
 # ---- the two nets
 
-def make_imagenet(teacher, t_weights, objects, places, labels, folder, log):
+def make_imagenet(teacher: list[dict], t_weights: dict, objects: dict, places: dict, labels: Sequence[str], folder:
+Path,
+                  log: Log) -> None:
+    """Make and measure mini_imagenet.
+
+    teacher, t_weights: the teacher's layers and weights.
+    objects, places: from `picture_files`.
+    labels: names of the classes.
+    folder: where the files are written.
+    log: the log.
+    """
     log.net = "mini_imagenet"
     rng = np.random.default_rng(SEED)
     student = googlenet(MINI, 1000)
@@ -544,7 +649,8 @@ def make_imagenet(teacher, t_weights, objects, places, labels, folder, log):
     log("", "caffemodel bytes", write_net(folder, "mini_imagenet", caffe_layers(student), weights, labels))
 
 
-def make_places(teacher, t_weights, objects, places, folder, log):
+def make_places(teacher: list[dict], t_weights: dict, objects: dict, places: dict, folder: Path, log: Log) -> None:
+    """Make and measure mini_places. The arguments are those of `make_imagenet`."""
     log.net = "mini_places"
     rng = np.random.default_rng(SEED + 1)
     scenes = sorted(places)
@@ -566,13 +672,17 @@ def make_places(teacher, t_weights, objects, places, folder, log):
     log("", "caffemodel bytes", write_net(folder, "mini_places", caffe_layers(student), weights, scenes))
 
 
-def main():
+def main() -> None:
+    """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--teacher", type=Path, required=True, help="with bvlc_googlenet.caffemodel, synset_words.txt")
-    parser.add_argument("--images", type=Path, required=True, help="folder with objects/ and places/")
-    parser.add_argument("--out", type=Path, default=HERE, help="where the nets' folders and the log go")
+    parser.add_argument("--teacher", type=Path, required=True, metavar="FOLDER",
+                        help="a folder with bvlc_googlenet.caffemodel, in the V2 format, and synset_words.txt")
+    parser.add_argument("--images", type=Path, required=True, metavar="FOLDER",
+                        help="a folder with objects/CLASS/*.jpg and places/CLASS/*.jpg")
+    parser.add_argument("--out", type=Path, default=HERE, metavar="FOLDER",
+                        help="where the folders of the nets and the log are written (default: models)")
     parser.add_argument("--only", choices=("mini_imagenet", "mini_places"),
-                        help="make one net; the log keeps its rows of the other")
+                        help="make one net only; the log keeps its rows for the other one")
     a = parser.parse_args()
     torch.manual_seed(SEED)
     log = Log()

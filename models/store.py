@@ -1,9 +1,12 @@
-"""Finding a model on disk, and fetching it if it is not there, from one mirror after the other (see download.py)."""
+"""Finding a model's files on disk, and downloading those that are missing (see download.py for a single download)."""
+from __future__ import annotations
+
 import contextlib
 import logging
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -14,16 +17,23 @@ from .locks import locked
 from .paths import expanded
 from .cards import NEEDED, File, Card
 
-MEMBERS, UNPACKED = 10_000, 1 << 32              # files and bytes of an archive
-LABELS = ("labels.txt", "synset_words.txt")      # where a folder without a card may have them
+MEMBERS, UNPACKED = 10_000, 1 << 32              # maximum number of files and of bytes in an archive
+LABELS = ("labels.txt", "synset_words.txt")      # names of the label file in a folder without a card
 
-log = logging.getLogger(__name__)       # unconfigured, Python prints its warnings as plain lines on stderr
+log = logging.getLogger(__name__)       # without configuration, Python prints warnings as plain lines on stderr
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model whose files lie on disk. `mean`: B,G,R, or one number of a grey net; `ends`: low/middle/high -> names of
-    layers."""
+    """A model whose files are on disk.
+
+    name: its name; for a folder, the name of the folder.
+    folder: the folder with the caffemodel.
+    prototxt, caffemodel: paths of the net's files.
+    labels: path of the file with the names of the classes, or None.
+    mean, channel_swap, ends, default_end: as in `cards.Card`.
+    card: the model card; None for a folder without one.
+    """
     name: str
     folder: Path
     prototxt: Path
@@ -37,19 +47,19 @@ class Model:
 
     @property
     def title(self) -> str:
-        """What the card calls the model; empty without a card."""
+        """The title in the card; empty without a card."""
         return self.card.title if self.card else ""
 
     @property
     def class_pictures(self) -> dict:
-        """The settings of `deepdream class` that suit the model; empty if the card has none."""
+        """The settings of `deepdream class` in the card; empty if it has none."""
         return self.card.class_pictures if self.card else {}
 
 
 # --- on disk ----------------------------------------------------------------------------------------------------------
 
 def cache_dir() -> Path:
-    """The user's folder for downloaded models: $DEEPDREAM_CACHE, or what the system has for caches."""
+    """Return the folder for downloaded models: $DEEPDREAM_CACHE, or `deepdream` in the system's folder for caches."""
     if chosen := os.environ.get("DEEPDREAM_CACHE"):
         return expanded(chosen, "DEEPDREAM_CACHE: ")
     import platformdirs
@@ -69,7 +79,13 @@ def _model(card: Card) -> Model:
 
 
 def status(name: str) -> str:
-    """'shipped', 'cached', 'partial' or 'absent', judged by presence and size: no network, no checksum."""
+    """Return where the files of a model are, by their names and sizes, without the network and without checksums.
+
+    name: a name from `names`.
+
+    Returns 'shipped' if they are part of this project, 'cached' if they have been downloaded, 'partial' if a download
+    has begun, or 'absent'. Raises ModelError for an unknown name or a damaged card.
+    """
     card = cards.card(name)
     needed = [card.role(role) for role in NEEDED]
 
@@ -84,10 +100,13 @@ def status(name: str) -> str:
     return "partial" if any(have) or begun else "absent"
 
 
-def find(name_or_folder) -> Model:
-    """The model of that name, downloaded if it is not on disk; or the one in that folder, as it is.
+def find(name_or_folder: str | Path) -> Model:
+    """Find a model.
 
-    Raises ModelError, in one line, if there is no such model or folder, or its files are not to be had.
+    name_or_folder: a name from `names`, whose files are checked and, if necessary, downloaded; or any folder with a
+        prototxt and a caffemodel, which are used as they are.
+
+    Raises ModelError if there is no such model or folder, if a file is missing, or if a download fails.
     """
     text = os.fspath(name_or_folder)
     if text in cards.names():
@@ -96,7 +115,7 @@ def find(name_or_folder) -> Model:
     if os.path.isdir(folder):
         known = folder.resolve()
         if known.parent == cards.ROOT.resolve() and known.name in cards.names():
-            return find(known.name)                                     # the card's own folder: the same model
+            return find(known.name)                                     # the folder of a card stands for its model
         return _from_folder(folder)
     if os.path.lexists(folder):
         raise ModelError(f"{text}: a file; give the folder that holds the .prototxt and the .caffemodel")
@@ -111,7 +130,7 @@ def _known(card: Card) -> Model:
         if wrong and not file.shipped:
             return fetch(card.name)
         if wrong:
-            raise ModelError(f"{path}: {wrong}; it is part of this project, so get the project anew")
+            raise ModelError(f"{path}: {wrong}; this file is part of the project, so download or install it again")
     return _model(card)
 
 
@@ -130,11 +149,11 @@ def _from_folder(folder: Path) -> Model:
 
 
 def _the_one(folder: Path, card: Card | None, role: str, patterns: tuple[str, ...]) -> Path:
-    """The file for `role`: the one that the folder's card names, or a deploy*, or the only one there is."""
+    """Return the file for a role: that of the card, else a prototxt called deploy*, else the only file of its kind."""
     named = [folder / f.name for f in (card.files if card else ()) if f.role == role and (folder / f.name).is_file()]
-    there = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
-    deploy = [path for path in there if path.name.startswith("deploy")] if role == "prototxt" else []
-    candidates = named or deploy or there
+    found = sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file())
+    deploy = [path for path in found if path.name.startswith("deploy")] if role == "prototxt" else []
+    candidates = named or deploy or found
     if len(candidates) == 1:
         return candidates[0]
     if not candidates:
@@ -143,13 +162,17 @@ def _the_one(folder: Path, card: Card | None, role: str, patterns: tuple[str, ..
     raise ModelError(f"{folder}: several candidates ({', '.join(p.name for p in candidates)}): leave only one {role}")
 
 
-# --- fetching ---------------------------------------------------------------------------------------------------------
+# --- downloading ------------------------------------------------------------------------------------------------------
 
 def fetch(name: str, progress: bool = True) -> Model:
-    """Downloads what is missing of the model `name` into the cache, and returns it.
+    """Download the missing files of a model into the cache folder.
 
-    Files that lie there already, put by hand or by an earlier try, are verified and used. Labels are wanted but not
-    needed. Raises ModelError, in one line: which file, why from each mirror, what to fetch by hand, where to put it.
+    name: a name from `names`.
+    progress: show a progress bar, if stderr is a terminal.
+
+    Files that are in the folder already are checked and used, no matter who put them there. If only the labels cannot
+    be downloaded, a warning is shown. Raises ModelError if another file cannot; the message says why each mirror
+    failed, and which file to put where by hand.
     """
     card = cards.card(name)
     if all(file.shipped for file in card.files):
@@ -164,8 +187,15 @@ def fetch(name: str, progress: bool = True) -> Model:
     return _model(card)
 
 
-def obtain(files, folder: Path, progress: bool = True) -> None:
-    """Downloads what is missing of single files into `folder`. Raises ModelError, in one line: which file, and why."""
+def obtain(files: Iterable[File], folder: Path, progress: bool = True) -> None:
+    """Download single files that do not belong to a model, unless they are in the folder already.
+
+    files: their descriptions.
+    folder: where they are written.
+    progress: show a progress bar, if stderr is a terminal.
+
+    Raises ModelError if a file cannot be downloaded.
+    """
     with _prepared(folder, folder.name):
         for file in files:
             if reasons := _from_mirrors(file, folder, progress):
@@ -174,24 +204,26 @@ def obtain(files, folder: Path, progress: bool = True) -> None:
 
 @contextlib.contextmanager
 def _prepared(folder: Path, name: str):
-    """The folder, made and held (see `_alone`); what the system has against writing there becomes one line."""
+    """Create and lock a folder (see `_alone`). Raises ModelError if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _alone(folder, name):
-            for left in folder.glob("tmp????????"):                     # of pooch, which an older version asked
-                if re.fullmatch("tmp[a-z0-9_]{8}", left.name) and left.is_file():
-                    left.unlink()
+            for old in folder.glob("tmp????????"):                      # left by pooch, which an older version used
+                if re.fullmatch("tmp[a-z0-9_]{8}", old.name) and old.is_file():
+                    old.unlink()
             yield
     except OSError as error:                                            # disk full, no permission, ...
         raise ModelError(f"{folder}: {error.strerror or error}; DEEPDREAM_CACHE can name another folder") from None
 
 
 def _fill(card: Card, folder: Path, progress: bool) -> dict[File, list]:
-    """Gets all files that `folder` lacks, from archives, then from mirrors; returns those that are not to be had, as
-    file -> [(where, why), ...]."""
+    """Get all files that the folder lacks, from archives, then from mirrors.
+
+    Returns {file: [(mirror, reason), ...]} of the files that could not be downloaded.
+    """
     failed = {}
     for archive in (file for file in card.files if file.role == "archive"):
-        if all(_there(folder, file) for file in card.files if file.archive == archive.name and file.role in NEEDED):
+        if all(_is_valid(folder, file) for file in card.files if file.archive == archive.name and file.role in NEEDED):
             continue
         reasons = _from_mirrors(archive, folder, progress)
         if not reasons:
@@ -203,44 +235,44 @@ def _fill(card: Card, folder: Path, progress: bool) -> dict[File, list]:
     for file in card.files:
         if not file.shipped and file.role != "archive":
             failed[file] = failed.get(file, []) + _from_mirrors(file, folder, progress)
-            if _there(folder, file):
+            if _is_valid(folder, file):
                 del failed[file]
     return failed
 
 
 def _by_hand(card: Card, failed: dict[File, list], folder: Path) -> str:
-    """The one line for people who have to fetch something themselves."""
+    """Return the error message that says which files to download by hand, and where to put them."""
     needed = {file: reasons for file, reasons in failed.items() if file.role in NEEDED}
-    things = []
+    downloads = []
     for file in needed:
-        thing = card.file(file.archive) if file.archive else file        # an archive stands for its members
-        known = [f"sha1 {thing.sha1}"] if thing.sha1 else [f"sha256 {thing.sha256}"] if thing.sha256 else []
-        known += [f"{thing.size:,} bytes"] if thing.size else []
-        things.append(thing.name + (f" ({', '.join(known)})" if known else "") + f" from {thing.mirrors[0]}")
+        source = card.file(file.archive) if file.archive else file        # of a file in an archive: the archive
+        known = [f"sha1 {source.sha1}"] if source.sha1 else [f"sha256 {source.sha256}"] if source.sha256 else []
+        known += [f"{source.size:,} bytes"] if source.size else []
+        downloads.append(source.name + (f" ({', '.join(known)})" if known else "") + f" from {source.mirrors[0]}")
     lost = ", ".join(f"{file.name} ({_grouped(reasons)})" for file, reasons in needed.items())
-    return (f"{card.name}: could not get {lost}; fetch by hand {' and '.join(dict.fromkeys(things))}, or elsewhere, "
-            f"and put that into {folder}")
+    return (f"{card.name}: could not get {lost}; download by hand {' and '.join(dict.fromkeys(downloads))}, or from "
+            f"elsewhere, and put it into {folder}")
 
 
 def _grouped(reasons: list) -> str:
-    """[(where, why), ...] -> 'why: where, where; why: where'."""
-    where = {}
-    for place, why in reasons:
-        where.setdefault(why, []).append(place)
-    return "; ".join(f"{why}: {', '.join(dict.fromkeys(places))}" for why, places in where.items())
+    """Turn [(mirror, reason), ...] into a text, 'reason: mirror, mirror; reason: mirror'."""
+    mirrors = {}
+    for mirror, reason in reasons:
+        mirrors.setdefault(reason, []).append(mirror)
+    return "; ".join(f"{reason}: {', '.join(dict.fromkeys(names))}" for reason, names in mirrors.items())
 
 
 def _from_mirrors(file: File, folder: Path, progress: bool) -> list:
-    """Tries the mirrors in turn; [] once `file` lies right under its name, else (where, why) of each."""
-    if _there(folder, file):
+    """Try the mirrors one after the other. Returns [] if the folder has the file now, else [(mirror, reason), ...]."""
+    if _is_valid(folder, file):
         return []
     from .download import from_mirror
     reasons = []
     for url in file.mirrors:
         why = from_mirror(url, file, folder, progress)
         if not why:
-            for left in folder.glob(f"{file.name}*.part"):
-                left.unlink()
+            for part in folder.glob(f"{file.name}*.part"):
+                part.unlink()
             if file.reason:
                 log.warning("%s: %s", file.name, file.reason)
             return []
@@ -248,38 +280,39 @@ def _from_mirrors(file: File, folder: Path, progress: bool) -> list:
     return reasons
 
 
-def _there(folder: Path, file: File) -> bool:
+def _is_valid(folder: Path, file: File) -> bool:
+    """Return whether the folder has a file with the right content. A file with another content is renamed."""
     path = folder / file.name
     if not path.is_file():
         return False
     wrong = file.problem(path)
     if wrong:
-        os.replace(path, folder / f"{file.name}.bad")                   # it may be a person's: aside, not away
+        os.replace(path, folder / f"{file.name}.bad")                   # not deleted: it may be the user's
         log.warning("%s: %s; moved aside to %s.bad", path, wrong, file.name)
     return not wrong
 
 
 def _unpack(card: Card, archive: File, folder: Path) -> None:
-    """Takes all wanted members out of the (verified) archive, each to its own name in `folder`; drops the archive.
+    """Extract the missing files from a verified archive, and delete the archive.
 
-    Only the content of plain files is read, into names that the card chose: no path, link or mode of the archive's
-    own has any effect.
+    Only the contents of regular files are extracted, under the names in the card, so that paths, links and permissions
+    in the archive have no effect.
     """
     import tarfile
 
     from .download import settle
-    wanted = [file for file in card.files if file.archive == archive.name and not _there(folder, file)]
+    missing = [file for file in card.files if file.archive == archive.name and not _is_valid(folder, file)]
     with _readable(archive.name), tarfile.open(folder / archive.name) as tar:
         members = {PurePosixPath(m.name).name: m for m in _within(archive.name, tar) if m.isreg()}
-        for file in wanted:
+        for file in missing:
             member = members.get(PurePosixPath(file.member).name)
             if member is None:
                 if file.role not in NEEDED:
                     continue
                 raise ModelError(f"{archive.name} holds no {file.member}")
-            if member.size > file.most:
+            if member.size > file.limit:
                 raise ModelError(f"{file.name} in {archive.name}: {member.size:,} bytes, too many (at most "
-                                 f"{file.most:,})")
+                                 f"{file.limit:,})")
             part = folder / f"{file.name}.part"
             with tar.extractfile(member) as source, open(part, "wb") as out:
                 shutil.copyfileobj(source, out)
@@ -292,7 +325,7 @@ def _unpack(card: Card, archive: File, folder: Path) -> None:
 
 
 def _within(name: str, tar):
-    """The members of an archive, as long as they are not more than any model has."""
+    """Yield the members of an archive. Raises ModelError if they are too many or too large for any model."""
     for i, member in enumerate(tar):
         if i >= MEMBERS or member.offset_data + member.size > UNPACKED:
             raise ModelError(f"{name}: holds more than {MEMBERS:,} files or {UNPACKED:,} bytes")
@@ -301,7 +334,7 @@ def _within(name: str, tar):
 
 @contextlib.contextmanager
 def _readable(name: str):
-    """What a damaged archive raises (each library its own) becomes one line; what the system says of the disk stays."""
+    """Turn any exception that a damaged archive raises into a ModelError, except the system's errors about the disk."""
     try:
         yield
     except ModelError:
@@ -309,15 +342,15 @@ def _readable(name: str):
     except Exception as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        raise ModelError(f"{name}: no readable archive: {short(error)}") from None
+        raise ModelError(f"{name}: not readable as an archive: {short(error)}") from None
 
 
 @contextlib.contextmanager
 def _alone(folder: Path, name: str):
-    """Holds the folder's lock: a second process waits and then finds the work done. The system frees it at any exit."""
+    """Lock the folder, so that a second process waits and then finds the files. The lock ends with the process."""
     with open(folder / ".lock", "a") as handle:
         if not locked(handle, wait=False):
-            log.warning("%s: another process is fetching it; waiting", name)
+            log.warning("%s: another process is downloading it; waiting", name)
             while not locked(handle, wait=True):
                 pass
         yield

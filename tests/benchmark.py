@@ -1,15 +1,14 @@
-"""How fast a step and a dream are: python tests/benchmark.py [--model M] [--megapixels 0.15 0.6 ...] [--json FILE]
+"""Measure how fast a step and a dream are: python tests/benchmark.py [--model M] [--megapixels 0.15 0.6] [--json FILE]
 
-One step of an octave of ten at `end` (L2), at the 16:9 pictures of so many megapixels: seconds, bytes a pixel (of the
-host; on CUDA of the device too), and beside it in the same run, turn by turn (A B A B):
-- the floor: matrix products of as many floating point operations as the step's convolutions have, forward and back;
+For 16:9 pictures of each size, this measures one step at `end` (objective L2): seconds, and bytes per pixel (of the
+host; on CUDA also of the device). In the same run, in turns (A B A B), it measures for comparison:
+- the floor: matrix products with as many floating point operations as the convolutions of a step, forward and backward;
 - PyTorch, if it is installed: the same forward pass with the same weights and threads, differentiated by autograd; on
-  CUDA eager, eager with channels_last and compiled, all with cudnn.benchmark, and without TF32 as ours;
-- on CUDA our step by other options of onnxruntime's provider: recorded as CUDA graphs, channels last.
-From TILED_FROM megapixels on, the step runs in tiles of --tile pixels, and PyTorch, which would need the memory of the
-whole picture, is left out. Then how long a start takes, and a table of where onnxruntime's time goes, operator by
-operator. Absolute times are worth little on a shared machine; the ratios are what to look at. No test runs this, and no
-test asserts a time.
+  CUDA eager, eager with channels_last, and compiled, all with cudnn.benchmark and, like our step, without TF32;
+- on CUDA our step with other options of onnxruntime's provider: captured as CUDA graphs, channels last.
+From TILED_FROM megapixels on, the step runs in tiles of --tile pixels. PyTorch is left out there, since it would need
+the memory of the whole picture. Then this measures how long a start takes, and prints the share of each operator in
+onnxruntime's time. On a shared machine look at the ratios rather than at the times. No test runs this script.
 """
 import argparse
 import collections
@@ -42,11 +41,11 @@ from deepdream.engine.steppers import HostStepper, Stepper  # noqa: E402
 from deepdream.engine.tiles import TiledGradient  # noqa: E402
 from deepdream.goals.objectives import objective_L2  # noqa: E402
 from deepdream.pictures.sky import formula_sky  # noqa: E402
-from deepdream.runtime.device import Device  # noqa: E402
-from deepdream.runtime.free_memory import free_memory  # noqa: E402
+from deepdream.runtime.device import Device, free_gpu_memory  # noqa: E402
+from deepdream.runtime.free_memory import free_memory, process_memory  # noqa: E402
 
 TILED_FROM = 4.0      # megapixels
-STEPS = 10            # of an octave
+STEPS = 10            # per octave
 FIRST_STEP = """
 import os, sys
 from deepdream import cli
@@ -59,14 +58,16 @@ cli.main(sys.argv[1:])
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini_imagenet", help="name or folder (mini_imagenet)")
-    parser.add_argument("--end", default="inception_4c/output")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--megapixels", type=float, nargs="+", default=[0.15, 0.6, 2.4, 8.0])
-    parser.add_argument("--tile", type=int, default=1024, help=f"from {TILED_FROM:g} megapixels on (1024)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of A and B (5)")
+    parser.add_argument("--end", default="inception_4c/output", help="layer (inception_4c/output)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N (cpu)")
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of the CPU (all)")
+    parser.add_argument("--megapixels", type=float, nargs="+", default=[0.15, 0.6, 2.4, 8.0],
+                        help="sizes of the pictures (0.15 0.6 2.4 8)")
+    parser.add_argument("--tile", type=int, default=1024,
+                        help=f"width of the tiles, used from {TILED_FROM:g} megapixels on (1024)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured, in turns (5)")
     parser.add_argument("--dream", action="store_true", help="also time a whole default dream of 1024x575")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers to this file")
     args = parser.parse_args()
     started = time.perf_counter()
     net = Net(args.model, device=args.device, threads=args.threads)
@@ -78,11 +79,11 @@ def main():
           f"net and step graph ready in {report['ready']:.2f} s")
     forward = Extractor(net.model).extract_model(net.inputs, [args.end])
     rivals = {"floor": floor(net.device), **torch_steps(forward, args.end, net.device, args.threads),
-              **own_ways(net, args)}
+              **other_options(net, args)}
     report["copy_gb_s"] = copy_rate(net.device)
     print(f"a copy in memory: {report['copy_gb_s']:.1f} GB/s")
     print(f"{'size':>11}  {'s a step':>8}  {'B/pixel':>7}  {'GFLOP':>7}  " + "  ".join(f"{n:>10}" for n in rivals)
-          + "   (ours is so many times as fast)")
+          + "   (their time / our time)")
     for megapixels in args.megapixels:
         report["sizes"].append(measure(net, forward, rivals, megapixels, args))
     report["start"] = starts(args)
@@ -143,24 +144,24 @@ def measure(net, forward, rivals, megapixels, args):
     with multiprocessing.get_context("spawn").Pool(1) as alone:
         host, device = alone.apply(peak, (args.model, args.end, args.device, args.threads, h, w, tile))
     ratio = {n: statistics.median(b / a for a, b in zip(times["ours"], t)) for n, t in times.items()}
-    told = [f"{ratio[n]:10.2f}" if n in ratio else f"{'left out':>10}" for n in rivals]
+    cells = [f"{ratio[n]:10.2f}" if n in ratio else f"{'left out':>10}" for n in rivals]
     print(f"{w}x{h:<5}  {statistics.median(times['ours']):8.3f}  {host / (h * w):7.0f}  {flops / 1e9:7.1f}  "
-          + "  ".join(told) + (f"   in tiles of {tile}" if tile else "")
+          + "  ".join(cells) + (f"   in tiles of {tile}" if tile else "")
           + (f"   {device / (h * w):.0f} B/pixel on the device" if device else ""), flush=True)
     return {"width": w, "height": h, "tile": tile, "gflop": flops / 1e9, "times": times, "ratio": ratio,
             "host_bytes": host, "device_bytes": device}
 
 
 def peak(model, end, device, threads, h, w, tile):
-    """(bytes of the host, bytes of the device or None) that steps take, in a process of their own."""
+    """Measure the memory that steps take, in a separate process: bytes of the host, bytes of the device or None."""
     net = Net(model, device=device, threads=threads)
     stepper = stepper_of(net, end, h, w, tile)
-    before = memory._own()
-    free = net.device.is_cuda and memory._of_gpu.__wrapped__(net.device.index)
+    before = process_memory()
+    free = net.device.is_cuda and free_gpu_memory(net.device.index)
     for _ in range(1 if tile else 2):
         stepper.step(3, 5, 1.5)
-    taken = free and free - memory._of_gpu.__wrapped__(net.device.index)
-    try:      # what getrusage tells, a process takes over from the one that started it
+    taken = free and free - free_gpu_memory(net.device.index)
+    try:      # not getrusage first: its maximum includes that of the parent process
         most = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
     except OSError:
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -168,7 +169,7 @@ def peak(model, end, device, threads, h, w, tile):
 
 
 def starts(args):
-    """{what: seconds}, the median of three: with a cache that is warm, from the command on."""
+    """Measure how long commands take with a warm cache: {what: seconds}, each the median of three runs."""
     with tempfile.TemporaryDirectory() as folder:
         commands = {"python -c pass": ["-c", "pass"], "deepdream --help": ["-m", "deepdream", "--help"],
                     "from command to first step": ["-c", FIRST_STEP, "dream", "--model", args.model, "--device",
@@ -186,8 +187,10 @@ def starts(args):
 
 
 def dreams(args, options):
-    """Seconds of default dreams of the sky in a row: the first makes the sessions, on CUDA there are two more. options:
-    of CUDA's provider."""
+    """Measure default dreams of the sky, in seconds: one on the CPU, three on CUDA (the first makes the sessions).
+
+    options: of the CUDA provider.
+    """
     net, image = Net(args.model, device=Device(args.device, cuda=options), threads=args.threads), formula_sky()
     times = []
     for _ in range(3 if net.device.is_cuda else 1):
@@ -199,7 +202,7 @@ def dreams(args, options):
 
 
 def convolution_flops(forward, h, w):
-    """Of all convolutions, forward and once more backward: 2 per multiplication."""
+    """Count the floating point operations of all convolutions, forward and backward: 2 per multiplication."""
     graph = onnx.ModelProto()
     graph.CopyFrom(forward)
     for i, size in ((0, 1), (2, h), (3, w)):
@@ -214,27 +217,27 @@ def convolution_flops(forward, h, w):
 
 
 def floor(device):
-    """make(flops, shape) -> a function that multiplies matrices for so many floating point operations."""
+    """Return a function make(flops, shape), whose result multiplies matrices with this many operations."""
     n = 1536
     a = np.random.default_rng(0).random((n, n), np.float32)
-    done = lambda product: product                                          # noqa: E731
+    wait = lambda product: product
     if device.is_cuda:
         torch = _torch(device)
         if torch is None:
             return lambda flops, shape: lambda: None
-        a, done = torch.from_numpy(a).to(device.name), lambda product: product[0, 0].item()
+        a, wait = torch.from_numpy(a).to(device.name), lambda product: product[0, 0].item()
 
     def make(flops, shape):
         def run():
             for _ in range(max(1, round(flops / (2 * n ** 3)))):
                 product = a @ a
-            done(product)
+            wait(product)
         return run
     return make
 
 
 def copy_rate(device):
-    """Gigabytes a second that a copy of a quarter of a gigabyte reads and writes."""
+    """Measure the gigabytes per second that a copy of a quarter of a gigabyte reads and writes."""
     torch = _torch(device) if device.is_cuda else None
     x = torch.ones(1 << 26, device=device.name) if torch else np.ones(1 << 26, np.float32)
     y, times = x + 1, []
@@ -248,7 +251,7 @@ def copy_rate(device):
 
 
 def _torch(device):
-    """PyTorch, if it is installed and, on a GPU, has CUDA."""
+    """Return PyTorch if it is installed and can use the device, else None."""
     try:
         import torch
     except ImportError:
@@ -261,7 +264,7 @@ def _torch(device):
 
 
 def torch_steps(forward, end, device, threads):
-    """{name: make(flops, shape) -> the same step in PyTorch}."""
+    """Return {name: make}, functions make(flops, shape) whose result runs the same step in PyTorch."""
     torch = _torch(device)
     if torch is None:
         return {}
@@ -287,7 +290,7 @@ def torch_steps(forward, end, device, threads):
         "MaxPool": lambda x, a: F.max_pool2d(padded(x, a["pads"], float("-inf")), a["kernel_shape"], a["strides"]),
         "AveragePool": lambda x, a: F.avg_pool2d(padded(x, a["pads"], 0.0), a["kernel_shape"], a["strides"]),
         "LRN": lambda x, a: F.local_response_norm(x, a["size"], a["alpha"], a["beta"], a["bias"]),
-        "Concat": lambda x, a, *more: torch.cat([x, *more], a["axis"]),
+        "Concat": lambda x, a, *others: torch.cat([x, *others], a["axis"]),
         "Identity": lambda x, a: x,
     }
     nodes = [(table[n.op_type], attributes(n), list(n.input), n.output[0]) for n in forward.graph.node]
@@ -321,14 +324,14 @@ def torch_steps(forward, end, device, threads):
 
 
 CUDA = {    # name -> options of onnxruntime's CUDA provider that are not our default
-    "recorded": {"enable_cuda_graph": 1},
+    "captured": {"enable_cuda_graph": 1},
     "nhwc": {"prefer_nhwc": 1},
-    "rec. nhwc": {"enable_cuda_graph": 1, "prefer_nhwc": 1},
+    "capt. nhwc": {"enable_cuda_graph": 1, "prefer_nhwc": 1},
 }
 
 
-def own_ways(net, args):
-    """{name: make(flops, shape) -> our step by other options of the CUDA provider}."""
+def other_options(net, args):
+    """Return {name: make}, functions make(flops, shape) whose result runs our step with other CUDA options."""
     def other(options):
         def make(flops, shape):
             device = Device(args.device, cuda=options)
@@ -339,7 +342,7 @@ def own_ways(net, args):
 
 
 def operators(net, end, megapixels):
-    """[(operator, share of the time)] of the step graph, from onnxruntime's profile."""
+    """List (operator, share of the time) of the step graph, from onnxruntime's profile."""
     import onnxruntime as ort
     h, w = size_of(megapixels)
     options = net.device.options(net.threads, (h, w) if net.device.fixes_size(h, w, STEPS) else None)

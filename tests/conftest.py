@@ -1,16 +1,27 @@
-"""What several test files need: a cache of their own, data that the project does not carry, a GoogLeNet by formula."""
+"""Fixtures for all tests: a cache in a temporary folder, the folder of real nets, small nets with made-up weights."""
 import os
 from pathlib import Path
 
 import pytest
-import toys
+
+pytest.register_assert_rewrite("toys", "onnx_toys", "caffe_answers")      # their failed asserts show values, too
+
+import toys  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)      # before pytest applies -m
+def pytest_collection_modifyitems(items):
+    """Mark the tests that use the fixture `shared`."""
+    for item in items:
+        if "shared" in getattr(item, "fixturenames", ()):
+            item.add_marker("shared")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """No test touches the user's cache; the graphs that one test has built serve the others."""
+    """Use a temporary cache for all tests: none touches the user's, and they share the graphs that they build."""
     folder = tmp_path_factory.mktemp("cache")
     before = os.environ.get("DEEPDREAM_CACHE")
     os.environ["DEEPDREAM_CACHE"] = str(folder)
@@ -23,7 +34,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def shared():
-    """The folder with the real nets and with what Caffe computed on them: $DEEPDREAM_SHARED, or ../shared."""
+    """Return the folder of real nets and of Caffe's answers for them: $DEEPDREAM_SHARED, or ../shared."""
     folder = Path(os.environ.get("DEEPDREAM_SHARED") or ROOT.parent / "shared")
     if not (folder / "oracle").is_dir() or not (folder / "models").is_dir():
         pytest.skip(f"needs the folder of real nets and Caffe's answers: no oracle/ and models/ in {folder} "
@@ -33,11 +44,11 @@ def shared():
 
 @pytest.fixture(scope="session")
 def googlenet(tmp_path_factory):
-    """A folder with a GoogLeNet whose weights are made by formula."""
+    """Return a folder with a GoogLeNet whose weights come from `toys.formula`."""
     return toys.write_net(tmp_path_factory.mktemp("nets") / "googlenet", toys.googlenet(), toys.formula)
 
 
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory):
-    """A folder with a net of a few kilobytes: four ends, a pooling and a branch."""
+    """Return a folder with the net `toys.TOY`: a few kilobytes, with two branches and two poolings."""
     return toys.write_net(tmp_path_factory.mktemp("nets") / "toy", toys.TOY, toys.formula)

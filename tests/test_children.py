@@ -1,4 +1,4 @@
-"""The tests' own processes: none is waited for without a limit, and Ctrl-C reaches all of them."""
+"""tests/children.py: no child process is waited for without a limit, and Ctrl-C reaches all of them."""
 import signal
 import subprocess
 from pathlib import Path
@@ -20,12 +20,12 @@ print("KeyboardInterrupt" in children.ended(child).stderr)
 """
 
 
-def test_ctrl_c_reaches_children_of_tests_that_ignore_it():
+def test_ctrl_c_reaches_the_children_of_a_process_that_ignores_it():
     result = children.run("-c", INNER, FOLDER)
     assert result.stdout == "True\n", result
 
 
-def test_a_child_that_hangs_is_ended(monkeypatch):
+def test_a_child_that_hangs_is_killed(monkeypatch):
     monkeypatch.setattr(children, "LIMIT", 0.5)
     silent = children.start("-c", "import time; time.sleep(100)")
     assert children.first_line(silent) == "" and silent.wait(10) == -signal.SIGKILL
@@ -35,6 +35,6 @@ def test_a_child_that_hangs_is_ended(monkeypatch):
 
 
 def test_all_tests_start_processes_through_children():
-    own = [path.name for path in FOLDER.glob("test_*.py") if path != Path(__file__).resolve()
-           and any(call in path.read_text() for call in ("subprocess.run(", "subprocess.Popen(", "os.system("))]
-    assert not own
+    others = [path.name for path in FOLDER.glob("test_*.py") if path != Path(__file__).resolve()
+              and any(call in path.read_text() for call in ("subprocess.run(", "subprocess.Popen(", "os.system("))]
+    assert not others

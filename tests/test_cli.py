@@ -1,4 +1,4 @@
-"""`python -m deepdream` and `python -m convert` as people run them. What they can mend is one line and exit code 2."""
+"""`python -m deepdream` and `python -m convert` as users run them: a mistake of theirs is one line and exit code 2."""
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +17,8 @@ from deepdream.runtime.device import cuda_problem
 TINY = ["--iter-n", "2", "--octave-n", "2", "--jitter", "3", "--threads", "1", "--device", "cpu"]
 
 
-def command(module, *args, **more):
-    return children.run("-m", module, *args, **more)
+def command(module, *args, **options):
+    return children.run("-m", module, *args, **options)
 
 
 def names(folder):
@@ -62,7 +62,7 @@ def damaged(folder, name):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, toy):
-    """A folder as of someone at work: pictures, nets, good and bad."""
+    """A folder with pictures and nets, intact and damaged ones."""
     place = tmp_path_factory.mktemp("place")
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8))
     picture.save(place / "cat.png")
@@ -85,8 +85,8 @@ ZOOM = ["deepdream", "zoom", "cat.png", "--model", "TOY", *TINY]
 DREAM = ["deepdream", "dream", "cat.png", "-o", "out.png", "--model", "TOY", *TINY]
 
 
-def replace(**changes):
-    """DREAM with options set, or with another picture."""
+def but(**changes):
+    """Return DREAM with some options changed or added, or with another picture."""
     args = list(DREAM)
     if "picture" in changes:
         args[2] = changes.pop("picture")
@@ -104,7 +104,7 @@ def converted(*args):
 
 
 PROTOTXT, WEIGHTS = "TOY/deploy.prototxt", "TOY/net.caffemodel"
-BAD = {   # what is wrong -> (command, what its one line says)
+BAD = {   # what is wrong: (command, parts of its one line)
     "no picture": (but(picture="no.png"), ["no.png: no such picture"]),
     "a letter": (but(picture="letter.jpg"), ["letter.jpg: not a picture"]),
     "a truncated picture": (but(picture="cut.jpg"), ["cut.jpg: cannot be read"]),
@@ -116,7 +116,8 @@ BAD = {   # what is wrong -> (command, what its one line says)
     "an empty folder": (but(model="empty_folder"), ["empty_folder"]),
     "a folder without weights": (but(model="no_weights"), ["no_weights", "caffemodel"]),
     "a folder without a prototxt": (but(model="no_prototxt"), ["no_prototxt", "prototxt"]),
-    "a typo in the prototxt": (but(model="typo"), ["deploy.prototxt: line", "'kernal_size'", "did you mean kernel_size"]),
+    "a typo in the prototxt": (but(model="typo"),
+                               ["deploy.prototxt: line", "'kernal_size'", "did you mean kernel_size"]),
     "a prototxt that is no text": (but(model="binary_prototxt"), ["deploy.prototxt: not a prototxt"]),
     "a prototxt that is a web page": (but(model="no_net"), ["deploy.prototxt", "not a prototxt"]),
     "truncated weights": (but(model="truncated"), ["net.caffemodel", "cut off"]),
@@ -140,7 +141,8 @@ BAD = {   # what is wrong -> (command, what its one line says)
                                        ["--movie cat.webp: would overwrite cat.webp"]),
     "a folder at an unknown end": (but(picture=".", o="new", end="nosuch"), ["no such end: 'nosuch'"]),
     "a report that is a folder": (["deepdream", "regress", "--json", "typo"], ["--json typo: cannot be written"]),
-    "a report in no folder": (["deepdream", "regress", "--html", "no/x.html"], ["--html no/x.html: there is no folder no"]),
+    "a report in no folder": (["deepdream", "regress", "--html", "no/x.html"],
+                              ["--html no/x.html: there is no folder no"]),
     "two reports in one file": (["deepdream", "regress", "--json", "x", "--html", "./x"], ["--html ./x: is the file"]),
     "no guide": (but(guide="no.png"), ["no.png: no such picture"]),
     "too small a guide": (but(guide="dot.png", end="pool2"), ["2x2", "too small for 'pool2'"]),
@@ -161,12 +163,14 @@ BAD = {   # what is wrong -> (command, what its one line says)
     "convert: no weights": (converted(PROTOTXT, "no.caffemodel", "-o", "x.onnx"), ["no.caffemodel: cannot be read"]),
     "convert: changed places": (converted(WEIGHTS, PROTOTXT, "-o", "x.onnx"), ["net.caffemodel: not a prototxt"]),
     "convert: a typo": (converted("typo/deploy.prototxt", WEIGHTS, "--list"), ["did you mean kernel_size"]),
-    "convert: truncated": (converted(PROTOTXT, "truncated/net.caffemodel", "-o", "x.onnx"), ["net.caffemodel", "cut off"]),
+    "convert: truncated": (converted(PROTOTXT, "truncated/net.caffemodel", "-o", "x.onnx"),
+                           ["net.caffemodel", "cut off"]),
     "convert: NaN": (converted(PROTOTXT, "nan/net.caffemodel", "-o", "x.onnx"), ["'left'", "NaN"]),
-    "convert: unknown end": (converted(PROTOTXT, WEIGHTS, "-o", "x.onnx", "--end", "rigth"), ["no such end: 'rigth'", "right"]),
+    "convert: unknown end": (converted(PROTOTXT, WEIGHTS, "-o", "x.onnx", "--end", "rigth"),
+                             ["no such end: 'rigth'", "right"]),
     "convert: no folder": (converted(PROTOTXT, WEIGHTS, "-o", "no/x.onnx"), ["there is no folder no"]),
     "convert: a folder": (converted(PROTOTXT, WEIGHTS, "-o", "typo"), ["-o typo: cannot be written"]),
-    "convert: not .onnx": (converted(PROTOTXT, WEIGHTS, "-o", "new.prototxt"), ["ends in .onnx"]),
+    "convert: not .onnx": (converted(PROTOTXT, WEIGHTS, "-o", "new.prototxt"), ["must end in .onnx"]),
     "convert: nothing to do": (converted(PROTOTXT, WEIGHTS), ["nothing to do"]),
     "convert: a mean": (converted(PROTOTXT, WEIGHTS, "--list", "--mean", "a,b"), ["'a,b' is not a list of numbers"]),
     "convert: over the weights": (converted(PROTOTXT, WEIGHTS, "-o", WEIGHTS), ["net.caffemodel: would overwrite"]),
@@ -177,8 +181,8 @@ BAD = {   # what is wrong -> (command, what its one line says)
 
 
 @pytest.fixture(scope="module")
-def told(place, toy):
-    """What each command of BAD gave, and the files before and after."""
+def outcomes(place, toy):
+    """Run each command of BAD. Returns their results, and the files before and after."""
     (place / "typo.png").mkdir()
     before = names(place)
 
@@ -189,9 +193,10 @@ def told(place, toy):
     return results, before, names(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", BAD)
-def test_bad_input_is_one_line_and_code_2(told, wrong):
-    result = told[0][wrong]
+def test_bad_input_is_one_line_and_code_2(outcomes, wrong):
+    result = outcomes[0][wrong]
     lines = [l for l in result.stderr.splitlines() if not l.startswith("dreaming on ")]
     assert result.returncode == 2, result
     assert len(lines) == 1 and not result.stdout, result
@@ -200,8 +205,9 @@ def test_bad_input_is_one_line_and_code_2(told, wrong):
         assert part in lines[0], lines
 
 
-def test_bad_input_leaves_no_file(told):
-    _, before, after = told
+@pytest.mark.slow
+def test_bad_input_leaves_no_file(outcomes):
+    _, before, after = outcomes
     assert before == after
 
 
@@ -227,12 +233,12 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_ctrl_c_in_the_middle(place, toy, tmp_path):
+def test_ctrl_c_in_a_dream(place, toy, tmp_path):
     (tmp_path / "old.png").write_bytes((place / "cat.png").read_bytes())
     for output in ("out.jpg", "old.png"):
         before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-        process = children.start("-c", SLOW, "dream", place / "cat.png", "-o", output, "--model", toy, *TINY, "--iter-n",
-                                 "1000000", cwd=tmp_path)
+        process = children.start("-c", SLOW, "dream", place / "cat.png", "-o", output, "--model", toy, *TINY,
+                                 "--iter-n", "1000000", cwd=tmp_path)
         assert children.first_line(process) == "stepped\n"
         process.send_signal(signal.SIGINT)
         result = children.ended(process)
@@ -243,14 +249,15 @@ def test_ctrl_c_in_the_middle(place, toy, tmp_path):
 
 def test_ctrl_c_in_convert(monkeypatch, capsys):
     from deepdream.convert import __main__ as command
-    monkeypatch.setattr(command, "run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(command, "_run", lambda args: (_ for _ in ()).throw(KeyboardInterrupt))
     assert command.main(["a", "b", "--list"]) == 130
     assert capsys.readouterr().err == "convert: interrupted\n"
 
 
 # ---- what works
 
-def test_a_dream_with_its_settings(place, toy, tmp_path):
+@pytest.mark.slow
+def test_a_dream_holds_its_settings(place, toy, tmp_path):
     options = ["--iter-n", 1, "--octave-n", 2, "--octave-scale", 1.3, "--step-size", 2.5, "--jitter", 4, "--no-clip",
                "--seed", 5, "--end", "both", "--guide", place / "cat.jpg", "--device", "cpu", "--threads", 1]
     for name in ("a.jpg", "b.png", "c.png"):
@@ -260,18 +267,17 @@ def test_a_dream_with_its_settings(place, toy, tmp_path):
     assert names(tmp_path) == ["a.jpg", "b.png", "c.png"]
     assert (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
     for name in ("a.jpg", "b.png"):
-        record = settings(tmp_path / name)
-        assert {k: record[k] for k in ("end", "iter_n", "octave_n", "octave_scale", "step_size", "jitter", "clip", "seed",
-                                       "picture", "guide", "device")} == {
-            "end": "both", "iter_n": 1, "octave_n": 2, "octave_scale": 1.3, "step_size": 2.5, "jitter": 4, "clip": False,
-            "seed": 5, "picture": "cat.png", "guide": "cat.jpg", "device": "cpu"}
-        assert record["software"] == f"deepdream {__version__}" and len(record["checksum"]) == 40 and record["model"]
+        saved = settings(tmp_path / name)
+        expected = {"end": "both", "iter_n": 1, "octave_n": 2, "octave_scale": 1.3, "step_size": 2.5, "jitter": 4,
+                    "clip": False, "seed": 5, "picture": "cat.png", "guide": "cat.jpg", "device": "cpu"}
+        assert {k: saved[k] for k in expected} == expected
+        assert saved["software"] == f"deepdream {__version__}" and len(saved["checksum"]) == 40 and saved["model"]
 
 
 def test_the_dream_is_what_python_makes_of_it(place, toy, tmp_path):
     from deepdream import Net, deepdream, load
-    result = command("deepdream", "dream", place / "cat.png", "-o", tmp_path / "a.png", "--model", toy, "--seed", 9, *TINY,
-                     "--end", "pool2")
+    result = command("deepdream", "dream", place / "cat.png", "-o", tmp_path / "a.png", "--model", toy, "--seed", 9,
+                     *TINY, "--end", "pool2")
     assert result.returncode == 0, result
     image = load(place / "cat.png")
     np.random.seed(9)
@@ -280,12 +286,14 @@ def test_the_dream_is_what_python_makes_of_it(place, toy, tmp_path):
     assert (difference > 1).mean() < 0.01 and np.abs(dream - image).mean() > 0.5
 
 
-def test_a_seed_that_was_drawn_is_written_down(place, toy, tmp_path):
+def test_a_random_seed_is_saved(place, toy, tmp_path):
     for name in ("a.png", "b.png"):
-        assert command("deepdream", "dream", place / "cat.png", "-o", name, "--model", toy, *TINY, cwd=tmp_path).returncode == 0
+        result = command("deepdream", "dream", place / "cat.png", "-o", name, "--model", toy, *TINY, cwd=tmp_path)
+        assert result.returncode == 0
     seeds = [settings(tmp_path / n)["seed"] for n in ("a.png", "b.png")]
     assert seeds[0] != seeds[1]
-    again = command("deepdream", "dream", place / "cat.png", "-o", "c.png", "--model", toy, *TINY, "--seed", seeds[0], cwd=tmp_path)
+    again = command("deepdream", "dream", place / "cat.png", "-o", "c.png", "--model", toy, *TINY, "--seed", seeds[0],
+                    cwd=tmp_path)
     assert again.returncode == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "c.png").read_bytes()
 
@@ -295,8 +303,8 @@ def test_layers_and_list_agree(toy):
     ends = command("convert", toy / "deploy.prototxt", toy / "net.caffemodel", "--list")
     assert layers.returncode == ends.returncode == 0 and layers.stdout == ends.stdout and not ends.stderr
     table = [line.split() for line in ends.stdout.splitlines()]
-    assert table == [["data", "3", "1"], ["conv1", "8", "2"], ["pool1", "8", "4"], ["left", "6", "4"], ["right", "4", "4"],
-                     ["both", "10", "4"], ["pool2", "10", "4"]]
+    assert table == [["data", "3", "1"], ["conv1", "8", "2"], ["pool1", "8", "4"], ["left", "6", "4"],
+                     ["right", "4", "4"], ["both", "10", "4"], ["pool2", "10", "4"]]
 
 
 def test_convert_writes_graphs(toy, tmp_path):
@@ -324,11 +332,11 @@ def test_help_of_every_command():
         result = command("deepdream", name, "--help")
         assert result.returncode == 0 and not result.stderr
         assert f"deepdream {name}" in result.stdout and len(result.stdout.splitlines()) > 5
-    dream = command("deepdream", "dream", "--help").stdout
-    for option, default in {"--iter-n": "(10)", "--octave-n": "(4)", "--octave-scale": "(1.4)", "--step-size": "(1.5)",
-                            "--jitter": "(32)", "--no-clip": "", "--guide": "", "--seed": "", "--device": "", "--end": "",
-                            "--model": "", "--output": ""}.items():
-        assert option in dream and default in dream
+    dream = " ".join(command("deepdream", "dream", "--help").stdout.split())
+    for option, default in {"--iter-n": "10", "--octave-n": "4", "--octave-scale": "1.4", "--step-size": "1.5",
+                            "--jitter": "32", "--device": "auto", "--model": "mini_imagenet"}.items():
+        assert option in dream and f"(default: {default})" in dream
+    assert all(option in dream for option in ("--no-clip", "--guide", "--seed", "--end", "--output"))
     converter = command("convert", "--help")
     assert converter.returncode == 0 and "--end" in converter.stdout and "--list" in converter.stdout
     assert command("deepdream", "--version").stdout == f"deepdream {__version__}\n"
@@ -339,29 +347,31 @@ def test_a_pipe_that_closes(toy):
     assert result.stdout.startswith("data") and not result.stderr
 
 
-# ---- names that are chosen here
+# ---- default names of files
 
 def test_two_dreams_at_once_lose_nothing(place, toy, tmp_path):
     dreams = [children.start("-m", "deepdream", "dream", place / "cat.png", "--model", toy, *TINY, "--seed", seed,
                              cwd=tmp_path) for seed in (1, 2)]
-    said = [children.ended(dream) for dream in dreams]
-    assert [result.returncode for result in said] == [0, 0], said
+    results = [children.ended(dream) for dream in dreams]
+    assert [result.returncode for result in results] == [0, 0], results
     assert names(tmp_path) == ["dream-2.jpg", "dream.jpg"]
-    told = {result.stdout.split(":")[0]: int(result.stdout.split("seed ")[1].split()[0]) for result in said}
-    assert told == {name: settings(tmp_path / name)["seed"] for name in names(tmp_path)} and set(told.values()) == {1, 2}
+    seeds = {result.stdout.split(":")[0]: int(result.stdout.split("seed ")[1].split()[0]) for result in results}
+    assert seeds == {name: settings(tmp_path / name)["seed"] for name in names(tmp_path)}
+    assert set(seeds.values()) == {1, 2}
 
 
-@pytest.mark.parametrize("name, args", [("dream.jpg", ["dream", "CAT"]), ("class.png", ["class", "4"]),
-                                        ("compare.jpg", ["compare", "CAT", "--models", "digits", "TOY", "--end", "data"])])
-def test_a_name_that_somebody_takes_meanwhile_is_left_to_him(place, toy, tmp_path, monkeypatch, capsys, name, args):
+@pytest.mark.parametrize("name, args", [
+    ("dream.jpg", ["dream", "CAT"]), ("class.png", ["class", "4"]),
+    ("compare.jpg", ["compare", "CAT", "--models", "digits", "TOY", "--end", "data"])])
+def test_a_file_of_another_program_is_not_overwritten(place, toy, tmp_path, monkeypatch, capsys, name, args):
     from deepdream.cli import main
     from deepdream.cli.progress import Progress
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Progress, "step", lambda *_: (tmp_path / name).write_bytes(b"somebody's"))
+    monkeypatch.setattr(Progress, "step", lambda *_: (tmp_path / name).write_bytes(b"another program's"))
     model = ["--model", "digits"] if args[0] != "compare" else []
     args = [{"CAT": str(place / "cat.png"), "TOY": str(toy)}.get(arg, arg) for arg in args]
     assert main([*args, *model, "--iter-n", "1", "--octave-n", "1", "--device", "cpu"]
                 + ["--end", "ip", "--size", "8x8"] * (args[0] == "dream")) == 0
     other = name.replace(".", "-2.")
-    assert names(tmp_path) == [other, name] and (tmp_path / name).read_bytes() == b"somebody's"
+    assert names(tmp_path) == [other, name] and (tmp_path / name).read_bytes() == b"another program's"
     assert capsys.readouterr().out.startswith(f"{other}: ") and settings(tmp_path / other)["seed"] >= 0

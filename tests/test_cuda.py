@@ -1,4 +1,4 @@
-"""The same answers on a GPU. Sums run in another order there, so the bounds are ten times those of the CPU."""
+"""The same answers on a GPU. Sums are computed in another order there, so the bounds are ten times those of the CPU."""
 import json
 from pathlib import Path
 
@@ -6,8 +6,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import toys
-from test_dream import REAL, SYNTHETIC, golden, lockstep
-from test_gradient import golden_ends
+from caffe_answers import DATA, GRADIENTS, REAL_DREAMS, SYNTHETIC_DREAMS, check_lockstep, gradient_ends, load
 
 from deepdream import (
     Net,
@@ -23,16 +22,15 @@ from deepdream.engine.session import Session
 from deepdream.engine.step import Step
 from deepdream.engine.steppers import Stepper
 from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
-from deepdream.runtime.device import Device, _cuda, cuda_problem
+from deepdream.runtime.device import Device, cuda_problem, cuda_providers
 
-DATA = Path(__file__).parent / "data"
-pytestmark = pytest.mark.skipif(cuda_problem() is not None, reason=f"no CUDA here: {cuda_problem()}")
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(cuda_problem() is not None, reason=f"needs CUDA: {cuda_problem()}")]
 
 
 def gradients(folder, weights, file):
     model = convert.to_onnx(folder / "deploy.prototxt", folder / weights)
-    answers = golden(file)
-    for end in golden_ends(file):
+    answers = load(file)
+    for end in gradient_ends(file):
         run = Device("cuda").session(convert.gradient_graph(model, end).SerializeToString())
         feeds = {"data": answers["data"], "end_diff": np.zeros(answers[f"dst_shape/{end}"], np.float32)}
         feeds["end_diff"] = run.run(["end_data"], feeds)[0]
@@ -42,7 +40,7 @@ def gradients(folder, weights, file):
 
 
 def test_gradients_are_caffes(googlenet):
-    gradients(googlenet, "net.caffemodel", DATA / "gradients_googlenet_synthetic.npz")
+    gradients(googlenet, "net.caffemodel", GRADIENTS)
 
 
 def test_gradients_of_the_real_net_are_caffes(shared):
@@ -56,19 +54,19 @@ def dreamer(googlenet):
 
 
 @pytest.mark.parametrize("kind", ["graph", "python"])
-@pytest.mark.parametrize("name", SYNTHETIC)
+@pytest.mark.parametrize("name", SYNTHETIC_DREAMS)
 def test_in_lockstep_with_caffe(dreamer, name, kind):
-    lockstep(dreamer, golden(DATA / f"{name}.npz"), kind, median=1e-5)
+    check_lockstep(dreamer, load(DATA / f"{name}.npz"), kind, median=1e-5)
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", REAL_DREAMS)
 def test_the_real_net_in_lockstep_with_caffe(shared, name):
     net = Net(shared / "models" / "bvlc_googlenet", device="cuda")
-    lockstep(net, golden(shared / "oracle" / f"{name}.npz"), "graph", median=1e-5)
+    check_lockstep(net, load(shared / "oracle" / f"{name}.npz"), "graph", median=1e-5)
 
 
 ALL_PRIORS = (TotalVariation(0.1), Grey(0.1), Laplacian(2), Luminance(), Blur(0.5))
-KINDS = {   # what a step graph may hold
+KINDS = {   # objectives (made from the features of a guide) and priors, which a step graph may hold
     "L2": (lambda features: objective_L2, ()),
     "guide": (objective_guide, ()),
     "several": (lambda features: objective_L2 + 0.5 * objective_channel([1, 3]).at("inception_3a/output")
@@ -81,8 +79,10 @@ KINDS = {   # what a step graph may hold
 @pytest.mark.parametrize("end", ["inception_3b/5x5_reduce", "inception_4c/output"])
 @pytest.mark.parametrize("size", [None, (91, 120)])
 def test_a_step_stays_on_the_gpu(dreamer, end, kind, size, tmp_path):
-    """From the runtime's own profile: no copy to or from the host, and nothing but sizes computed there; in a session
-    of one size nothing at all."""
+    """onnxruntime's profile shows no copy to or from the host, and only sizes are computed there.
+
+    In a session of one size nothing is.
+    """
     picture = toys.noise(1, 3, 91, 120) * 50
     make, priors = KINDS[kind]
     objective = make(dreamer.features(np.full((60, 70, 3), 99.0), end))
@@ -90,7 +90,7 @@ def test_a_step_stays_on_the_gpu(dreamer, end, kind, size, tmp_path):
     options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
     whole = Step(objective.at(end), priors=priors)
     run = ort.InferenceSession(dreamer.programs.graph(dreamer.programs.step(whole)), options,
-                               providers=[*_cuda(0), "CPUExecutionProvider"])
+                               providers=[*cuda_providers(0), "CPUExecutionProvider"])
     stepper = Stepper(Session(run, dreamer.device, size), whole, picture)
     stepper.step(3, -2, 1.5)
     events = [e["args"] for e in json.loads(Path(run.end_profiling()).read_text())
@@ -102,8 +102,8 @@ def test_a_step_stays_on_the_gpu(dreamer, end, kind, size, tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"enable_cuda_graph": 1}, {"prefer_nhwc": 1}])
-def test_other_ways_of_the_provider_dream_the_same(googlenet, options):
-    """Step by step, from the same pictures; recorded steps twice, with other places for other pictures in between."""
+def test_other_options_of_the_provider_dream_the_same(googlenet, options):
+    """Compare single steps from the same pictures. One size comes back after another one, with its captured graph."""
     plain, other = Net(googlenet, device="cuda"), Net(googlenet, device=Device("cuda", cuda=options))
     for h, w, seed in ((91, 120, 0), (64, 100, 1), (91, 120, 2)):
         picture = toys.noise(1, 3, h, w, seed=seed) * 50
@@ -112,15 +112,15 @@ def test_other_ways_of_the_provider_dream_the_same(googlenet, options):
             for net in (plain, other):
                 whole = Step(objective_L2.at("inception_4c/output"))
                 stepper = Stepper(net.programs.session(net.programs.step(whole), (h, w)), whole, picture)
-                told = [stepper.step(3 * step, -2, 1.5), stepper.step(-5, step, 1.5)]
+                results = [stepper.step(3 * step, -2, 1.5), stepper.step(-5, step, 1.5)]
                 stepped.append(stepper.picture())
-            assert toys.off(stepped[1] - picture, stepped[0] - picture) < 1e-2 and told[0][0] != told[1][0]
+            assert toys.off(stepped[1] - picture, stepped[0] - picture) < 1e-2 and results[0][0] != results[1][0]
             picture = stepped[0]
 
 
 @pytest.mark.parametrize("end", ["inception_3a/output", "inception_4c/output"])
 def test_fast_is_near(googlenet, end):
-    """TF32 rounds, but the gradient takes the same way through the poolings."""
+    """TF32 rounds, but the poolings must pass the gradient on to nearly the same maxima."""
     data, gradients = toys.noise(1, 3, 120, 160) * 50, []
     for fast in (False, True):
         net = Net(googlenet, device="cuda", fast=fast)
@@ -130,8 +130,8 @@ def test_fast_is_near(googlenet, end):
     assert cosine > 0.99
 
 
-def test_the_dream_of_the_cpu(toy):
-    """A short dream of a small net on both: no step in which a rounding error moves a maximum far."""
+def test_a_short_dream_is_that_of_the_cpu(toy):
+    """It is so short that rounding errors cannot grow by moving maxima."""
     image = np.float32(np.random.default_rng(0).uniform(40, 200, (28, 37, 3)))
     dreams = []
     for device in ("cpu", "cuda"):

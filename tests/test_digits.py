@@ -1,4 +1,4 @@
-"""The net digits, and models/make_digits.py, which makes it: all but the data without scikit-learn."""
+"""The net digits, and models/make_digits.py, which makes it. Only the last test needs scikit-learn, for its data."""
 import sys
 
 import numpy as np
@@ -21,12 +21,12 @@ def net():
 
 @pytest.fixture(scope="module")
 def weights():
-    """Each class's weights, as data (10, 1, 8, 8) that stay within a picture's greys."""
+    """The weights of each class, scaled to the range of a picture less the mean: (10, 1, 8, 8)."""
     w = read_caffemodel(models.find("digits").caffemodel)["ip"][0].reshape(10, 1, 8, 8)
     return w / np.abs(w).max((1, 2, 3), keepdims=True) * make_digits.MEAN
 
 
-def test_the_record_is_sound(net):
+def test_the_model_card(net):
     card = models.card("digits")
     assert models.status("digits") == "shipped" and card.mean == (make_digits.MEAN,)
     assert net.default_end == card.default_end == "ip"
@@ -75,14 +75,14 @@ def test_its_layers_are_listed(capsys):
 
 @pytest.fixture(scope="module")
 def clouds():
-    """Three clouds of points that overlap, and a number that is always the same: x (90, 5), labels."""
+    """Three overlapping clouds of points, with a fifth coordinate that is constant: x (90, 5), labels."""
     rng = np.random.default_rng(0)
     labels = np.arange(90) % 3
     centres = rng.standard_normal((3, 4))
     return np.hstack([centres[labels] + rng.standard_normal((90, 4)), np.full((90, 1), -0.3)]), labels
 
 
-def test_training_finds_the_minimum_again(clouds):
+def test_training_finds_the_minimum_and_is_deterministic(clouds):
     x, labels = clouds
     w, b = make_digits.train(x, labels, 3, decay=0.01)
     for again in (make_digits.train(x, labels, 3, decay=0.01), make_digits.train(x[::-1], labels[::-1], 3, decay=0.01)):

@@ -1,12 +1,12 @@
-"""Dreams in lockstep with Caffe's, and what deepdream() makes of its settings."""
+"""deepdream(): compared step by step with Caffe's dreams, and with the notebook's loop for all of its options."""
 import json
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.ndimage as nd
 import toys
+from caffe_answers import DATA, REAL_DREAMS, SYNTHETIC_DREAMS, check_lockstep, load, python_guide, python_L2
 
 from deepdream import (
     DreamError,
@@ -24,11 +24,6 @@ from deepdream.dream import octave_sizes
 from deepdream.engine.steppers import Stepper
 from deepdream.goals.priors import Blur, Laplacian, TotalVariation
 
-DATA = Path(__file__).parent / "data"
-SYNTHETIC = ["dream_synthetic_l2", "dream_synthetic_3b_5x5_reduce_noclip", "dream_synthetic_guide"]
-REAL = ["dream_bvlc_l2_4c", "dream_bvlc_l2_3b_5x5_reduce", "dream_bvlc_guide_3b", "dream_bvlc_noclip_5b"]
-
-
 @pytest.fixture(scope="session")
 def dreamer(googlenet):
     return Net(googlenet, device="cpu")
@@ -39,74 +34,27 @@ def real(shared):
     return Net(shared / "models" / "bvlc_googlenet", device="cpu")
 
 
-def python_L2(dst):
-    dst.diff[:] = dst.data
-
-
-def python_guide(features):
-    """The notebook's own words."""
-    def objective(dst):
-        x = dst.data[0].copy()
-        y = features.reshape(len(features), -1)
-        ch = x.shape[0]
-        dst.diff[0].reshape(ch, -1)[:] = y[:, (x.reshape(ch, -1).T.dot(y)).argmax(1)]
-    return objective
-
-
-def lockstep(net, dream, kind, median=3e-6, worst=2e-2):
-    """Each of Caffe's steps from Caffe's own state, by make_step; how far it is off, on the scale of the step."""
-    settings = json.loads(str(dream["settings"]))
-    end = settings["end"]
-    objective = objective_L2 if kind == "graph" else python_L2
-    if settings["guide"]:
-        features = net.features(dream["guide"], end)
-        objective = objective_guide(features) if kind == "graph" else python_guide(features)
-    octaves, iter_n = settings.get("octave_n", 4), settings.get("iter_n", 10)
-    step_size, clip = settings.get("step_size", 1.5), settings.get("clip", True)
-    src, off, told = net.blobs["data"], [], []
-    np.random.seed(settings["seed"])
-    for octave in range(octaves):
-        before = dream[f"octave{octave}_base"] + dream[f"octave{octave}_detail"]
-        src.reshape(1, *before.shape)
-        for step in range(octave * iter_n, (octave + 1) * iter_n):
-            src.data[0] = before
-            told.append(make_step(net, step_size, end, settings.get("jitter", 32), clip, objective))
-            after = dream[f"step{step:02}"]
-            off.append(np.linalg.norm(np.float64(src.data[0]) - after) / np.linalg.norm(np.float64(after) - before))
-            before = after
-    assert len(off) == len(dream["steps"])
-    assert np.median(off) <= median and max(off) <= worst, (np.median(off), max(off))
-    # what is told of a step: Caffe's |x|^2 (twice the L2 objective) and mean |g|, where the maxima did not move
-    mean = np.array([t[1] for t in told])
-    np.testing.assert_allclose(mean, dream["steps"][:, 4], rtol=1e-3)
-    if kind == "graph" and not settings["guide"]:
-        np.testing.assert_allclose(2 * np.array([t[0] for t in told]), dream["steps"][:, 3], rtol=1e-3)
-
-
-def golden(file):
-    with np.load(file) as npz:
-        return dict(npz)
-
-
 @pytest.mark.parametrize("kind", ["graph", "python"])
-@pytest.mark.parametrize("name", SYNTHETIC)
+@pytest.mark.parametrize("name", SYNTHETIC_DREAMS)
 def test_in_lockstep_with_caffe(dreamer, name, kind):
-    lockstep(dreamer, golden(DATA / f"{name}.npz"), kind)
+    check_lockstep(dreamer, load(DATA / f"{name}.npz"), kind)
 
 
-@pytest.mark.parametrize("name, kind", [(name, "graph") for name in REAL] + [(REAL[2], "python"), (REAL[3], "python")])
+@pytest.mark.slow
+@pytest.mark.parametrize("name, kind", [*((name, "graph") for name in REAL_DREAMS),
+                                        *((name, "python") for name in REAL_DREAMS[2:])])
 def test_the_real_net_in_lockstep_with_caffe(shared, real, name, kind):
-    lockstep(real, golden(shared / "oracle" / f"{name}.npz"), kind)
+    check_lockstep(real, load(shared / "oracle" / f"{name}.npz"), kind)
 
 
-@pytest.mark.parametrize("name", SYNTHETIC)
+@pytest.mark.parametrize("name", SYNTHETIC_DREAMS)
 def test_sessions_of_one_size_in_lockstep_with_caffe(dreamer, name, monkeypatch):
     monkeypatch.setattr(dreamer.device, "much_work", 0)
-    lockstep(dreamer, golden(DATA / f"{name}.npz"), "graph")
+    check_lockstep(dreamer, load(DATA / f"{name}.npz"), "graph")
 
 
 def bases(net, dream, monkeypatch):
-    """The octaves' bases that deepdream() puts into the net."""
+    """Return the pictures that deepdream() starts its steps from, with steps that change nothing."""
     settings = json.loads(str(dream["settings"]))
     seen = []
     monkeypatch.setattr("deepdream.engine.steppers.HostStepper.step",
@@ -117,11 +65,11 @@ def bases(net, dream, monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("name", SYNTHETIC + REAL)
+@pytest.mark.parametrize("name", [*SYNTHETIC_DREAMS, *(pytest.param(n, marks=pytest.mark.shared) for n in REAL_DREAMS)])
 def test_octaves_are_bit_equal(dreamer, request, name, monkeypatch):
-    """Steps that change nothing leave each octave's base as it is."""
-    folder = DATA if name in SYNTHETIC else request.getfixturevalue("shared") / "oracle"
-    dream = golden(folder / f"{name}.npz")
+    """If steps change nothing, each octave's picture is its base."""
+    folder = DATA if name in SYNTHETIC_DREAMS else request.getfixturevalue("shared") / "oracle"
+    dream = load(folder / f"{name}.npz")
     settings = json.loads(str(dream["settings"]))
     iter_n = settings.get("iter_n", 10)
     seen = bases(dreamer, dream, monkeypatch)
@@ -130,8 +78,8 @@ def test_octaves_are_bit_equal(dreamer, request, name, monkeypatch):
 
 
 def test_detail_is_carried_from_octave_to_octave(dreamer, monkeypatch):
-    """Where the steps are Caffe's, so is each octave's start: base + zoomed detail."""
-    dream = golden(DATA / "dream_synthetic_l2.npz")
+    """If the steps give Caffe's pictures, each octave starts from Caffe's picture: base + zoomed detail."""
+    dream = load(DATA / "dream_synthetic_l2.npz")
     steps = iter([dream[f"step{i:02}"] for i in range(10)])
     starts = []
 
@@ -145,7 +93,7 @@ def test_detail_is_carried_from_octave_to_octave(dreamer, monkeypatch):
     np.testing.assert_array_equal(result, dream["result"])
 
 
-# ---- the net in the small: settings
+# ---- options, on the toy net
 
 @pytest.fixture(scope="module")
 def net(toy):
@@ -156,13 +104,13 @@ IMAGE = np.float32(np.random.default_rng(0).uniform(40, 200, (28, 37, 3)))
 SMALL = dict(iter_n=2, octave_n=2, end="both", jitter=3)
 
 
-def dream(net, seed=0, image=IMAGE, **more):
+def dream(net, seed=0, image=IMAGE, **options):
     np.random.seed(seed)
-    return deepdream(net, image, **{**SMALL, **more})
+    return deepdream(net, image, **{**SMALL, **options})
 
 
 def notebook(net, base_img, iter_n, octave_n, octave_scale, end, clip, step_size, jitter, seed, objective=python_L2):
-    """The notebook's loop, spelled out on the net's forward and backward."""
+    """The notebook's loop, on the net's forward and backward."""
     np.random.seed(seed)
     mean = np.float32([104, 116, 122]).reshape(3, 1, 1)
     octaves = [np.float32(np.rollaxis(base_img, 2)[::-1]) - mean]
@@ -190,14 +138,14 @@ def notebook(net, base_img, iter_n, octave_n, octave_scale, end, clip, step_size
     return np.dstack((x + mean)[::-1])
 
 
-@pytest.mark.parametrize("more", [
+@pytest.mark.parametrize("options", [
     {}, {"clip": False}, {"step_size": -3.0}, {"jitter": 0}, {"jitter": 50}, {"octave_n": 1, "iter_n": 5},
     {"octave_scale": 1.2, "octave_n": 3}, {"end": "conv1"}, {"end": "data", "step_size": 40.0}, {"end": "left"}])
 @pytest.mark.parametrize("objective", [objective_L2, python_L2])
-def test_a_dream_is_the_notebooks(net, more, objective):
-    settings = {**SMALL, "octave_scale": 1.4, "clip": True, "step_size": 1.5, **more}
+def test_a_dream_is_the_notebooks(net, options, objective):
+    settings = {**SMALL, "octave_scale": 1.4, "clip": True, "step_size": 1.5, **options}
     expected = notebook(net, IMAGE, seed=7, **settings)
-    mine = dream(net, 7, objective=objective, **more)
+    mine = dream(net, 7, objective=objective, **options)
     assert mine.shape == IMAGE.shape and mine.dtype == np.float32
     assert toys.off(mine - IMAGE, expected - IMAGE) < 1e-3
     if settings["clip"]:
@@ -228,7 +176,7 @@ def test_the_seed_decides(net):
     assert np.random.get_state()[2] == drawn and (state == np.random.RandomState(1).get_state()[1]).all()
 
 
-def test_the_picture_given_stays_as_it_is(net):
+def test_the_picture_passed_is_not_changed(net):
     image = IMAGE.copy()
     dream(net, image=image)
     np.testing.assert_array_equal(image, IMAGE)
@@ -252,7 +200,7 @@ def test_guide(net):
         objective_guide(features[0])
 
 
-def test_an_objective_of_ones_own_runs_in_the_graph(net):
+def test_a_custom_objective_runs_in_the_graph(net):
     class EverySecond(Objective):
         def __call__(self, dst):
             dst.diff[:] = 0
@@ -266,33 +214,34 @@ def test_an_objective_of_ones_own_runs_in_the_graph(net):
     assert toys.off(graph - IMAGE, python - IMAGE) < 1e-4
 
 
-def test_objectives_of_one_name_are_kept_apart(net):
+def test_objectives_with_the_same_name_are_kept_apart(net):
     def named_alike(sign):
         class Mine(Objective):
             def nodes(self, g, x, inputs):
                 return g.op("ReduceSum", x, keepdims=0), x * float(sign)
         return Mine()
-    up, down = (dream(net, 3, objective=named_alike(sign), octave_n=1, iter_n=1, clip=False) - IMAGE for sign in (1, -1))
+    up, down = (dream(net, 3, objective=named_alike(sign), octave_n=1, iter_n=1, clip=False) - IMAGE
+                for sign in (1, -1))
     assert toys.off(up, -down) < 1e-3
 
 
 @pytest.mark.parametrize("priors", [(), (TotalVariation(0.3), Laplacian(2), Blur(1))])
 def test_a_session_of_one_size_dreams_the_same(net, monkeypatch, priors):
-    """Bit for bit; and there is one session a graph, whatever the octaves."""
+    """Sessions for fixed sizes give the same dreams bit for bit; they are not added to the net's own sessions."""
     before = dream(net, 3, priors=priors, octave_n=3)
     made, make = [], net.device.session
     monkeypatch.setattr(net.device, "session", lambda *a, **kw: made.append(a[2]) or make(*a, **kw))
     monkeypatch.setattr(net.device, "much_work", 0)
-    count = len(net.programs._sessions)
+    count = len(net.programs.sessions)
     np.testing.assert_array_equal(dream(net, 3, priors=priors, octave_n=3), before)
-    assert made == octave_sizes(*IMAGE.shape[:2], 3, 1.4) and len(net.programs._sessions) == count
-    monkeypatch.setattr(net.device, "much_work", 2 * IMAGE.shape[0] * IMAGE.shape[1])     # the largest octave only
+    assert made == octave_sizes(*IMAGE.shape[:2], 3, 1.4) and len(net.programs.sessions) == count
+    monkeypatch.setattr(net.device, "much_work", 2 * IMAGE.shape[0] * IMAGE.shape[1])     # of the largest octave only
     np.testing.assert_array_equal(dream(net, 3, priors=priors, octave_n=3), before)
     assert made[3:] == [None, IMAGE.shape[:2]]
 
 
 class Wider(Blur):
-    """A kernel that grows from step to step, in Python's floats."""
+    """A blur whose kernel gets larger from step to step, some in float64."""
 
     def __init__(self):
         super().__init__(1.0)
@@ -302,7 +251,7 @@ class Wider(Blur):
 
 
 class Alternating(Blur):
-    """Two kernels that are its own, in turn."""
+    """A blur that alternates between two kernels, which it keeps."""
 
     def __init__(self):
         super().__init__(1.0)
@@ -312,36 +261,38 @@ class Alternating(Blur):
         return {"kernel": self.kernels[i % 2]}
 
 
-def test_what_a_prior_feeds_stays_its_own(net):
+def test_arrays_that_a_prior_feeds_are_not_changed(net):
     prior = Alternating()
-    graph, numpy = (dream(net, 3, priors=(prior,), octave_n=1, iter_n=4, objective=o) for o in (objective_L2, python_L2))
+    graph, numpy = (dream(net, 3, priors=(prior,), octave_n=1, iter_n=4, objective=o)
+                    for o in (objective_L2, python_L2))
     assert toys.off(graph - IMAGE, numpy - IMAGE) < 1e-3
     np.testing.assert_array_equal(prior.kernels, Alternating().kernels)
 
 
-def test_a_prior_of_ones_own_may_feed_other_shapes(net, monkeypatch):
-    """As the steps in NumPy do it, for an objective of one's own."""
+def test_a_custom_prior_may_feed_arrays_of_changing_shape(net, monkeypatch):
+    """The results are those of the steps in NumPy."""
     graph, numpy = (dream(net, 3, priors=(Wider(),), octave_n=1, objective=o) for o in (objective_L2, python_L2))
     assert toys.off(graph - IMAGE, numpy - IMAGE) < 1e-3
     monkeypatch.setattr(net.device, "captures", True)
-    with pytest.raises(DreamError, match="prior0:kernel: steps that are captured as CUDA graphs need inputs of one shape"):
+    message = "prior0:kernel: steps that are captured as CUDA graphs need inputs of one shape"
+    with pytest.raises(DreamError, match=message):
         dream(net, 3, priors=(Wider(),), octave_n=1)
 
 
-def test_the_picture_can_be_seen_between_octaves(net, monkeypatch):
+def test_the_picture_can_be_read_between_octaves(net, monkeypatch):
     seen, make = [], net.device.session
     monkeypatch.setattr(net.device, "much_work", 0)
 
-    def looked(*args):
+    def read_and_make(*args):
         if seen:
             seen.append(seen[0]())       # while the next octave's session is made
         return make(*args)
-    monkeypatch.setattr(net.device, "session", looked)
-    result = dream(net, 3, octave_n=2, on_step=lambda octave, i, vis, told: seen or seen.append(vis))
+    monkeypatch.setattr(net.device, "session", read_and_make)
+    result = dream(net, 3, octave_n=2, on_step=lambda octave, i, vis, report: seen or seen.append(vis))
     assert len(seen) == 2 and seen[1].shape == result.shape and np.ptp(seen[1]) > 10
 
 
-def test_a_graph_of_ones_own_is_built_once_a_dream(net, monkeypatch):
+def test_the_graph_of_a_custom_objective_is_built_once_per_dream(net, monkeypatch):
     from deepdream.engine import graphs
     built, build = [], graphs.step_graph
     monkeypatch.setattr(graphs, "step_graph", lambda *a: built.append(1) or build(*a))
@@ -353,8 +304,8 @@ def test_a_graph_of_ones_own_is_built_once_a_dream(net, monkeypatch):
     assert built == [1]
 
 
-def test_captured_steps_stay_in_their_places(net, monkeypatch):
-    """What CUDA graphs need, tried on the CPU: the same dreams, and pictures of one size in the same places."""
+def test_captured_steps_use_the_same_memory(net, monkeypatch):
+    """What CUDA graphs need, tested on the CPU: the same dreams, and the same arrays for all pictures of one size."""
     images = [IMAGE, IMAGE[::-1].copy(), IMAGE]
     features = [net.features(image, "both") for image in (IMAGE, IMAGE[:20], IMAGE[::-1])]
     objectives = [objective_guide(f) for f in features]
@@ -366,12 +317,12 @@ def test_captured_steps_stay_in_their_places(net, monkeypatch):
     monkeypatch.setattr(net.device, "much_work", 0)
     for image, o, expected in zip(images, objectives, plain):
         np.testing.assert_array_equal(dream(net, 3, image, objective=o), expected)
-    # two octaves, each a session; two directions; the second guide has another shape
+    # There are two octaves, each with a session, and two directions. The second guide has another shape.
     first, second, third = seen[:4], seen[4:8], seen[8:]
     assert [number for number, *_ in seen] == [1, 2, 1, 2, 3, 4, 3, 4, 1, 2, 1, 2]
     assert all(a is b for x, y in zip(first, third) for a, b in zip(x[1:], y[1:]))
     assert not any(a is b for x, y in zip(first, second) for a, b in zip(x[1:], y[1:]))
-    # more octaves than sessions are kept otherwise: none is made again
+    # With more octaves than sessions are usually kept, none is made again.
     made, make = [], net.device.session
     monkeypatch.setattr(net.device, "session", lambda *a: made.append(a[2]) or make(*a))
     for _ in range(2):
@@ -391,14 +342,14 @@ def test_make_step_changes_the_data_in_place(net):
         assert 0 < np.abs(data - before).mean() <= 1.5 + 1e-4
 
 
-def test_on_step_is_told_of_each_step(net):
+def test_on_step_gets_a_report_of_each_step(net):
     seen = []
-    result = dream(net, on_step=lambda octave, i, vis, told: seen.append((octave, i, vis(), told)))
+    result = dream(net, on_step=lambda octave, i, vis, report: seen.append((octave, i, vis(), report)))
     assert [s[:2] for s in seen] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert [s[2].shape[:2] for s in seen] == [(20, 26), (20, 26), (28, 37), (28, 37)]
     np.testing.assert_allclose(seen[-1][2], result, atol=1e-4)
-    assert all(told.objective > 0 and told.mean_abs > 0 for *_, told in seen)
-    assert [told.size for *_, told in seen] == [(20, 26)] * 2 + [(28, 37)] * 2
+    assert all(report.objective > 0 and report.mean_abs > 0 for *_, report in seen)
+    assert [report.size for *_, report in seen] == [(20, 26)] * 2 + [(28, 37)] * 2
 
 
 def test_preprocess_and_deprocess(net):
@@ -441,16 +392,17 @@ def test_unknown_arguments(net):
 
 
 def test_too_small_a_picture(net, dreamer):
-    with pytest.raises(DreamError, match="smallest of 4 octaves has 2x2 pixels, too small for 'pool2', which needs at least 3x3"):
+    message = "smallest of 4 octaves has 2x2 pixels, too small for 'pool2', which needs at least 3x3"
+    with pytest.raises(DreamError, match=message):
         dream(net, image=IMAGE[:6, :6], octave_n=4, end="pool2")
     with pytest.raises(DreamError, match="the picture has 12x9 pixels, too small for 'inception_4c/output'"):
         deepdream(dreamer, IMAGE[:9, :12], octave_n=1)
-    with pytest.raises(DreamError, match="stands behind an InnerProduct and needs a picture of exactly 224x224"):
+    with pytest.raises(DreamError, match="comes after an InnerProduct and needs a picture of exactly 224x224"):
         deepdream(dreamer, np.zeros((300, 300, 3)), octave_n=1, end="prob")
 
 
 def test_a_zero_gradient(tmp_path):
-    """A ReLU that never opens: Caffe goes on with NaN."""
+    """The ReLU's output is zero everywhere. Caffe would go on with NaN."""
     text = toys.net(toys.conv("a", "data", 4, 3), toys.relu("a"), toys.pool("p", "a"), shape=(1, 3, 20, 20))
     folder = toys.write_net(tmp_path / "dead", text, lambda n, i, s: np.full(s, 0 if len(s) > 1 else -1, np.float32))
     net = Net(folder, device="cpu")
@@ -459,7 +411,7 @@ def test_a_zero_gradient(tmp_path):
             dream(net, end="p", objective=objective)
 
 
-def test_a_gradient_that_is_no_number(net):
+def test_a_gradient_that_is_not_finite(net):
     def objective(dst):
         dst.diff[:] = np.nan
     with pytest.raises(DreamError, match="not a finite number"):
@@ -471,8 +423,8 @@ def test_unknown_end(net):
         dream(net, end="bth")
 
 
-def test_what_a_step_reads_is_held_until_it_is_over(net, monkeypatch):
-    """onnxruntime need not keep what is bound; on the CPU a bound value only points at memory."""
+def test_inputs_are_kept_alive_until_the_step_is_over(net, monkeypatch):
+    """onnxruntime need not do so: on the CPU a bound value only points at memory."""
     import onnxruntime as ort
     bound = []
     real = ort.IOBinding.bind_ortvalue_input
@@ -481,9 +433,9 @@ def test_what_a_step_reads_is_held_until_it_is_over(net, monkeypatch):
         bound.append(weakref.ref(value))
         real(self, name, value)
 
-    def run(self, binding, *more):
+    def run(self, binding, *args):
         assert bound and all(ref() is not None for ref in bound)
-        return finish(self, binding, *more)
+        return finish(self, binding, *args)
 
     finish = ort.InferenceSession.run_with_iobinding
     monkeypatch.setattr(ort.IOBinding, "bind_ortvalue_input", bind)
@@ -492,8 +444,8 @@ def test_what_a_step_reads_is_held_until_it_is_over(net, monkeypatch):
     make_step(net, end="both")
 
 
-def test_a_part_of_the_diff_is_the_whole_of_it(net):
-    """An objective that sets some channels does not collect what another left in the others."""
+def test_the_diff_is_zero_before_each_objective(net):
+    """An objective that sets some channels only does not keep what another one left in the other channels."""
     end = "both"
     net.blobs["data"].reshape(1, 3, 32, 40)
     net.blobs["data"].data[...] = np.random.default_rng(0).normal(0, 40, (1, 3, 32, 40))

@@ -1,4 +1,4 @@
-"""Enhance: its objective and gradient against the formula in float64, where it goes and why it stops, its command."""
+"""enhance(): objective and gradient compared with the formula in float64, its results, why it stops, its command."""
 import os
 import signal
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from deepdream import DreamError, Net, convert, load, preprocess, settings
 from deepdream import enhance as module
-from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Told, _Energy, enhance
+from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Energy, EnhanceReport, enhance
 from deepdream.goals.priors import Grey, TotalVariation
 
 END = "both"
@@ -28,7 +28,7 @@ def image():
     return np.float32(waves + 12 * toys.noise(36, 41, 3))
 
 
-NATURAL = {   # prior -> R of the picture less the mean, (1, C, H, W)
+NATURAL = {   # prior: R of the picture less the mean, (1, C, H, W)
     "tv": lambda x: np.sqrt(np.diff(x, axis=2, append=x[:, :, -1:]) ** 2
                             + np.diff(x, axis=3, append=x[..., -1:]) ** 2 + 1).sum(),
     "l2": lambda x: (x ** 2).sum() / 256,
@@ -37,9 +37,9 @@ NATURAL = {   # prior -> R of the picture less the mean, (1, C, H, W)
 
 
 def plain(forward, data, start, k, prior, weight):
-    """(E, its data term, R / n) as the formula has it, in NumPy. forward: data (1, C, H, W) -> features."""
-    there, here = np.float64(forward(start)), np.float64(forward(data))
-    off = ((here - k * there) ** 2).sum() / (there ** 2).sum()
+    """Compute (E, its data term, R / n) by the formula, in NumPy. forward: data (1, C, H, W) -> features."""
+    first, now = np.float64(forward(start)), np.float64(forward(data))
+    off = ((now - k * first) ** 2).sum() / (first ** 2).sum()
     natural = NATURAL[prior](np.float64(data)) / data.size
     return off + weight * natural, off, natural
 
@@ -55,27 +55,27 @@ def by_net(net, end):
 
 @pytest.mark.parametrize("end", ["both", "conv1", "pool2", "data"])
 @pytest.mark.parametrize("prior", PRIORS)
-def test_it_goes_down_and_is_its_formula(net, image, prior, end):
-    """Every iteration lowers the objective; the start and the end are what the formula gives through net.forward."""
+def test_the_objective_decreases_and_is_its_formula(net, image, prior, end):
+    """Every iteration lowers the objective. Its first and last value are those of the formula, by net.forward."""
     weight = None if prior == "none" else 0.02
     found = enhance(net, image, end=end, k=2, prior=prior, weight=weight, iter_n=15)
-    energy = [told.objective for told in found.history]
+    energy = [report.objective for report in found.history]
     assert np.all(np.diff(energy) < 1e-6) and energy[-1] < 0.6 * energy[0]
     assert found.picture.shape == image.shape and found.picture.dtype == np.float32
     assert found.picture.min() >= 0 and found.picture.max() <= 255
     start = preprocess(net, image.clip(0, 255))[None]
-    for img, told in ((image, found.history[0]), (found.picture, found.history[-1])):
+    for img, report in ((image, found.history[0]), (found.picture, found.history[-1])):
         expected = plain(by_net(net, end), preprocess(net, img.clip(0, 255))[None], start, 2, prior, weight or 0)
-        np.testing.assert_allclose(told[:3], expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(report[:3], expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("k, prior, weight", [(2, "none", 0), (0, "tv", 0.5), (1.5, "l2", 0.1)])
-def test_the_gradient_of_the_whole(net, toy, image, k, prior, weight):
-    """Against differences of the formula in float64, also with the whole in other units."""
-    model = convert.to_onnx(toy / "deploy.prototxt", toy / "net.caffemodel", end=END)
-    forward = toys.doubled(model, model.graph.output[0].name)
+def test_the_gradient_of_the_objective(net, toy, image, k, prior, weight):
+    """Compare it with differences of the formula in float64, with the objective in other units."""
+    model = convert.to_onnx(toy / "deploy.prototxt", toy / "net.caffemodel")
+    forward = toys.doubled(model, END)
     start = preprocess(net, image)[None]
-    energy = _Energy(net, image, END, k, prior, weight, clip=False)
+    energy = Energy(net, image, END, k, prior, weight, clip=False)
     energy.unit = 1e-3
     at = energy.start + 8 * toys.noise(energy.start.size, seed=3)
     value, gradient = energy(at)
@@ -93,9 +93,9 @@ def test_the_values_of_priors_have_their_gradients(prior):
 
 
 def test_k_is_how_strong_the_features_are(net, image):
-    """k 2 makes them stronger, 0 takes them away; 1, without a prior, leaves the picture alone."""
-    there = np.linalg.norm(net.features(image, END))
-    strength = {k: np.linalg.norm(net.features(enhance(net, image, end=END, k=k, prior="none").picture, END)) / there
+    """k 1.5 makes them stronger and 0 removes them; 1, without a prior, does not change the picture."""
+    before = np.linalg.norm(net.features(image, END))
+    strength = {k: np.linalg.norm(net.features(enhance(net, image, end=END, k=k, prior="none").picture, END)) / before
                 for k in (0, 0.5, 1.5)}
     assert strength[0] < 0.2 and strength[0.5] == pytest.approx(0.5, abs=0.1)
     assert strength[1.5] == pytest.approx(1.5, abs=0.15)
@@ -111,7 +111,7 @@ def test_the_weight_keeps_it_smooth(net, image):
 
 
 def test_a_weight_means_the_same_at_every_size(net, image):
-    """Four copies of a picture weigh as one does, but for the seams."""
+    """The terms of four copies of a picture are those of one copy, except at the seams."""
     one = enhance(net, image, end=END, iter_n=1).history[0]
     four = enhance(net, np.tile(image, (2, 2, 1)), end=END, iter_n=1).history[0]
     np.testing.assert_allclose(four[:3], one[:3], rtol=0.1)
@@ -144,8 +144,8 @@ class Wrong:
 
 
 def test_why_it_stops(net, image, monkeypatch):
-    def stopped(**more):
-        found = enhance(net, image, end=END, **more)
+    def stopped(**options):
+        found = enhance(net, image, end=END, **options)
         return found.stopped, len(found.history) - 1
 
     assert stopped(iter_n=3) == (STOPS["ITERATIONS"], 3)
@@ -153,25 +153,25 @@ def test_why_it_stops(net, image, monkeypatch):
     why, iterations = stopped(prior="l2", weight=1, iter_n=10000)
     assert why == STOPS["REDUCTION"] and 3 < iterations < 2000
     monkeypatch.setattr(module, "REDUCTION", 0)
-    smooth = enhance(net, image, end="data", k=0.9, prior="l2", weight=0.1)        # a problem without corners
+    smooth = enhance(net, image, end="data", k=0.9, prior="l2", weight=0.1)        # a problem without kinks
     assert smooth.stopped == STOPS["GRADIENT"] and len(smooth.history) > 2 and smooth.history[-1].gradient < GRADIENT
     monkeypatch.undo()
     session = net.programs.session
-    monkeypatch.setattr(net.programs, "session", lambda *args, **more: Wrong(session(*args, **more)))
+    monkeypatch.setattr(net.programs, "session", lambda *args, **options: Wrong(session(*args, **options)))
     assert stopped(prior="none") == (STOPS["ABNORMAL"], 0)
 
 
 def test_ctrl_c_keeps_the_last_iteration(net, image):
     seen = []
 
-    def on_step(i, vis, told):
-        assert isinstance(told, Told) and len(seen) == i
-        seen.append((vis(), told))
+    def on_step(i, vis, report):
+        assert isinstance(report, EnhanceReport) and len(seen) == i
+        seen.append((vis(), report))
         if i == 3:
             raise KeyboardInterrupt
 
     found = enhance(net, image, end=END, on_step=on_step)
-    assert found.stopped == INTERRUPTED and found.history == [told for _, told in seen] and len(seen) == 4
+    assert found.stopped == INTERRUPTED and found.history == [report for _, report in seen] and len(seen) == 4
     np.testing.assert_array_equal(found.picture, seen[-1][0])
     np.testing.assert_allclose(seen[0][0], image.clip(0, 255), atol=1e-3)
     assert not np.array_equal(seen[0][0], seen[-1][0])
@@ -189,7 +189,7 @@ def test_ctrl_c_keeps_the_last_iteration(net, image):
     ({"end": "bth"}, "no such end: 'bth'"),
     ({"img": np.full((40, 40, 3), np.nan)}, "not numbers"),
 ])
-def test_what_makes_no_sense(net, image, options, message):
+def test_bad_arguments(net, image, options, message):
     with pytest.raises((DreamError, convert.ConvertError), match=message):
         enhance(net, **{"img": image, "end": END, **options})
 
@@ -202,7 +202,7 @@ def test_a_layer_that_sees_nothing(image, tmp_path):
         enhance(Net(toys.write_net(tmp_path / "dead", toys.TOY, dead), device="cpu"), image, end="pool2")
 
 
-def test_diffs_that_are_left_over_are_refused(toy, image):
+def test_leftover_diffs_are_rejected(toy, image):
     with pytest.raises(DreamError, match="leftover_diffs"):
         enhance(Net(toy, device="cpu", leftover_diffs=True), image, end=END)
 
@@ -220,15 +220,16 @@ def cat(image, tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_python_makes(net, toy, cat, tmp_path):
     out = tmp_path / "out.png"
     process = command(cat, "-o", out, "--model", toy, "--end", END, "--k", "1.5", "--prior", "l2", "--weight", "0.01",
                       "--iter-n", "5", "--device", "cpu", "--threads", "1")
     result = children.ended(process)
-    said = result.stdout
+    text = result.stdout
     assert result.returncode == 0 and not result.stderr, result
-    assert said.startswith(f"{out}: 41x36, ") and "at both, k 1.5: objective " in said and ", l2 " in said
-    assert f"\n{STOPS['ITERATIONS']} after 5 iterations, " in said
+    assert text.startswith(f"{out}: 41x36, ") and "at both, k 1.5: objective " in text and ", l2 " in text
+    assert f"\n{STOPS['ITERATIONS']} after 5 iterations, " in text
     options = {"end": END, "k": 1.5, "prior": "l2", "weight": 0.01, "iter_n": 5, "clip": True}
     found = enhance(net, load(cat), **options)
     assert np.abs(load(out) - np.rint(found.picture)).mean() < 0.05
@@ -237,6 +238,7 @@ def test_the_command_writes_what_python_makes(net, toy, cat, tmp_path):
     assert record["iterations"] == 5 and record["stopped"] == found.stopped
 
 
+@pytest.mark.slow
 def test_nothing_to_do_leaves_every_pixel(toy, cat, tmp_path):
     out = tmp_path / "out.png"
     process = command(cat, "-o", out, "--model", toy, "--end", END, "--k", "1", "--prior", "none", "--device", "cpu")
@@ -255,10 +257,10 @@ def test_the_commands_defaults_are_those_of_python():
     args = parser.parse_args(["cat.jpg", "-o", "out.jpg"])
     python = {name: p.default for name, p in inspect.signature(enhance).parameters.items()}
     assert all(getattr(args, name) == python[name] for name in ("k", "prior", "weight", "iter_n"))
-    assert f"({module.WEIGHT:g})" in parser.format_help() and cli.PRIORS == tuple(PRIORS)
+    assert f"(default: {module.WEIGHT:g})" in " ".join(parser.format_help().split()) and cli.PRIORS == tuple(PRIORS)
 
 
-BAD = {   # what is wrong -> (options, what its one line says)
+BAD = {   # what is wrong: (options, a part of the one line)
     "k": (["--k", "-1"], "--k: '-1' is not a number from 0"),
     "prior": (["--prior", "tvl"], "--prior"),
     "weight": (["--weight", "heavy"], "--weight: 'heavy' is not a number from 0"),
@@ -307,15 +309,15 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_ctrl_c_writes_what_is_there(toy, cat, tmp_path):
+@pytest.mark.slow
+def test_ctrl_c_writes_the_last_iteration(toy, cat, tmp_path):
     out = tmp_path / "out.png"
     process = command(cat, "-o", out, "--model", toy, "--end", END, "--device", "cpu", code=("-c", SLOW))
     assert children.first_line(process) == "stepped\n"
     process.send_signal(signal.SIGINT)
     result = children.ended(process)
-    said = result.stdout
     assert result.returncode == 130 and result.stderr == "deepdream: interrupted\n"
-    assert said.startswith(f"{out}: 41x36, ") and "interrupted after 2 iterations" in said
+    assert result.stdout.startswith(f"{out}: 41x36, ") and "interrupted after 2 iterations" in result.stdout
     assert settings(out)["iterations"] == 2 and not np.array_equal(load(out), load(cat))
 
 
@@ -326,7 +328,7 @@ def test_a_net_whose_input_has_another_name(tmp_path):
     assert enhance(net, image, end="both", iter_n=2).picture.shape == image.shape
 
 
-def test_what_needs_more_memory_than_there_is_is_refused(toy, monkeypatch):
+def test_a_picture_that_needs_too_much_memory_is_rejected(toy, monkeypatch):
     monkeypatch.setenv("DEEPDREAM_MEMORY_GB", "0.01")
     with pytest.raises(DreamError, match="needs about"):
         enhance(Net(toy, device="cpu"), np.full((40, 44, 3), 99.0), end="both")

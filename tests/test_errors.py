@@ -1,4 +1,4 @@
-"""convert.errors: names from outside, in messages of one line."""
+"""convert.errors: names from files and users in messages of one line."""
 import pytest
 from deepdream.convert.errors import no_such_end, shown
 
@@ -7,7 +7,7 @@ from deepdream.convert.errors import no_such_end, shown
     ("inception_4c/output", "inception_4c/output"), ("Kätzchen 猫", "Kätzchen 猫"), (5, "5"), ("", ""),
     ("a\nb\t\x1b[31m\0", r"a\nb\t\x1b[31m\x00"), ("\ud800", r"\ud800"), ("right\u202eleft", r"right\u202eleft"),
     ("x" * 80, "x" * 80)])
-def test_what_does_not_print_is_written_out(text, expected):
+def test_unprintable_characters_are_escaped(text, expected):
     assert shown(text) == expected
 
 

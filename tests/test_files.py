@@ -1,4 +1,4 @@
-"""convert.files and deepdream.cache: files are replaced as a plain write would, and the cache is never in the way."""
+"""convert.files and deepdream.runtime.cache: files keep their permissions, and a broken cache never stops a run."""
 import contextlib
 import errno
 import os
@@ -29,7 +29,7 @@ def common():
 
 @contextlib.contextmanager
 def no_root():
-    """Whoever runs the tests: for a while it is a user whom permissions hold back."""
+    """Give up root's rights for a while, so that permissions apply."""
     if os.geteuid():
         yield
         return
@@ -75,7 +75,7 @@ def test_a_file_that_is_replaced_keeps_its_owner(tmp_path):
 
 
 @POSIX
-def test_what_is_private_is_never_open_to_others(tmp_path, monkeypatch):
+def test_a_private_file_is_never_readable_for_others(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"old")
     (tmp_path / "a").chmod(0o600)
     seen = []
@@ -85,8 +85,8 @@ def test_what_is_private_is_never_open_to_others(tmp_path, monkeypatch):
 
 
 @POSIX
-def test_a_new_file_has_the_usual_permissions_in_every_thread(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("the umask is the whole process's"))
+def test_a_new_file_has_default_permissions_in_every_thread(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", lambda _: pytest.fail("setting the umask affects all threads"))
     threads = [threading.Thread(target=files.write, args=(tmp_path / str(i), b"x")) for i in range(8)]
     for thread in threads:
         thread.start()
@@ -103,7 +103,7 @@ def test_a_file_that_can_only_be_read_stays(common):
     with no_root():
         path.write_bytes(b"old")
         path.chmod(0o444)
-        with pytest.raises(PermissionError):      # as this is
+        with pytest.raises(PermissionError):      # as for a plain write
             path.write_bytes(b"new")
         with pytest.raises(PermissionError) as caught:
             files.write(path, b"new")
@@ -118,9 +118,9 @@ def status(uid, permissions):
 
 
 @pytest.mark.parametrize("link, owner, permissions, user, trap", [
-    (7, 0, 0o1777, 8, True), (7, 0, 0o1777, 0, True),           # another's link in /tmp, followed by a user or by root
-    (8, 0, 0o1777, 8, False), (0, 0, 0o1777, 8, False),         # one's own, or that of the folder's owner
-    (7, 0, 0o777, 8, False), (7, 0, 0o1755, 8, False)])         # a folder that is not sticky, or not everyone's
+    (7, 0, 0o1777, 8, True), (7, 0, 0o1777, 0, True),           # another user's link in /tmp, for a user and for root
+    (8, 0, 0o1777, 8, False), (0, 0, 0o1777, 8, False),         # the user's own link, or that of the folder's owner
+    (7, 0, 0o777, 8, False), (7, 0, 0o1755, 8, False)])         # a folder that is not sticky, or not writable for all
 def test_whose_links_are_followed(link, owner, permissions, user, trap):
     assert files.is_strangers_link(status(link, 0o777), status(owner, permissions), user) is trap
 
@@ -132,8 +132,8 @@ def test_whose_files_are_replaced(user, file, folder, permissions, kept):
     assert files.is_kept_from(user, status(file, 0o666), status(folder, permissions)) is kept
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can lay another user's link")
-def test_another_users_link_in_a_sticky_folder_is_refused(tmp_path):
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can make another user's link")
+def test_another_users_link_in_a_sticky_folder_is_rejected(tmp_path):
     (tmp_path / "mine").write_bytes(b"old")
     sticky = tmp_path / "sticky"
     sticky.mkdir()
@@ -153,8 +153,8 @@ def test_another_users_link_in_a_sticky_folder_is_refused(tmp_path):
     assert (tmp_path / "mine").read_bytes() == b"new"
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can lay another user's file")
-def test_another_users_file_in_a_sticky_folder_is_refused_before_the_work(common):
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can make another user's file")
+def test_another_users_file_in_a_sticky_folder_is_rejected_early(common):
     common.chmod(0o1777)
     (common / "a").write_bytes(b"old")
     (common / "a").chmod(0o666)
@@ -163,7 +163,7 @@ def test_another_users_file_in_a_sticky_folder_is_refused_before_the_work(common
     assert (common / "a").read_bytes() == b"old"
 
 
-def test_a_name_that_is_none(tmp_path):
+def test_invalid_names(tmp_path):
     for call in (lambda path: files.write(path, b""), files.check_target):
         with pytest.raises((OSError, ConvertError), match="not the name of a file"):
             call(f"{tmp_path}/a\0b")
@@ -171,10 +171,10 @@ def test_a_name_that_is_none(tmp_path):
         files.check_target(tmp_path / ("a" * 300))
 
 
-# ---- on the disk before it has its name
+# ---- sync
 
 @pytest.mark.parametrize("sync, expected", [(True, ["fsync", "replace"]), (False, ["replace"])])
-def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch, sync, expected):
+def test_a_file_is_synced_before_it_gets_its_name(tmp_path, monkeypatch, sync, expected):
     done = []
     for name in ("fsync", "replace"):
         def noted(*args, name=name, real=getattr(os, name)):
@@ -197,23 +197,23 @@ def test_a_file_system_that_cannot_sync(tmp_path, monkeypatch):
 
 @pytest.fixture
 def graphs(tmp_path, monkeypatch):
-    """The cache's folder of graphs, there and empty."""
+    """The cache's folder of graphs, which exists and is empty."""
     monkeypatch.setenv("DEEPDREAM_CACHE", str(tmp_path / "cache"))
     cache.folder().mkdir(parents=True)
     return cache.folder()
 
 
-def is_kept(name):
-    """Whether something that is built once is kept."""
+def is_cached(name):
+    """Return whether an entry of the cache is built only once."""
     built = []
     for _ in range(2):
         assert cache.cached(name, lambda: built.append(1) or b"abc") == b"abc"
     return len(built) == 1
 
 
-def test_a_folder_under_the_name_of_a_file(graphs):
+def test_a_folder_with_the_name_of_a_file(graphs):
     (graphs / "x").mkdir()
-    assert not is_kept("x") and is_kept("y")
+    assert not is_cached("x") and is_cached("y")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -221,36 +221,36 @@ def test_pipes_and_devices_are_not_read(graphs):
     os.mkfifo(graphs / "x")
     (graphs / "y").symlink_to("/dev/zero")
     (graphs / "z").symlink_to("z")
-    assert not is_kept("x") and not is_kept("y") and not is_kept("z") and is_kept("a")
+    assert not is_cached("x") and not is_cached("y") and not is_cached("z") and is_cached("a")
 
 
-def test_leftovers_of_every_kind_are_not_in_the_way(graphs):
+def test_leftovers_do_no_harm(graphs):
     (graphs / ".old.part").mkdir()
     (graphs / ".dead.part").write_bytes(b"half")
     (graphs / ".half.part").write_bytes(b"half")
     (graphs / "cut").write_bytes(b"ab")
     for name in (".old.part", ".dead.part"):
         os.utime(graphs / name, (1, 1))
-    assert is_kept("x") and is_kept("cut")
+    assert is_cached("x") and is_cached("cut")
     assert sorted(p.name for p in graphs.iterdir()) == [".half.part", ".old.part", "cut", "x"]
 
 
-def test_folders_take_no_room(graphs, monkeypatch):
+def test_folders_do_not_count_as_cached_files(graphs, monkeypatch):
     monkeypatch.setattr(cache, "LIMIT", 100)
     for i in range(3):
         (graphs / str(i)).mkdir()
         os.utime(graphs / str(i), (1, 1))
-    assert is_kept("x") and len(list(graphs.iterdir())) == 4
+    assert is_cached("x") and len(list(graphs.iterdir())) == 4
 
 
 @POSIX
-def test_a_cache_that_can_only_be_read_is_read(common, monkeypatch):
+def test_a_read_only_cache_is_used(common, monkeypatch):
     monkeypatch.setenv("DEEPDREAM_CACHE", str(common))
-    assert is_kept("x")
+    assert is_cached("x")
     for path in (cache.folder(), common):
         path.chmod(0o555)
     with no_root():
-        assert cache.cached("x", lambda: pytest.fail("is there")) == b"abc" and not is_kept("y")
+        assert cache.cached("x", lambda: pytest.fail("is there")) == b"abc" and not is_cached("y")
     assert [p.name for p in cache.folder().iterdir()] == ["x"]
     for path in (common, cache.folder()):
         path.chmod(0o755)
@@ -261,16 +261,16 @@ def test_a_file_in_the_place_of_a_folder(tmp_path, monkeypatch, way):
     monkeypatch.setenv("DEEPDREAM_CACHE", str(tmp_path / "cache"))
     (tmp_path / way).parent.mkdir(exist_ok=True)
     (tmp_path / way).write_text("in the way")
-    assert not is_kept("x") and (tmp_path / way).read_text() == "in the way"
+    assert not is_cached("x") and (tmp_path / way).read_text() == "in the way"
 
 
-def test_a_cache_link_that_leads_nowhere(tmp_path, monkeypatch):
+def test_a_cache_that_is_a_link_to_itself(tmp_path, monkeypatch):
     monkeypatch.setenv("DEEPDREAM_CACHE", str(tmp_path / "link"))
     (tmp_path / "link").symlink_to(tmp_path / "link")
-    assert not is_kept("x")
+    assert not is_cached("x")
 
 
-# ---- names that are free
+# ---- unused names
 
 def no_links(*_):
     raise OSError(errno.EPERM, os.strerror(errno.EPERM))
@@ -278,12 +278,12 @@ def no_links(*_):
 
 @pytest.fixture(params=["hard links", "no hard links"])
 def links(request, monkeypatch):
-    """Both kinds of file systems."""
+    """Test both kinds of file systems."""
     if request.param == "no hard links":
         monkeypatch.setattr(os, "link", no_links)
 
 
-def test_the_first_free_name(tmp_path, links):
+def test_the_first_unused_name_is_taken(tmp_path, links):
     wanted = tmp_path / "dream.jpg"
     assert write_new(wanted, b"one", b"!") == wanted and wanted.read_bytes() == b"one!"
     (tmp_path / "dream-2.jpg").mkdir()
@@ -306,7 +306,7 @@ def test_the_file_can_be_read_by_others(tmp_path, links):
     assert write_new(tmp_path / "a", b"x").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
-def test_what_cannot_be_written_leaves_nothing(tmp_path, links, monkeypatch):
+def test_a_failed_write_leaves_no_file(tmp_path, links, monkeypatch):
     with pytest.raises(OSError) as caught:
         write_new(tmp_path / "no" / "a.jpg", b"x")
     assert caught.value.filename == str(tmp_path / "no" / "a.jpg")

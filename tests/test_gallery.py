@@ -1,4 +1,4 @@
-"""Galleries: which ends in which rows, making, resuming, failing, Ctrl-C, processes that die; compare; folders."""
+"""Galleries: ends and rows, resuming, failures, Ctrl-C, workers that die; `compare`; folders of pictures."""
 import json
 import multiprocessing
 import os
@@ -36,7 +36,7 @@ def nets(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory):
-    """A picture of 64 x 48 pixels: rings and a slope."""
+    """A picture of 64 x 48 pixels: rings and a gradient of colours."""
     y, x = np.mgrid[:48, :64]
     rings = 127 + 120 * np.sin(np.hypot(x - 20, y - 30) / 2)
     path = tmp_path_factory.mktemp("picture") / "rings.png"
@@ -44,20 +44,21 @@ def picture(tmp_path_factory):
     return str(path)
 
 
-def command(picture, out, nets, *more):
+def command(picture, out, nets, *options):
     return ["gallery", picture, "-o", str(out), "--models", *nets, "--device", "cpu", "--threads", "1", "--iter-n", "1",
-            *more]
+            *options]
 
 
-def told(out):
+def report(out):
     return json.loads((out / "gallery.json").read_text())
 
 
-# ---- which ends, in which rows
+# ---- ends and rows
 
-def net(*ends, **record_ends):
+def net(*ends, **levels):
+    """A stand-in for a Net. levels: the ends that its model card lists as low, middle and high."""
     return SimpleNamespace(ends={e: End(8, (1, 1)) for e in ("data", *ends)}, inputs=["data"],
-                           record=SimpleNamespace(ends=record_ends))
+                           card=SimpleNamespace(ends=levels))
 
 
 A = net("c1", "b1/output", "b2/x", "b2/output", "b3/output", "b4/output", low=["c1", "b1/output"],
@@ -71,14 +72,14 @@ def test_two_ends_of_each_level_are_the_default():
 
 
 @pytest.mark.parametrize("words, ends", [
-    (["high"], ["b4/output"]), (["b2/output"], ["b2/output"]), (["b[23]/*", "low"],
-                                                               ["c1", "b1/output", "b2/x", "b2/output", "b3/output"]),
+    (["high"], ["b4/output"]), (["b2/output"], ["b2/output"]),
+    (["b[23]/*", "low"], ["c1", "b1/output", "b2/x", "b2/output", "b3/output"]),
     (["all"], ["data", "c1", "b1/output", "b2/x", "b2/output", "b3/output", "b4/output"])])
 def test_ends_are_names_globs_levels_or_all(words, ends):
     assert rows.chosen_ends(words, {"A": A})["A"] == ends
 
 
-def test_what_one_net_is_asked_for_the_others_dream_too():
+def test_an_end_chosen_for_one_net_is_chosen_for_all():
     other = net(*list(A.ends)[1:], low=["b2/x"], middle=["b3/output"], high=["b4/output"])
     chosen = rows.chosen_ends(["low"], {"A": A, "other": other})
     assert chosen["A"] == chosen["other"] == ["c1", "b1/output", "b2/x"]
@@ -98,7 +99,7 @@ def test_rows_of_nets_with_the_same_layers():
     assert [level for level, _ in table] == ["low"] * 3 + ["middle"] * 3 + ["high"]
 
 
-def test_rows_of_nets_without_a_common_layer_stand_by_depth():
+def test_rows_of_nets_without_a_common_layer_are_matched_by_depth():
     nets = {"A": A, "B": B}
     table = rows.rows({"A": ["b1/output", "b2/output", "b3/output", "b4/output"], "B": ["f1", "f3", "f5"]}, nets)
     assert table[0] == ("low", {"A": "b1/output", "B": "f1"})
@@ -124,14 +125,14 @@ def test_a_gallery_and_its_resumption(nets, picture, tmp_path, capsys):
     run = command(picture, out, nets, "--ends", "conv1", "both", "--octave-n", "1", "2")
     assert main(run) == 0
     assert "8 dreams made, 0 kept" in capsys.readouterr().out
-    what = told(out)
+    what = report(out)
     assert what["state"] == "done" and len(what["dreams"]) == 8
     assert [m["name"] for m in what["models"]] == ["net_a", "net_b"]
     times = {}
     for dream in what["dreams"]:
         path = out / dream["file"]
-        there = pictures.settings(path)
-        assert all(there[k] == v for k, v in dream["settings"].items())
+        saved = pictures.settings(path)
+        assert all(saved[k] == v for k, v in dream["settings"].items())
         assert dream["seconds"] > 0 and dream["objective"] > 0 and dream["settings"]["seed"] == 0
         assert (out / dream["thumb"]).exists() and pictures.load(path).shape == (48, 64, 3)
         times[path] = path.stat().st_mtime_ns
@@ -147,10 +148,10 @@ def test_a_gallery_and_its_resumption(nets, picture, tmp_path, capsys):
     assert (out / what["dreams"][3]["thumb"]).exists()
     for path, before in times.items():
         assert (path.stat().st_mtime_ns == before) == (path not in (gone, first))
-    assert told(out)["dreams"][1] == what["dreams"][1]      # seconds and objective too
+    assert report(out)["dreams"][1] == what["dreams"][1]      # with its seconds and objective
 
 
-def test_the_same_dream_as_alone(nets, picture, tmp_path):
+def test_a_dream_of_a_gallery_is_that_of_the_dream_command(nets, picture, tmp_path):
     assert main(command(picture, tmp_path / "out", nets, "--ends", "both", "--seeds", "3", "5")) == 0
     assert main(["dream", picture, "-o", str(tmp_path / "one.jpg"), "--model", nets[1], "--end", "both", "--seed", "5",
                  "--iter-n", "1", "--device", "cpu", "--threads", "1"]) == 0
@@ -162,8 +163,8 @@ def test_the_same_dream_as_alone(nets, picture, tmp_path):
 def test_guides(nets, picture, tmp_path):
     out = tmp_path / "out"
     assert main(command(picture, out, nets[:1], "--ends", "both", "--octave-n", "1", "--guides", picture)) == 0
-    dream, = told(out)["dreams"]
-    assert dream["settings"]["guide"] == "rings.png" and (out / told(out)["guides"][0]["file"]).exists()
+    dream, = report(out)["dreams"]
+    assert dream["settings"]["guide"] == "rings.png" and (out / report(out)["guides"][0]["file"]).exists()
     assert "guide rings.png" in (out / "index.html").read_text()
 
 
@@ -171,14 +172,14 @@ def test_a_dream_that_fails_is_shown_and_does_not_stop_the_others(nets, picture,
     out = tmp_path / "out"
     assert main(command(picture, out, nets[:1], "--ends", "conv1", "both", "--octave-n", "12", "1")) == 0
     assert "1 failed" in capsys.readouterr().out
-    status = {d["name"]: d for d in told(out)["dreams"]}
+    status = {d["name"]: d for d in report(out)["dreams"]}
     failed = status["net_a-both-o12-s0"]
     assert failed["status"] == "failed" and "too small for 'both'" in failed["reason"] and "file" not in failed
     assert sorted(d["status"] for d in status.values()) == ["done"] * 3 + ["failed"]
     assert "too small for &#39;both&#39;" in (out / "index.html").read_text()
 
 
-def test_when_all_dreams_fail_the_first_reason_is_told(nets, picture, tmp_path, capsys):
+def test_if_all_dreams_fail_the_first_reason_is_printed(nets, picture, tmp_path, capsys):
     assert main(command(picture, tmp_path / "out", nets[:1], "--ends", "both", "pool2", "--octave-n", "12")) == 2
     error = capsys.readouterr().err.strip()
     assert "too small for 'both'" in error and "\n" not in error
@@ -201,11 +202,11 @@ def test_a_gallery_does_not_overwrite_its_pictures(nets, picture, tmp_path, caps
     ({"seconds": 10 ** 400}, 3), ({"seconds": {"a": [1]}}, 3), ({"objective": "x"}, 3), ({"objective": 10 ** 400}, 3),
     ({"objective": True}, 3), ({"device": 5}, 3), ({"objective": None}, 4), ({"objective": float("inf")}, 4), ({}, 4),
     ({"reason": [1], "status": 7, "name": "x", "file": "http://x"}, 4)], ids=str)
-def test_facts_that_cannot_be_do_not_spoil_the_page(nets, picture, tmp_path, capsys, facts, kept):
+def test_invalid_metadata_of_a_dream_do_not_break_the_page(nets, picture, tmp_path, capsys, facts, kept):
     out = tmp_path / "out"
     run = command(picture, out, nets, "--ends", "conv1", "both", "--octave-n", "1")
     assert main(run) == 0
-    before = told(out)
+    before = report(out)
     path = out / before["dreams"][1]["file"]
     pictures.save(pictures.load(path), path, {**pictures.settings(path), **facts})
     capsys.readouterr()
@@ -213,22 +214,22 @@ def test_facts_that_cannot_be_do_not_spoil_the_page(nets, picture, tmp_path, cap
     assert f"{4 - kept} dreams made, {kept} kept" in capsys.readouterr().out
     page = (out / "index.html").read_text()
     assert page.count('class="open"') == 4 and "http" not in page
-    assert set(told(out)["dreams"][1]) == set(before["dreams"][1])
+    assert set(report(out)["dreams"][1]) == set(before["dreams"][1])
 
 
-def test_a_dream_that_tells_no_facts_is_kept(nets, picture, tmp_path, capsys):
+def test_a_dream_without_seconds_and_objective_is_kept(nets, picture, tmp_path, capsys):
     out = tmp_path / "out"
     run = command(picture, out, nets[:1], "--ends", "both", "--octave-n", "1")
     assert main(run) == 0
-    path = out / told(out)["dreams"][0]["file"]
+    path = out / report(out)["dreams"][0]["file"]
     wanted = {k: v for k, v in pictures.settings(path).items() if k not in gallery.FACTS}
     pictures.save(pictures.load(path), path, wanted)
     assert main(run) == 0
     assert "0 dreams made, 1 kept" in capsys.readouterr().out and 'class="open"' in (out / "index.html").read_text()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are no text")
-def test_a_picture_whose_name_is_no_text(nets, picture, tmp_path):
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are not valid text")
+def test_a_picture_whose_name_is_not_valid_text(nets, picture, tmp_path):
     source = os.fsencode(tmp_path) + b"/\xff\n.png"
     Image.open(picture).save(os.fsdecode(source), "PNG")
     assert main(command(os.fsdecode(source), tmp_path / "out", nets[:1], "--ends", "both", "--octave-n", "1")) == 0
@@ -247,32 +248,33 @@ def test_ctrl_c_keeps_what_is_finished(nets, picture, tmp_path, monkeypatch, cap
     run = command(picture, out, nets[:1], "--ends", "all", "--octave-n", "1")
     monkeypatch.setattr(jobs.maker, "make", make)
     assert main(run) == 130
-    what = told(out)
+    what = report(out)
     assert what["state"] == "interrupted"
     assert [d["status"] for d in what["dreams"]] == ["done"] * 2 + ["waiting"] * (len(what["dreams"]) - 2)
     assert "interrupted" in (out / "index.html").read_text()
     monkeypatch.setattr(jobs.maker, "make", real)
     capsys.readouterr()
     assert main(run) == 0
-    assert ", 2 kept" in capsys.readouterr().out and told(out)["state"] == "done"
+    assert ", 2 kept" in capsys.readouterr().out and report(out)["state"] == "done"
     assert not list(out.rglob("*.part"))
 
 
-@pytest.mark.parametrize("change, says", [
+@pytest.mark.parametrize("change, part", [
     (["--models", "nosuchmodel"], "nosuchmodel"), (["--ends", "conv9"], "conv9"), (["--octave-n", "0"], "--octave-n"),
     (["--guides", "nothere.jpg"], "nothere.jpg"), (["--jobs", "2", "--dask", "tcp://127.0.0.1:9"], "--dask"),
     (["--device", "tpu"], "tpu")])
-def test_what_the_user_can_mend_is_one_line(nets, picture, tmp_path, change, says, capsys):
+def test_mistakes_of_users_are_one_line(nets, picture, tmp_path, change, part, capsys):
     try:
         code = main(command(picture, tmp_path / "out", nets[:1], *change))
     except SystemExit as exit_:      # argparse's own
         code = exit_.code
     error = capsys.readouterr().err.strip()
-    assert code == 2 and says in error and "\n" not in error
+    assert code == 2 and part in error and "\n" not in error
 
 
 # ---- processes
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_loses_no_dream(nets, picture, tmp_path, monkeypatch):
     out, killed = tmp_path / "out", []
     keep = gallery.Gallery.keep
@@ -286,28 +288,29 @@ def test_a_worker_that_is_killed_loses_no_dream(nets, picture, tmp_path, monkeyp
 
     monkeypatch.setattr(gallery.Gallery, "keep", keep_and_kill)
     assert main(command(picture, out, nets[:1], "--ends", "all", "--octave-n", "1", "--jobs", "2")) == 0
-    assert killed and {d["status"] for d in told(out)["dreams"]} == {"done"}
-    for dream in told(out)["dreams"]:
+    assert killed and {d["status"] for d in report(out)["dreams"]} == {"done"}
+    for dream in report(out)["dreams"]:
         assert pictures.load(out / dream["file"]).shape == (48, 64, 3)
 
 
-def test_stopping_ends_only_the_pools_processes():
+def test_stopping_kills_only_the_pools_processes():
     other = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
     other.start()
     try:
         workers = jobs.Processes(1)
         workers.submit({}).result(timeout=60)
-        own = [p for p in multiprocessing.active_children() if p.pid != other.pid]
+        pool = [p for p in multiprocessing.active_children() if p.pid != other.pid]
         workers.stop([])
-        until = time.monotonic() + 30      # not by join: the pool's own thread waits for it too, and one sees nothing
-        while any(p.is_alive() for p in own) and time.monotonic() < until:
+        until = time.monotonic() + 30      # not by join, since a thread of the pool may already wait for the process
+        while any(p.is_alive() for p in pool) and time.monotonic() < until:
             time.sleep(0.02)
-        assert len(own) == 1 and not own[0].is_alive() and other.is_alive()
+        assert len(pool) == 1 and not pool[0].is_alive() and other.is_alive()
     finally:
         other.kill()
         other.join(children.LIMIT)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_ctrl_c_with_processes(nets, picture, tmp_path):
     out = tmp_path / "out"
@@ -320,15 +323,15 @@ def test_ctrl_c_with_processes(nets, picture, tmp_path):
     os.killpg(process.pid, signal.SIGINT)      # as a terminal does
     result = children.ended(process)
     assert result.returncode == 130 and "interrupted" in result.stderr and "Traceback" not in result.stderr
-    assert told(out)["state"] == "interrupted"
-    with pytest.raises(ProcessLookupError):      # no process of it is left
+    assert report(out)["state"] == "interrupted"
+    with pytest.raises(ProcessLookupError):      # none of its processes is left
         for _ in range(100):
             os.killpg(process.pid, 0)
             time.sleep(0.1)
 
 
 class Breaking:
-    """Workers of which all die whenever the job 'poison' runs; any other job takes a while."""
+    """Workers that all die whenever the job 'poison' runs. Any other job takes a while."""
     lost, all_break = (BrokenProcessPool,), True
 
     def __init__(self):
@@ -369,7 +372,8 @@ def test_threads_are_divided():
     assert jobs.threads_each(8, 4) == 2 and jobs.threads_each(2, 4) == 1 and jobs.threads_each(None, 10 ** 6) == 1
 
 
-def test_a_dask_cluster_one_of_whose_workers_is_killed(nets, picture, tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_a_dask_cluster_with_a_worker_that_is_killed(nets, picture, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="needs the package distributed")
     out, killed = tmp_path / "out", []
     keep = gallery.Gallery.keep
@@ -386,19 +390,19 @@ def test_a_dask_cluster_one_of_whose_workers_is_killed(nets, picture, tmp_path, 
         monkeypatch.setattr(gallery.Gallery, "keep", keep_and_kill)
         run = command(picture, out, nets, "--ends", "all", "--octave-n", "1", "--dask", cluster.scheduler_address)
         assert main(run) == 0
-    what = told(out)
+    what = report(out)
     assert killed and len(what["dreams"]) == 14 and {d["status"] for d in what["dreams"]} == {"done"}
     for dream in what["dreams"]:
         assert pictures.load(out / dream["file"]).shape == (48, 64, 3)
 
 
-def test_a_dask_scheduler_that_is_not_there(nets, picture, tmp_path, capsys):
+def test_a_dask_scheduler_that_does_not_exist(nets, picture, tmp_path, capsys):
     pytest.importorskip("distributed", reason="needs the package distributed")
     assert main(command(picture, tmp_path / "out", nets, "--dask", "nonsense")) == 2
     assert "--dask nonsense" in capsys.readouterr().err
 
 
-# ---- compare, and folders of pictures
+# ---- compare and folders of pictures
 
 @pytest.mark.parametrize("size, sheet", [((64, 48), "above"), ((48, 64), "row")])
 def test_compare(nets, picture, tmp_path, size, sheet):
@@ -409,14 +413,14 @@ def test_compare(nets, picture, tmp_path, size, sheet):
                  "--octave-n", "1", "--device", "cpu", "--threads", "1", "--seed", "4"]) == 0
     w, h = Image.open(out).size
     assert (w > 3 * size[0]) == (sheet == "row")
-    there = pictures.settings(out)
-    assert there["models"] == ["net_a", "net_b"] and there["ends"] == ["both", "both"] and there["seed"] == 4
+    saved = pictures.settings(out)
+    assert saved["models"] == ["net_a", "net_b"] and saved["ends"] == ["both", "both"] and saved["seed"] == 4
     at = np.asarray(Image.open(out))
     assert any(np.array_equal(at[y:y + size[1], x:x + size[0]], np.asarray(Image.open(source)))
                for y in range(20) for x in range(w - size[0]))
 
 
-def test_compare_needs_an_end_of_each(nets, picture, tmp_path, capsys):
+def test_compare_needs_an_end_of_each_net(nets, picture, tmp_path, capsys):
     run = ["compare", picture, "-o", str(tmp_path / "c.jpg"), "--device", "cpu", "--models"]
     assert main([*run, *nets, "--end", "both", "nope"]) == 2
     assert "net_b: no such end: 'nope'" in capsys.readouterr().err
@@ -442,10 +446,10 @@ def test_a_folder_of_pictures(nets, picture, tmp_path, capsys):
     assert "0 dreams made, 2 kept" in capsys.readouterr().out
     assert main([*run, "--jitter", "3"]) == 0
     assert "2 dreams made, 0 kept" in capsys.readouterr().out
-    assert main([*run[:3], str(photos), *run[4:]]) == 2      # into itself
+    assert main([*run[:3], str(photos), *run[4:]]) == 2      # output into the same folder
 
 
-def test_a_folder_of_pictures_that_are_only_read(nets, picture, tmp_path):
+def test_a_folder_of_pictures_in_formats_that_are_not_written(nets, picture, tmp_path):
     photos, out = tmp_path / "photos", tmp_path / "new" / "out"
     photos.mkdir()
     for name in ("a.bmp", "b.png", "b.GIF", "c.ppm"):

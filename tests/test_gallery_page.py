@@ -1,4 +1,4 @@
-"""The page of a gallery in a real browser: opened from disk, without network."""
+"""The page of a gallery in a real browser, opened from disk and without a network."""
 import json
 import shutil
 
@@ -9,6 +9,7 @@ from PIL import Image
 
 from deepdream.cli import main
 
+pytestmark = pytest.mark.browser
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 DRIVERS = ("chromedriver", "chromium.chromedriver")
 
@@ -46,7 +47,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def page(driver, folder):
-    """The page, newly opened. What the browser complained about is checked at the end."""
+    """The page, newly opened. At the end the browser's log must be empty."""
     driver.get("about:blank")
     driver.get_log("browser")
     driver.get((folder / "index.html").as_uri())
@@ -60,7 +61,7 @@ def js(driver, code, *arguments):
 
 
 def edge(driver):
-    """Where the slider stands, in percent of the pictures' width."""
+    """Return the position of the slider, in percent of the pictures' width."""
     value, shown = js(driver, "[wipe.value, getComputedStyle(stage.querySelector('.over')).clipPath]")
     assert float(js(driver, "stage.style.getPropertyValue('--x')").rstrip("%")) == pytest.approx(float(value), abs=1)
     assert "inset" in shown
@@ -99,7 +100,7 @@ def test_the_slider_by_mouse(page):
     assert "net_a" in names[0] and "net_b" in names[1]
     stage = page.find_element("id", "stage")
     width = stage.size["width"]
-    for part, at in ((.3, 80), (-.3, 20)):      # the move after the release does not count
+    for part, at in ((.3, 80), (-.3, 20)):      # moving after the release has no effect
         ActionChains(page).move_to_element(stage).click_and_hold().move_by_offset(int(width * part), 0).release() \
             .move_by_offset(40, 0).perform()
         assert edge(page) == pytest.approx(at, abs=1)
@@ -168,7 +169,7 @@ def test_filters(page):
     assert "3 dreams" in page.find_element("id", "count").get_attribute("textContent")
     page.find_element("name", "layer").send_keys("BOTH")
     assert visible(page, ".cells figure") == visible(page, ".row") == 1
-    page.refresh()      # a gallery that grows is loaded again
+    page.refresh()      # as users do while a gallery is being made
     assert visible(page, ".cells figure") == 1
     page.find_element("name", "layer").send_keys("x")
     assert visible(page, ".row") == 0 and visible(page, "#nothing") == 1

@@ -1,7 +1,6 @@
-"""Gradient graphs of whole nets: against Caffe's own gradients, against finite differences, and run all alone."""
+"""Gradient graphs of whole nets: compared with Caffe's gradients and with finite differences, and run on their own."""
 import json
 import math
-from pathlib import Path
 
 import children
 import numpy as np
@@ -9,24 +8,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 import toys
+from caffe_answers import GRADIENTS, compare_gradient, gradient, gradient_ends, load
 from deepdream.convert.errors import ConvertError
 from deepdream.convert.graph.symbolic import resolved
 from onnx import TensorProto, helper, numpy_helper
 from toys import concat, conv, layer, lrn, net, off, pool, product, relu, softmax
 
 from deepdream import convert
-
-DATA = Path(__file__).parent / "data"
-GOLDEN = 1e-5      # relative L2; a right port agrees to about 1e-6
-
-
-def gradient(model, end, data, shape, plain=False):
-    """(end_data, data_diff) with end_data as end_diff. shape: of the end; plain: as for toys.session."""
-    run = toys.session(convert.gradient_graph(model, end), plain)
-    assert [i.name for i in run.get_inputs()] == ["data", "end_diff"]
-    assert [o.name for o in run.get_outputs()] == ["end_data", "data_diff"]
-    value = run.run(["end_data"], {"data": data, "end_diff": np.zeros(shape, np.float32)})[0]
-    return run.run(["end_data", "data_diff"], {"data": data, "end_diff": value})
 
 
 # ---- Caffe's answers
@@ -36,49 +24,33 @@ def synthetic(googlenet):
     return convert.to_onnx(googlenet / "deploy.prototxt", googlenet / "net.caffemodel")
 
 
-def golden_ends(file):
-    with np.load(file) as answers:
-        return [k[5:] for k in answers.files if k.startswith("grad/")]
+QUICK = ("pool1/norm1", "conv2/3x3", "inception_3b/5x5_reduce", "inception_4a/output")
 
 
-def compare(model, answers, end, tolerance=GOLDEN, plain=False):
-    """An end's value and gradient with Caffe's, in both forms that the answers come in."""
-    shape = tuple(answers[f"dst_shape/{end}" if f"dst_shape/{end}" in answers else f"shape/{end}"])
-    value, diff = gradient(model, end, answers["data"], shape, plain)
-    assert value.shape == shape
-    if f"dst_index/{end}" in answers:
-        some, theirs = answers[f"dst_index/{end}"], answers[f"dst_value/{end}"]
-    else:
-        theirs = answers[f"value/{end}"].ravel()
-        some = slice(theirs.size)
-    norm = answers[f"dst_norm/{end}" if f"dst_norm/{end}" in answers else f"norm/{end}"]
-    assert off(value.ravel()[some], theirs) < tolerance
-    assert np.linalg.norm(np.float64(value)) == pytest.approx(norm, rel=tolerance)
-    assert off(diff, answers[f"grad/{end}"]) < tolerance
-
-
-@pytest.mark.parametrize("end", golden_ends(DATA / "gradients_googlenet_synthetic.npz"))
-def test_googlenet_by_formula_is_caffes(synthetic, end):
-    with np.load(DATA / "gradients_googlenet_synthetic.npz") as answers:
-        compare(synthetic, dict(answers), end)
+@pytest.mark.parametrize("end, fast", [
+    pytest.param(end, fast, marks=() if end in QUICK else pytest.mark.slow)
+    for end in gradient_ends(GRADIENTS) for fast in (True, False)])
+def test_googlenet_by_formula_is_caffes(synthetic, end, fast):
+    compare_gradient(synthetic, load(GRADIENTS), end, fast=fast)
 
 
 def test_26_ends_are_compared():
-    assert len(golden_ends(DATA / "gradients_googlenet_synthetic.npz")) == 26
+    assert len(gradient_ends(GRADIENTS)) == 26
 
 
+@pytest.mark.slow
 def test_the_real_googlenet_is_caffes(shared):
     folder = shared / "models" / "bvlc_googlenet"
     model = convert.to_onnx(folder / "deploy.prototxt", folder / "bvlc_googlenet.caffemodel")
     file = shared / "oracle" / "gradients_bvlc_googlenet.npz"
-    ends = golden_ends(file)
+    ends = gradient_ends(file)
     assert len(ends) == 26
-    with np.load(file) as answers:
-        answers = dict(answers)
+    answers = load(file)
     for end in ends:
-        compare(model, answers, end, plain=True)
+        compare_gradient(model, answers, end, plain=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder, prototxt, weights, answers", [
     ("others/lenet_v1", "lenet.prototxt", "lenet_iter_10000.caffemodel", "caffe.npz"),
     ("others/cifar10_full_v1", "cifar10_full.prototxt", "cifar10_full_iter_70000.caffemodel", "caffe.npz"),
@@ -91,19 +63,18 @@ def test_the_real_googlenet_is_caffes(shared):
 def test_other_real_nets_are_caffes(shared, folder, prototxt, weights, answers):
     folder = shared / "models" / folder
     model = convert.to_onnx(folder / prototxt, folder / weights)
-    ends = golden_ends(folder / answers)
+    ends = gradient_ends(folder / answers)
     assert ends
-    with np.load(folder / answers) as npz:
-        npz = dict(npz)
+    answers = load(folder / answers)
     for end in ends:
-        compare(model, npz, end)
+        compare_gradient(model, answers, end)
 
 
 # ---- all ends
 
 @pytest.fixture(scope="module")
 def narrow():
-    """GoogLeNet in shape and names, with an eighth of its channels."""
+    """A GoogLeNet with an eighth of the channels."""
     return toys.convert(toys.googlenet(narrow=8))
 
 
@@ -116,32 +87,31 @@ def test_googlenet_has_its_85_ends(synthetic, narrow):
     assert "inception_3a/relu_1x1" not in ends and "pool5/drop_7x7_s1" not in ends
 
 
-@pytest.mark.parametrize("size, behind", [((37, 45), "data"), ((224, 224), "pool5/7x7_s1")])
-def test_all_ends_of_googlenet_have_gradients(narrow, size, behind):
+@pytest.mark.parametrize("size, first", [pytest.param((37, 45), "data", marks=pytest.mark.slow),
+                                         ((224, 224), "pool5/7x7_s1")])
+def test_all_ends_of_googlenet_have_gradients(narrow, size, first):
     ends = list(convert.valid_ends(narrow))
-    ends = ends[ends.index(behind):ends.index("pool5/7x7_s1") if behind == "data" else None]
+    ends = ends[ends.index(first):ends.index("pool5/7x7_s1") if first == "data" else None]
     data = 50 * toys.noise(1, 3, *size)
-    every = toys.convert(toys.googlenet(narrow=8), end=ends[-1])
-    del every.graph.output[:]
-    every.graph.output.extend(helper.make_empty_tensor_value_info(e) for e in ends if e != "data")
+    every = toys.ending_at(narrow, *(e for e in ends if e != "data"))
     values = {"data": data} | dict(zip([e for e in ends if e != "data"], toys.run(every, data)))
     for end in ends:
         graph = convert.gradient_graph(narrow, end)
         onnx.checker.check_model(graph, full_check=True)
         assert {o.domain for o in graph.opset_import} == {""} and not graph.functions
-        told, diff = toys.session(graph, plain=True).run(None, {"data": data, "end_diff": values[end]})
-        np.testing.assert_allclose(told, values[end], rtol=1e-4, atol=1e-4 * np.abs(values[end]).max(), err_msg=end)
+        value, diff = toys.session(graph, plain=True).run(None, {"data": data, "end_diff": values[end]})
+        np.testing.assert_allclose(value, values[end], rtol=1e-4, atol=1e-4 * np.abs(values[end]).max(), err_msg=end)
         assert diff.shape == data.shape and np.isfinite(diff).all() and np.abs(diff).max() > 0, end
 
 
 def test_an_end_is_taken_before_its_relu(synthetic):
-    with np.load(DATA / "gradients_googlenet_synthetic.npz") as answers:
+    with np.load(GRADIENTS) as answers:
         end = "inception_3b/5x5_reduce"
         value, _ = gradient(synthetic, end, answers["data"], answers[f"dst_shape/{end}"])
     assert value.min() < 0
 
 
-# ---- alone
+# ---- graphs on their own
 
 BARE = """
 import sys
@@ -165,7 +135,7 @@ def test_a_gradient_graph_runs_in_a_bare_onnxruntime(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), diff)
 
 
-def test_the_metadata_tells_what_a_dreamer_needs():
+def test_metadata_of_a_gradient_graph():
     model = convert.gradient_graph(toys.convert(toys.TOY), "pool2")
     facts = {p.key: p.value for p in model.metadata_props}
     assert facts["end"] == "pool2" and json.loads(facts["min_size"])[2] is False
@@ -176,13 +146,13 @@ def convolved(size, k, stride=1, pad=0):
 
 
 def pooled(size, k, stride, pad=0):
-    """Caffe's pooling rounds up, and drops a window that would start in the padding."""
+    """The output size of Caffe's pooling, which rounds up and drops a last window that would start in the padding."""
     n = math.ceil((size + 2 * pad - k) / stride) + 1
     return n - (pad > 0 and (n - 1) * stride >= size + pad)
 
 
 def smallest(*steps):
-    """The smallest size that every step leaves a pixel of. steps: functions size -> size."""
+    """The smallest size of which every step leaves a pixel. steps: functions size -> size."""
     for size in range(1, 300):
         n = size
         for step in steps:
@@ -193,9 +163,9 @@ def smallest(*steps):
 
 def test_min_size_is_caffes(narrow):
     stem = [lambda n: convolved(n, 7, 2, 3), lambda n: pooled(n, 3, 2), lambda n: pooled(n, 3, 2)]
-    further = lambda n: pooled(n, 3, 2)
+    half = lambda n: pooled(n, 3, 2)
     for end, steps in {"conv1/7x7_s2": stem[:1], "inception_3b/5x5_reduce": stem, "inception_4c/output":
-                       [*stem, further], "inception_5b/output": [*stem, further, further]}.items():
+                       [*stem, half], "inception_5b/output": [*stem, half, half]}.items():
         size = smallest(*steps)
         assert convert.min_size(narrow, end) == (size, size, False), end
     exact = convert.min_size(narrow, "prob")
@@ -205,7 +175,7 @@ def test_min_size_is_caffes(narrow):
     assert convert.min_size(toy, "pool2") == (size, size, False)
 
 
-# ---- nets of all kinds, small, against finite differences
+# ---- small nets of all kinds, against finite differences
 
 def bn(name, bottom):
     return (layer(f"{name}_bn", "BatchNorm", bottom, name)
@@ -231,15 +201,17 @@ NETS = {
     "SqueezeNet": (net(conv("conv1", "data", 8, 3, stride=2), relu("conv1"), pool("pool1", "conv1"),
                        fire("fire2", "pool1"), fire("fire3", "fire2"),
                        layer("drop", "Dropout", "fire3", "fire3"), conv("conv10", "fire3", 5), relu("conv10"),
-                       layer("pool10", "Pooling", "conv10", "pool10", "pooling_param { pool: AVE global_pooling: true }"),
+                       layer("pool10", "Pooling", "conv10", "pool10",
+                             "pooling_param { pool: AVE global_pooling: true }"),
                        softmax("prob", "pool10"), shape=(1, 3, 27, 31)),
                    ["fire2", "fire3/squeeze", "conv10", "pool10", "prob"]),
     "NIN": (net(conv("conv1", "data", 8, 11, stride=4), relu("conv1"), conv("cccp1", "conv1", 6), relu("cccp1"),
                 conv("cccp2", "cccp1", 6), relu("cccp2"), pool("pool0", "cccp2"),
                 conv("conv2", "pool0", 8, 5, pad=2), relu("conv2"), pool("pool4", "conv2", "AVE", 3, 2),
                 shape=(1, 3, 47, 59)), ["cccp2", "pool0", "pool4"]),
-    "AlexNet": (net(conv("conv1", "data", 8, 11, stride=4), relu("conv1"), lrn("norm1", "conv1"), pool("pool1", "norm1"),
-                    conv("conv2", "pool1", 8, 5, pad=2, group=2), relu("conv2"), pool("pool2", "conv2"),
+    "AlexNet": (net(conv("conv1", "data", 8, 11, stride=4), relu("conv1"), lrn("norm1", "conv1"),
+                    pool("pool1", "norm1"), conv("conv2", "pool1", 8, 5, pad=2, group=2), relu("conv2"),
+                    pool("pool2", "conv2"),
                     product("fc6", "pool2", 7), relu("fc6"), product("fc7", "fc6", 5), softmax("prob", "fc7"),
                     shape=(1, 3, 43, 43)), ["norm1", "conv2", "pool2", "fc6", "fc7", "prob"], {"fc6": 4}),
     "VGG": (net(conv("conv1_1", "data", 6, 3, pad=1), relu("conv1_1"), conv("conv1_2", "conv1_1", 6, 3, pad=1),
@@ -256,7 +228,8 @@ NETS = {
                                                             "stride: 3 pad: 1 }"),
             layer("prelu", "PReLU", "grown", "grown"), shape=(1, 3, 21, 26)), ["up", "cut", "sum", "grown"]),
     "odds and ends": (
-        net(conv("conv1", "data", 8, 3, pad=2, dilation=2), layer("elu", "ELU", "conv1", "conv1", "elu_param { alpha: 0.7 }"),
+        net(conv("conv1", "data", 8, 3, pad=2, dilation=2),
+            layer("elu", "ELU", "conv1", "conv1", "elu_param { alpha: 0.7 }"),
             layer("cut", "Slice", "conv1", "left right", "slice_param { slice_point: 3 }"),
             conv("l", "left", 5, 3), conv("r", "right", 5, 3),
             layer("sig", "Sigmoid", "l", "sig"), layer("tanh", "TanH", "r", "tanh"),
@@ -281,7 +254,7 @@ NETS = {
 
 
 def positive(name, i, shape):
-    """Weights by formula; what divides or multiplies is kept away from zero."""
+    """Weights by formula, but with variances and scales away from zero."""
     if "_bn" in name and i > 0 or "_scale" in name and i == 0:
         return np.abs(toys.formula(name, i, shape)) * 5 + 0.5
     return toys.formula(name, i, shape)
@@ -305,7 +278,7 @@ def test_small_nets_against_finite_differences(name):
         toys.check_gradient(forward, data, diff, gradient, directions=2, step=1e-6)
 
 
-def test_a_net_that_meets_itself_at_odd_sizes_only():
+def test_branches_that_fit_together_at_odd_sizes_only():
     model = toys.convert(net(conv("conv1", "data", 3, 3, stride=2), layer("up", "Deconvolution", "conv1", "up",
                              "convolution_param { num_output: 3 kernel_size: 3 stride: 2 }"),
                              layer("sum", "Eltwise", "up data", "sum"), shape=(1, 3, 15, 15)))
@@ -315,8 +288,8 @@ def test_a_net_that_meets_itself_at_odd_sizes_only():
     assert value.shape == gradient.shape == data.shape
 
 
-def test_whole_blocks_of_channels_change_nothing(monkeypatch):
-    """Channels that are no multiple of a block, joined and normalized: filled up by zeros, and not."""
+def test_filling_up_channels_changes_nothing(monkeypatch):
+    """Nets whose channel counts are not multiples of a block: the same numbers with and without additional zeros."""
     text = net(conv("conv1", "data", 19, 3, pad=1), relu("conv1"), lrn("norm1", "conv1"),
                fire("fire2", "norm1"), fire("fire3", "fire2"), pool("pool", "fire3", s=1, pad=1),
                conv("last", "pool", 7), shape=(1, 3, 13, 15))
@@ -349,7 +322,10 @@ MASKED = {
 @pytest.mark.parametrize("name", MASKED)
 @pytest.mark.parametrize("size", [(13, 15), (14, 16), (15, 24)])
 def test_a_relu_is_masked_where_its_pooling_is(monkeypatch, name, size):
-    """The gradient of a pooling reaches no 0 behind a ReLU: the same, for many zeros and ties, as on the plain route."""
+    """A pooling's gradient is 0 where its input, a ReLU's output, is 0: the ReLU need not mask it again.
+
+    The gradients equal the plain ones, also with many zeros and ties.
+    """
     layers, masks = MASKED[name]
     model = toys.convert(net(*layers, shape=(2, 3, *size)))
     data = np.round(toys.noise(2, 3, *size, seed=5))
@@ -357,7 +333,7 @@ def test_a_relu_is_masked_where_its_pooling_is(monkeypatch, name, size):
     diff = toys.noise(*toys.run(model, data, ["y"])[0].shape, seed=6)
     large = {n.output[0] for n in graph.graph.node if n.op_type == "Relu"}
     assert sum(n.op_type == "HardSigmoid" and n.input[0] in large for n in graph.graph.node) == masks
-    monkeypatch.setattr("deepdream.convert.graph.source.Source.rectified", lambda source, name: False)
+    monkeypatch.setattr("deepdream.convert.graph.source.Source.is_non_negative", lambda source, name: False)
     plain = convert.gradient_graph(model, "y")
     assert any(n.op_type == "Equal" for n in plain.graph.node) and all(n.op_type != "Equal" for n in graph.graph.node)
     for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
@@ -365,7 +341,7 @@ def test_a_relu_is_masked_where_its_pooling_is(monkeypatch, name, size):
         assert off(mine, theirs) < 1e-5
 
 
-PARTS = {    # the first convolution, the pooling behind it, whether the one takes the other's gradient in its parts
+PARTS = {    # the first convolution, the pooling after it, whether the pooling's gradient is passed on in parts
     "GoogLeNet": (dict(k=7, stride=2, pad=3), dict(k=3, s=2), True),
     "ResNet": (dict(k=7, stride=2, pad=3), dict(k=3, s=2, pad=1), True),
     "even kernels": (dict(k=4, stride=2, pad=1), dict(k=2, s=2), True),
@@ -379,37 +355,37 @@ PARTS = {    # the first convolution, the pooling behind it, whether the one tak
 
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.parametrize("size", [(29, 31), (30, 32), (31, 45), (32, 34)])
-def test_a_convolution_takes_a_poolings_gradient_in_its_parts(monkeypatch, name, size):
+def test_a_poolings_gradient_is_passed_on_in_parts(monkeypatch, name, size):
     first, pooling, parts = PARTS[name]
     model = toys.convert(net(conv("a", "data", 16, **first), relu("a"), pool("y", "a", **pooling), shape=(2, 3, *size)))
     data = np.round(toys.noise(2, 3, *size, seed=5))
     graph = convert.gradient_graph(model, "y")
     diff = toys.noise(*toys.run(model, data, ["y"])[0].shape, seed=6)
     assert sum("weights back" in n.input[1] for n in graph.graph.node if n.op_type == "Conv") == (4 if parts else 1)
-    monkeypatch.setattr("deepdream.convert.graph.source.Source.rectified", lambda source, name: False)
+    monkeypatch.setattr("deepdream.convert.graph.source.Source.is_non_negative", lambda source, name: False)
     for mine, theirs in zip(toys.run(graph, {"data": data, "end_diff": diff}),
                             toys.run(convert.gradient_graph(model, "y"), {"data": data, "end_diff": diff})):
         assert off(mine, theirs) < 1e-5
 
 
-def test_the_names_of_sizes_stand_for_sizes(googlenet):
+def test_names_of_dynamic_axes_stand_for_sizes(googlenet):
     end = "pool3/3x3_s2"
-    model = convert.to_onnx(googlenet / "deploy.prototxt", googlenet / "net.caffemodel", end=end)
+    model = convert.to_onnx(googlenet / "deploy.prototxt", googlenet / "net.caffemodel")
     graph = convert.gradient_graph(model, end)
-    told = {i.name: [d.dim_value or d.dim_param for d in i.type.tensor_type.shape.dim] for i in graph.graph.value_info}
+    dims = {i.name: [d.dim_value or d.dim_param for d in i.type.tensor_type.shape.dim] for i in graph.graph.value_info}
     made_of = json.loads({p.key: p.value for p in graph.metadata_props}["sizes"])
     wanted = ["pool1/norm1", "conv2/3x3", "pool2/3x3_s2", "inception_3b/output"]
     assert len(made_of) >= 8
-    model.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in wanted)
+    model = toys.ending_at(model, *wanted)
     for h, w in ((91, 120), (64, 77)):
         sizes = resolved(made_of, {"N": 1, "H": h, "W": w})
         for name, value in zip(wanted, toys.run(model, toys.noise(1, 3, h, w), wanted)):
-            assert [sizes.get(d, d) for d in told[name]] == list(value.shape), name
+            assert [sizes.get(d, d) for d in dims[name]] == list(value.shape), name
     assert resolved({"a": ["unknown", 0, 2]}, {"H": 3}) == {"H": 3}
 
 
 def test_onnxruntime_keeps_a_pooling_and_its_gradient_in_its_blocked_layout(tmp_path):
-    """It does so only where it knows the channels, and that the sizes of what is added are equal."""
+    """onnxruntime does so only where it knows the number of channels, and that tensors to be added have equal sizes."""
     model = toys.convert(net(conv("a", "data", 16, 3, pad=1), relu("a"), lrn("norm", "a"), pool("p", "norm"),
                              pool("q", "p", s=1, pad=1), conv("y", "q", 16), shape=(1, 3, 31, 34)))
     options = ort.SessionOptions()
@@ -421,14 +397,14 @@ def test_onnxruntime_keeps_a_pooling_and_its_gradient_in_its_blocked_layout(tmp_
         pytest.skip("no blocked layout on this processor")
     blocked = ("Conv", "MaxPool")
     assert {n.domain for n in nodes if n.op_type in blocked} == {"com.microsoft.nchwc"}
-    if tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 23):      # older ones leave some, which takes time only
+    if tuple(map(int, ort.__version__.split(".")[:2])) >= (1, 23):      # older ones are slower: they leave some
         assert not any(n.op_type == "Transpose" for n in nodes)
 
 
-# ---- nets that Caffe never saw
+# ---- nets that do not come from Caffe
 
-def foreign(opset, size=("N", 3, "H", "W"), name="pixels"):
-    """A little net as another exporter writes it: Constant nodes, other names, a tensor called `data` in the middle."""
+def exported(opset, size=("N", 3, "H", "W"), name="pixels"):
+    """A small net as other exporters write it: Constant nodes, other names, an inner tensor called `data`."""
     w1, w2 = toys.formula("w1", 0, (6, 3, 3, 3)), toys.formula("w2", 0, (4, 6, 1, 1))
     nodes = [helper.make_node("Constant", [], ["w1"], value=numpy_helper.from_array(w1)),
              helper.make_node("Conv", [name, "w1"], ["data"], pads=[1, 1, 1, 1], strides=[2, 2]),
@@ -439,7 +415,7 @@ def foreign(opset, size=("N", 3, "H", "W"), name="pixels"):
         nodes.append(helper.make_node("ReduceSum", ["mixed"], ["out"], axes=[1], keepdims=1))
     else:
         nodes.append(helper.make_node("ReduceSum", ["mixed", "axes"], ["out"], keepdims=1))
-    graph = helper.make_graph(nodes, "foreign", [helper.make_tensor_value_info(name, TensorProto.FLOAT, size)],
+    graph = helper.make_graph(nodes, "exported", [helper.make_tensor_value_info(name, TensorProto.FLOAT, size)],
                               [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
                               [numpy_helper.from_array(w2, "w2"), numpy_helper.from_array(np.array([1]), "axes")])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
@@ -448,7 +424,7 @@ def foreign(opset, size=("N", 3, "H", "W"), name="pixels"):
 @pytest.mark.parametrize("opset", [11, 13, 17, 18, 21])
 @pytest.mark.parametrize("end", ["data", "end_diff", "pooled", "out"])
 def test_any_onnx_net(opset, end):
-    model = foreign(opset)
+    model = exported(opset)
     assert list(convert.valid_ends(model)) == ["data", "end_diff", "pooled", "mixed", "out"]
     graph = convert.gradient_graph(model, end)
     onnx.checker.check_model(graph, full_check=True)
@@ -460,14 +436,14 @@ def test_any_onnx_net(opset, end):
     toys.check_gradient(forward, data, diff, gradient, directions=2, step=1e-6)
 
 
-def test_what_cannot_be_differentiated_is_said():
-    model = foreign(17)
+def test_ends_without_a_gradient_are_rejected():
+    model = exported(17)
     with pytest.raises(ConvertError, match="no such end: 'puled'; the nearest are pooled"):
         convert.gradient_graph(model, "puled")
     model.graph.node.append(helper.make_node("Floor", ["out"], ["floored"]))
     with pytest.raises(ConvertError, match="operator Floor has no derivative here, and 'floored' needs it"):
         convert.gradient_graph(model, "floored")
-    assert convert.gradient_graph(model, "out")         # not on the way
+    assert convert.gradient_graph(model, "out")         # which does not need the Floor
     model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [1]))
     model.graph.node.append(helper.make_node("Add", ["out", "other"], ["both"]))
     with pytest.raises(ConvertError, match="'both' also depends on the input 'other'"):
@@ -478,8 +454,8 @@ def test_what_cannot_be_differentiated_is_said():
         convert.gradient_graph(model, "shape")
 
 
-def test_the_model_itself_stays_as_it_was():
-    model = foreign(13)
+def test_the_model_itself_is_not_changed():
+    model = exported(13)
     before = model.SerializeToString()
     convert.gradient_graph(model, "out")
     assert model.SerializeToString() == before

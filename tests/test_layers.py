@@ -1,24 +1,29 @@
-"""Every entry of convert.caffe.layers.LAYERS against a plain NumPy formula of what Caffe's layer of that name computes."""
+"""Every entry of convert.caffe.layers.LAYERS, compared with a NumPy formula of what Caffe's layer computes."""
 import math
 
 import numpy as np
 import onnx
 import pytest
 import toys
-from deepdream.convert import valid_ends
+from deepdream.convert import gradient_graph, valid_ends
 from deepdream.convert.errors import ConvertError
 from deepdream.convert.caffe.layers import LAYERS, pool_pads
 from deepdream.convert.caffe.reader import parse_prototxt
 from toys import layer, net
 
-X = (2, 6, 7, 9)     # the usual bottom
+X = (2, 6, 7, 9)     # the shape of most bottoms
 CASES = []
 
 
 def case(kind, params, formula, *, shapes=(X,), blobs=(), tops=1, positive=False):
-    """A layer of type `kind` over Input layers of the given shapes.
+    """Add a layer to the cases.
 
-    params: its parameter message as prototxt text. formula(*bottoms, *blobs) gives the top, or a list of tops.
+    kind: its type.
+    params: its parameter message, as prototxt text.
+    formula: a function (*bottoms, *blobs) -> the top, or a list of tops.
+    shapes: of the bottoms.
+    tops: how many there are.
+    positive: must the bottoms be positive?
     """
     CASES.append((f"{kind}-{sum(c[1] == kind for c in CASES)}", kind, params, formula, shapes, blobs, tops, positive))
 
@@ -93,7 +98,8 @@ def softmax(x, axis=1):
 for params, w, how in [
         ("num_output: 4 kernel_size: 3", (4, 6, 3, 3), {}),
         ("num_output: 4 kernel_size: 3 pad: 1 stride: 2", (4, 6, 3, 3), dict(pad=(1, 1), stride=(2, 2))),
-        ("num_output: 4 kernel_h: 2 kernel_w: 3 pad_h: 1 stride_h: 1 stride_w: 2", (4, 6, 2, 3), dict(pad=(1, 0), stride=(1, 2))),
+        ("num_output: 4 kernel_h: 2 kernel_w: 3 pad_h: 1 stride_h: 1 stride_w: 2", (4, 6, 2, 3),
+         dict(pad=(1, 0), stride=(1, 2))),
         ("num_output: 4 kernel_size: 2 kernel_size: 3 stride: 2 stride: 1 pad: 0 pad: 2", (4, 6, 2, 3),
          dict(pad=(0, 2), stride=(2, 1))),
         ("num_output: 4 kernel_size: 3 group: 2", (4, 3, 3, 3), dict(group=2)),
@@ -129,11 +135,12 @@ case("InnerProduct", "inner_product_param { num_output: 5 axis: -1 transpose: tr
 case("InnerProduct", "inner_product_param { num_output: 3 }", lambda x, w, b: x @ w.T + b, shapes=[(4, 8)],
      blobs=[some(3, 8), some(3)])
 
-# ---- pooling (its sizes and divisors: the sweep below)
+# ---- pooling (all sizes: see `sweep`)
 for kind in ("MAX", "AVE"):
     case("Pooling", f"pooling_param {{ pool: {kind} kernel_size: 3 stride: 2 }}",
          lambda x, kind=kind: pooling(x, kind, (3, 3), (2, 2)))
-    case("Pooling", f"pooling_param {{ pool: {kind} kernel_h: 2 kernel_w: 3 stride_h: 1 stride_w: 2 pad_h: 1 pad_w: 0 }}",
+    case("Pooling",
+         f"pooling_param {{ pool: {kind} kernel_h: 2 kernel_w: 3 stride_h: 1 stride_w: 2 pad_h: 1 pad_w: 0 }}",
          lambda x, kind=kind: pooling(x, kind, (2, 3), (1, 2), (1, 0)))
     case("Pooling", f"pooling_param {{ pool: {kind} kernel_size: 3 stride: 2 pad: 1 round_mode: FLOOR }}",
          lambda x, kind=kind: pooling(x, kind, (3, 3), (2, 2), (1, 1), up=False))
@@ -146,7 +153,8 @@ case("LRN", "", lambda x: lrn_across(x, 5, 1, 0.75))
 case("LRN", "lrn_param { local_size: 3 alpha: 0.5 beta: 0.6 k: 2 }", lambda x: lrn_across(x, 3, 0.5, 0.6, 2))
 case("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 alpha: 0.5 beta: 0.6 }",
      lambda x: lrn_within(x, 3, 0.5, 0.6))
-case("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 5 alpha: 2 k: 7 }", lambda x: lrn_within(x, 5, 2, 0.75))
+case("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 5 alpha: 2 k: 7 }",
+     lambda x: lrn_within(x, 5, 2, 0.75))
 for factor in (0.0, 1.0, 999.98):
     case("BatchNorm", "batch_norm_param { eps: 0.01 }",
          lambda x, m, v, f: (x - m[:, None, None] * (1 / f[0] if f[0] else 0))
@@ -218,13 +226,14 @@ case("Flatten", "", lambda x: x.reshape(2, -1))
 case("Flatten", "flatten_param { axis: 1 end_axis: 2 }", lambda x: x.reshape(2, -1, 9))
 case("Flatten", "flatten_param { axis: 2 }", lambda x: x.reshape(2, 6, -1))
 case("Flatten", "flatten_param { axis: -2 end_axis: -1 }", lambda x: x.reshape(2, 6, -1))
-for dims, more, shape in [((0, 2, 3, 0, 9), "", None), ((0, -1), "", (2, 378)), ((0, 3, 2, -1), "", (2, 3, 2, 63)),
+for dims, axes, shape in [((0, 2, 3, 0, 9), "", None), ((0, -1), "", (2, 378)), ((0, 3, 2, -1), "", (2, 3, 2, 63)),
                           ((-1, 3), "axis: 1 num_axes: 1", (2, 2, 3, 7, 9)), ((0, 1, -1), "", (2, 1, 378)),
-                          ((3, 2), "axis: 1 num_axes: 1", (2, 3, 2, 7, 9)), ((1,), "axis: 2 num_axes: 0", (2, 6, 1, 7, 9)),
+                          ((3, 2), "axis: 1 num_axes: 1", (2, 3, 2, 7, 9)),
+                          ((1,), "axis: 2 num_axes: 0", (2, 6, 1, 7, 9)),
                           ((1,), "axis: -1 num_axes: 0", (2, 6, 7, 9, 1)), ((-1,), "axis: 2", (2, 6, 63)),
                           ((0, 0, 63), "", (2, 6, 63))]:
     if shape:
-        case("Reshape", "reshape_param { shape { " + " ".join(f"dim: {d}" for d in dims) + f" }} {more} }}",
+        case("Reshape", "reshape_param { shape { " + " ".join(f"dim: {d}" for d in dims) + f" }} {axes} }}",
              lambda x, shape=shape: x.reshape(shape))
 case("Crop", "", lambda x, r: x[:, :, :4, :5], shapes=[X, (2, 6, 4, 5)])
 case("Crop", "crop_param { offset: 2 }", lambda x, r: x[:, :, 2:6, 2:7], shapes=[X, (2, 6, 4, 5)])
@@ -255,8 +264,8 @@ def test_layer(kind, params, formula, shapes, blobs, tops, positive):
     if positive:
         bottoms = [np.abs(b) + np.float32(0.1) for b in bottoms]
     names = [f"out{i}" for i in range(tops)]
-    got = toys.run(model, {f"in{i}": b for i, b in enumerate(bottoms) if f"in{i}" in {x.name for x in model.graph.input}},
-                   names)
+    inputs = {x.name for x in model.graph.input}
+    got = toys.run(model, {f"in{i}": b for i, b in enumerate(bottoms) if f"in{i}" in inputs}, names)
     expected = formula(*map(np.float64, bottoms), *map(np.float64, blobs))
     for mine, theirs in zip(got, expected if isinstance(expected, list) else [expected], strict=True):
         assert mine.dtype == np.float32
@@ -264,8 +273,11 @@ def test_layer(kind, params, formula, shapes, blobs, tops, positive):
 
 
 def sweep():
-    """All small windows that Caffe takes: pad < kernel. Without pad, a stride beyond the kernel may leave Caffe's last
-    window outside the picture, where it reads nothing: those are left out."""
+    """Yield all small windows (kernel, stride, pad) that Caffe allows: pad < kernel.
+
+    The tests skip sizes for which Caffe's last window would be outside the picture, where it reads nothing. (That
+    happens without pad, for a stride larger than the kernel.)
+    """
     for kernel in (1, 2, 3, 5):
         for stride in (1, 2, 3, 4):
             for pad in range(kernel):
@@ -291,33 +303,38 @@ def test_pooling_has_caffes_values(kind, kernel, stride, pad):
     for size in ((7, 8), (9, 10), (11, 5)):
         if not pad and any((pooled(s, kernel, stride, 0) - 1) * stride >= s for s in size):
             continue
-        x = some(1, 2, *size) - 2        # all below zero: padding must not win a MAX
+        x = some(1, 2, *size) - 2        # mostly negative, so that a MAX would show padding with zeros
         assert toys.off(run.run(None, {"in0": x})[0], pooling(np.float64(x), kind, (kernel,) * 2, (stride,) * 2,
                                                               (pad,) * 2)) < 2e-6
 
 
 def test_old_shapes_of_blobs():
-    """Before BlobShape an InnerProduct had (1, 1, out, in), a bias (1, 1, 1, out)."""
+    """In old files the weights of an InnerProduct have the shape (1, 1, out, in), and a bias has (1, 1, 1, out)."""
     w, b = some(5, 378), some(5)
     new = build("InnerProduct", "inner_product_param { num_output: 5 }", [X], [w, b], 1)
-    old = build("InnerProduct", "inner_product_param { num_output: 5 }", [X], [w.reshape(1, 1, 5, 378), b.reshape(1, 1, 1, 5)], 1)
+    old = build("InnerProduct", "inner_product_param { num_output: 5 }", [X],
+                [w.reshape(1, 1, 5, 378), b.reshape(1, 1, 1, 5)], 1)
     assert new.graph.initializer == old.graph.initializer
 
 
 # ---- errors
 
-@pytest.mark.parametrize("kind, params, shapes, blobs, said", [
-    ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 }", [X], [], r"\(4, 6, 3, 3\), caffemodel has none"),
+@pytest.mark.parametrize("kind, params, shapes, blobs, message", [
+    ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 }", [X], [],
+     r"\(4, 6, 3, 3\), caffemodel has none"),
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 }", [X], [some(4, 5, 3, 3)],
      r"'it'.*\(4, 6, 3, 3\), caffemodel has \(4, 5, 3, 3\)"),
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 }", [X], [some(4, 6, 3, 3)],
      r"a bias of shape \(4,\), caffemodel has 1 blob"),
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 group: 4 }", [X], [], "group 4 does not divide"),
     ("Convolution", "convolution_param { num_output: 4 }", [X], [], "kernel_size is missing"),
-    ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 kernel_size: 3 kernel_size: 3 }", [X], [], "only 2-D"),
-    ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 stride: 0 }", [X], [], "stride must be at least 1"),
+    ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 kernel_size: 3 kernel_size: 3 }", [X], [],
+     "only 2-D"),
+    ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 stride: 0 }", [X], [],
+     "stride must be at least 1"),
     ("Convolution", "convolution_param { num_output: 4 kernel_size: 3 }", [(2, 6)], [], "4 axes"),
-    ("Convolution", "convolution_param { num_output: 4 kernel_size: 9 }", [X], [some(4, 6, 9, 9), some(4)], "too small"),
+    ("Convolution", "convolution_param { num_output: 4 kernel_size: 9 }", [X], [some(4, 6, 9, 9), some(4)],
+     "too small"),
     ("Pooling", "pooling_param { kernel_size: 2 pad: 2 }", [X], [], "pad .* smaller than the kernel"),
     ("Pooling", "pooling_param { pool: STOCHASTIC kernel_size: 2 }", [X], [], "STOCHASTIC"),
     ("LRN", "lrn_param { local_size: 4 }", [X], [], "local_size must be odd"),
@@ -333,24 +350,23 @@ def test_old_shapes_of_blobs():
     ("Crop", "", [X], [], "takes 2 bottoms, not 1"),
     ("ReLU", "", [X, X], [], "takes 1 bottom, not 2"),
 ])
-def test_what_makes_no_sense_is_said(kind, params, shapes, blobs, said):
-    with pytest.raises(ConvertError, match=said) as caught:
+def test_bad_parameters(kind, params, shapes, blobs, message):
+    with pytest.raises(ConvertError, match=message) as caught:
         build(kind, params, shapes, blobs, 2 if kind == "Slice" else 1)
     assert "'it'" in str(caught.value) and kind in str(caught.value) and "\n" not in str(caught.value)
 
 
-UNSUPPORTED = (net(toys.conv("a", "data", 4), layer("odd", "Wobble", "a", "odd"), toys.conv("behind", "odd", 4),
+UNSUPPORTED = (net(toys.conv("a", "data", 4), layer("odd", "Wobble", "a", "odd"), toys.conv("after", "odd", 4),
                    toys.conv("b", "a", 4)))
 
 
-def test_unsupported_layers_matter_only_on_the_way():
-    blobs = {n: [some(4, 3 if n == "a" else 4, 1, 1), some(4)] for n in ("a", "b", "behind")}
+def test_an_unsupported_layer_matters_only_for_ends_that_need_it():
+    blobs = {n: [some(4, 3 if n == "a" else 4, 1, 1), some(4)] for n in ("a", "b", "after")}
     model = toys.convert(UNSUPPORTED, blobs)
     assert {"data", "a", "b"} == set(valid_ends(model))
-    assert toys.convert(UNSUPPORTED, blobs, end="b")
-    for end in ("odd", "behind"):
-        with pytest.raises(ConvertError, match=f"'odd' of type Wobble is not supported, and '{end}' needs it; supported: AbsVal, BNLL"):
-            toys.convert(UNSUPPORTED, blobs, end=end)
+    for end in ("odd", "after"):
+        with pytest.raises(ConvertError, match=f"'odd' of type Wobble is not supported, and '{end}' needs it"):
+            gradient_graph(model, end)
 
 
 def test_training_layers_are_dropped():

@@ -1,4 +1,4 @@
-"""models/: the cards, finding a model, and downloads from a server on the loopback interface that misbehaves."""
+"""models/: model cards, finding a model, and downloads from a local server that misbehaves."""
 import gzip
 import hashlib
 import http.server
@@ -25,7 +25,7 @@ DEPLOY = b'name: "toy"\ninput: "data"\n'
 
 # --- cards ----------------------------------------------------------------------------------------------------------
 
-def test_every_record_is_valid_and_complete():
+def test_every_card_is_valid_and_complete():
     assert {"bvlc_googlenet", "bvlc_reference_caffenet", "digits", "mini_imagenet", "mini_places",
             "places205_googlenet", "places365_googlenet"} <= set(models.names())
     for name in models.names():
@@ -55,8 +55,8 @@ def test_published_checksums():
     card = models.card("places205_googlenet")
     assert card.role("archive").sha1 == "d767debf686fa15df1e05fbc9b4598076127134a"
     assert card.mean == (105.417, 113.753, 116.047)
-    assert any("one source" in line for line in card.doubts)
-    assert not models.card("bvlc_googlenet").doubts
+    assert "only one source" in card.role("archive").reason
+    assert not any(f.reason for f in models.card("bvlc_googlenet").files)
 
 
 CARD = """title = "a toy"
@@ -84,7 +84,7 @@ def write(folder: Path, text: str) -> Path:
     return folder / "card.toml"
 
 
-@pytest.mark.parametrize("old, new, said", [
+@pytest.mark.parametrize("old, new, message", [
     ("mean =", "maen =", "did you mean 'mean'"),
     ("[1, 2, 3]", "[1, 2]", "three numbers"),
     ("[1, 2, 3]", "[]", "or one for a grey net"),
@@ -95,7 +95,7 @@ def write(folder: Path, text: str) -> Path:
     ('low = ["a"]', "low = []", "at least one layer"),
     ("low =", "lower =", "low, middle, high"),
     ('title = "a toy"', "", "lacks title"),
-    ('title = "a toy"', "title = ", "no readable TOML"),
+    ('title = "a toy"', "title = ", "not readable as TOML"),
     ("https://example.org/toy", "example.org", "http(s) address"),
     ('role = "prototxt"', 'role = "deploy"', "one of prototxt"),
     ('role = "prototxt"', 'role = "labels"', "needs one prototxt"),
@@ -106,33 +106,33 @@ def write(folder: Path, text: str) -> Path:
     ('role = "caffemodel"', 'role = "caffemodel"\nunverified = true', "needs a reason"),
     ('role = "caffemodel"', 'role = "caffemodel"\narchive = "a.tar.gz"\nmember = "x"', "archive is not among"),
 ])
-def test_a_bad_record_is_named_in_one_line(tmp_path, old, new, said):
+def test_a_bad_card_is_named_in_one_line(tmp_path, old, new, message):
     assert cards.read(write(tmp_path / "good", CARD + FILES)).mean == (1.0, 2.0, 3.0)
     path = write(tmp_path / "bad", (CARD + FILES).replace(old, new, 1))
     with pytest.raises(models.ModelError) as caught:
         cards.read(path)
-    assert said in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-ODD_TOML = {     # what a card holds, and what is said of it beside its path
-    "digits": (b"mean = " + b"1" * 5000, "no readable TOML: "),
+ODD_TOML = {     # name: (the card, a regular expression of the message after the card's path)
+    "digits": (b"mean = " + b"1" * 5000, "not readable as TOML: "),
     "many digits": (b"mean = " + b"1" * 1900, "mean must be .*not 111"),
     "hex digits": (b"mean = 0x" + b"f" * 1900, "mean must be .*not [0-9]{50,80}\\.\\.\\."),
-    "deep": (b"mean = " + b"[" * 1900, "no readable TOML: "),
-    "deep tables": (b"mean = " + b"{a=" * 600, "no readable TOML: "),
-    "deep lines": (b"mean = " + b"[\n" * 10000, "no readable TOML: "),
+    "deep": (b"mean = " + b"[" * 1900, "not readable as TOML: "),
+    "deep tables": (b"mean = " + b"{a=" * 600, "not readable as TOML: "),
+    "deep lines": (b"mean = " + b"[\n" * 10000, "not readable as TOML: "),
     "deep enough": (b"mean = " + b"[" * 200 + b"]" * 200, "mean must be .*not "),
-    "dotted": (b"a." * 20000 + b"b = 1", "no readable TOML: a line has more than 2,000 characters"),
+    "dotted": (b"a." * 20000 + b"b = 1", "not readable as TOML: a line has more than 2,000 characters"),
     "dotted enough": (b"a." * 900 + b"b = 1", "unknown key 'a'"),
     "long key": (b"a" * 1900 + b" = 1", "unknown key 'aaa.*aaa"),
-    "large": (b"#\n" * 70000, "has 140,000 bytes; at most 65,536 are read"),
-    "not utf-8": (b'title = "\xff"', "no readable TOML: .*utf-8"),
-    "binary": (bytes(range(256)) * 20, "no readable TOML: "),
+    "large": (b"#\n" * 70000, "has 140,000 bytes; at most 65,536 are allowed"),
+    "not utf-8": (b'title = "\xff"', "not readable as TOML: .*utf-8"),
+    "binary": (bytes(range(256)) * 20, "not readable as TOML: "),
     "nan": (b"mean = nan", "mean must be "), "inf": (b"mean = [inf, 1, 2]", "mean must be "),
     "-inf": (b"mean = [-inf]", "mean must be "), "1e400": (b"mean = [1e400]", "mean must be "),
     "date": (b"mean = 2015-06-17", "mean must be .*2015"), "time": (b"title = 07:32:00", "title must be a text"),
     "title date": (b"title = 2015-06-17T07:32:00Z", "title must be a text"),
-    "bad date": (b"title = 2015-99-17", "no readable TOML: "),
+    "bad date": (b"title = 2015-99-17", "not readable as TOML: "),
     "bool": (b"mean = true", "mean must be "), "bools": (b"mean = [true, false, true]", "mean must be "),
     "table": (b"[mean]\na = 1", "mean must be "), "tables": (b"[[mean]]\na = 1", "mean must be "),
     "control": (b'title = "\\u001b[2J"', "title must be a text"),
@@ -146,18 +146,18 @@ ODD_TOML = {     # what a card holds, and what is said of it beside its path
 
 
 @pytest.mark.parametrize("how", ODD_TOML)
-@pytest.mark.parametrize("read", [lambda path: cards.read(path, complete=False), models.onnx_card.beside])
+@pytest.mark.parametrize("read", [lambda path: cards.read(path, complete=False), models.onnx_card.read])
 def test_an_odd_card_is_one_line(tmp_path, read, how):
-    data, said = ODD_TOML[how]
+    data, message = ODD_TOML[how]
     path = tmp_path / "net.toml"
     path.write_bytes(data)
-    with pytest.raises(models.ModelError, match=said) as caught:
+    with pytest.raises(models.ModelError, match=message) as caught:
         read(path)
     line = str(caught.value)
     assert line.startswith(f"{path}: ") and line.isprintable() and len(line) < len(str(path)) + 500
 
 
-@pytest.mark.parametrize("card, said", [
+@pytest.mark.parametrize("card, message", [
     ('channel_swap = ["2", "1", "0"]', "channel_swap must be"), ("channel_swap = 210", "channel_swap must be"),
     ("channel_swap = [2, 1, false]", "channel_swap must be"), ("channel_swap = [2, 1]", "channel_swap must be"),
     ("files = 3", "files must be a list of tables"), ('files = "abc"', "files must be"),
@@ -171,7 +171,7 @@ def test_an_odd_card_is_one_line(tmp_path, read, how):
     ('files = [{name = "x", role = "mean", size = 1e9}]', "size must be a number of bytes"),
     (f'files = [{{name = "x", role = "mean", size = {10 ** 30}}}]', "size must be a number of bytes"),
     ('files = [{name = "x", role = "mean", size = 1, max_size = 2}]', "size and a max_size"),
-    ('files = [{name = "x", role = "mean", min_size = 3, max_size = 2}]', "min_size is more than"),
+    ('files = [{name = "x", role = "mean", min_size = 3, max_size = 2}]', "min_size exceeds"),
     ('files = [{name = "x", role = "mean", sha1 = 5}]', "sha1 must be 40"),
     ('files = [{name = "x", role = "mean", unverified = "yes"}]', "unverified must be true"),
     ("class_pictures = 3", "class_pictures must be a table of size, "),
@@ -183,15 +183,15 @@ def test_an_odd_card_is_one_line(tmp_path, read, how):
     ("class_pictures = {size = [8, 1e99]}", "class_pictures size must be a width and a height"),
     ('class_pictures = {step_size = "4"}', "class_pictures step_size must be"),
 ])
-def test_odd_values_of_a_record(tmp_path, card, said):
+def test_bad_values_in_a_card(tmp_path, card, message):
     path = write(tmp_path, card)
-    with pytest.raises(models.ModelError, match=said) as caught:
+    with pytest.raises(models.ModelError, match=message) as caught:
         cards.read(path, complete=False)
     assert str(caught.value).startswith(f"{path}: ") and str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("card, said", [
-    ("mean = [300]", "mean must be a number of 0..255"), ("mean = [-1]", "mean must be a number of 0..255"),
+@pytest.mark.parametrize("card, message", [
+    ("mean = [300]", "mean must be a number from 0 to 255"), ("mean = [-1]", "mean must be a number from 0 to 255"),
     ("mean = []", "mean must be"), ("mean = {a = 1}", "mean must be"), ("mean = [[1]]", "mean must be"),
     ('mean = "1/0"', "mean must be"), ('mean = "a"', "mean must be"), ('mean = "nan"', "mean must be"),
     ('mean = ""', "mean must be"), (f'mean = "{"9" * 500}/1"', "mean must be"),
@@ -202,56 +202,56 @@ def test_odd_values_of_a_record(tmp_path, card, said):
     ("input = 3", "input must be a text"), ("default_end = 1979-05-27", "default_end must be a text"),
     ('labels = "no.txt"', "labels: there is no file"), ('labels = "folder"', "labels: there is no file"),
 ])
-def test_odd_values_beside_an_onnx_file(tmp_path, card, said):
+def test_bad_values_in_the_toml_file_of_an_onnx_file(tmp_path, card, message):
     (tmp_path / "folder").mkdir()
     (tmp_path / "net.toml").write_text(card)
-    with pytest.raises(models.ModelError, match=said) as caught:
-        models.onnx_card.beside(tmp_path / "net.onnx")
+    with pytest.raises(models.ModelError, match=message) as caught:
+        models.onnx_card.read(tmp_path / "net.onnx")
     assert str(caught.value).startswith(f"{tmp_path / 'net.toml'}: ") and str(caught.value).isprintable()
 
 
-def test_what_a_card_may_say(tmp_path):
+def test_a_valid_toml_file(tmp_path):
     path = tmp_path / "net.toml"
     path.write_bytes(b'\xef\xbb\xbfmean = [0, 127.5, "255"]\r\nscale = "1/255"\r\n')      # with a BOM, from Windows
-    assert models.onnx_card.beside(tmp_path / "net.onnx").mean == (0.0, 127.5, 255.0)
-    assert models.onnx_card.beside(tmp_path / "none.onnx").mean is None
+    assert models.onnx_card.read(tmp_path / "net.onnx").mean == (0.0, 127.5, 255.0)
+    assert models.onnx_card.read(tmp_path / "none.onnx").mean is None
 
 
 @pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: os.mkfifo(path),
                                   lambda path: path.symlink_to("/dev/zero")])
-def test_a_card_that_is_no_file(tmp_path, make):
+def test_a_card_that_is_not_a_regular_file(tmp_path, make):
     if not hasattr(os, "mkfifo"):
         pytest.skip("needs named pipes")
     folder = folder_with(tmp_path / "net", "deploy.prototxt", "x.caffemodel")
     for path, call in ((folder / "card.toml", lambda: models.find(folder)),
-                       (tmp_path / "net.toml", lambda: models.onnx_card.beside(tmp_path / "net.onnx"))):
+                       (tmp_path / "net.toml", lambda: models.onnx_card.read(tmp_path / "net.onnx"))):
         make(path)
-        with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: is no regular file$"):
+        with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: is not a regular file$"):
             call()
 
 
-def test_a_damaged_record_hides_no_other(tmp_path, monkeypatch, capsys):
+def test_models_are_listed_although_one_card_is_damaged(tmp_path, monkeypatch, capsys):
     from deepdream import cli
     monkeypatch.setattr(cards, "ROOT", tmp_path)
     for name in ("a", "c"):
         write(tmp_path / name, CARD + FILES)
     write(tmp_path / "b", "title = " + "1" * 5000)
     assert cli.main(["models"]) == 2
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "a  absent   a toy" and said[2] == "c  absent   a toy"
-    assert said[1].startswith(f"b  damaged  {tmp_path / 'b' / 'card.toml'}: no readable TOML: ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "a  absent   a toy" and lines[2] == "c  absent   a toy"
+    assert lines[1].startswith(f"b  damaged  {tmp_path / 'b' / 'card.toml'}: not readable as TOML: ")
 
 
 # --- ~
 
-def test_a_user_that_is_not_there(tmp_path, monkeypatch, capsys):
+def test_a_user_that_does_not_exist(tmp_path, monkeypatch, capsys):
     from deepdream import cli
     monkeypatch.chdir(tmp_path)
     for path in ("~nosuchuser", "~nosuchuser/net.onnx"):
         for command in (["layers", "--model", path], ["dream", "--model", path], ["class", "x", "--model", path]):
             assert cli.main(command) == 2
-            said = capsys.readouterr().err
-            assert f"{path}: there is no such user's folder" in said and said.count("\n") == 1
+            err = capsys.readouterr().err
+            assert f"{path}: there is no such user's folder" in err and err.count("\n") == 1
     with pytest.raises(models.ModelError, match="~nosuchuser: there is no"):
         models.find("~nosuchuser")
     monkeypatch.setenv("DEEPDREAM_CACHE", "~nosuchuser")
@@ -309,7 +309,7 @@ def test_a_folder_is_used_as_it_is(tmp_path):
     assert models.find(folder_with(tmp_path / "one", "any.prototxt", "x.caffemodel")).prototxt.name == "any.prototxt"
 
 
-def test_a_folders_own_record(tmp_path):
+def test_a_folder_with_a_card(tmp_path):
     folder = folder_with(tmp_path, "deploy.prototxt", "x.caffemodel", "words.txt")
     write(folder, 'mean = [1, 2.5, 3]\nlabels = "words.txt"\nends = {middle = ["conv4"]}\ndefault_end = "conv4"')
     model = models.find(str(folder))
@@ -320,15 +320,15 @@ def test_a_folders_own_record(tmp_path):
         models.find(folder)
 
 
-@pytest.mark.parametrize("names, said", [
+@pytest.mark.parametrize("names, message", [
     (["deploy.prototxt"], r"holds no \*.caffemodel"),
     (["x.caffemodel"], r"holds no \*.prototxt or \*.protxt"),
     (["deploy.prototxt", "x.caffemodel", "y.caffemodel"], "several candidates .x.caffemodel, y.caffemodel"),
     (["deploy.prototxt", "deploy_b.prototxt", "x.caffemodel"], "several candidates .deploy"),
     (["a.prototxt", "b.prototxt", "x.caffemodel"], "several candidates .a.prototxt, b.prototxt"),
 ])
-def test_a_folder_that_will_not_do(tmp_path, names, said):
-    with pytest.raises(models.ModelError, match=said) as caught:
+def test_a_folder_without_a_unique_net(tmp_path, names, message):
+    with pytest.raises(models.ModelError, match=message) as caught:
         models.find(folder_with(tmp_path, *names))
     assert str(tmp_path) in str(caught.value)
 
@@ -350,7 +350,7 @@ def test_shipped_models_are_found_without_a_cache(name, monkeypatch):
     assert models.find(card.folder) == models.fetch(name) == model
 
 
-def test_a_lost_shipped_file_is_named(tmp_path, monkeypatch):
+def test_a_missing_shipped_file_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(cards, "ROOT", tmp_path)
     write(tmp_path / "toy", CARD + FILES)
     assert models.status("toy") == "absent"
@@ -370,33 +370,33 @@ def test_labels_of_three_kinds(tmp_path):
     (b"\xef\xbb\xbfa\r\nb\r\n\r\n", ["a", "b"]), (b"a\rb", ["a", "b"]), ("a\nb".encode("utf-16"), ["a", "b"]),
     ("a\u2028b\nc".encode(), ["a\u2028b", "c"]), (b"a\tb\n", ["a\tb"]), (b"", []), (b"\n \n", []),
     (b"x" * 100_000 + b"\ny", ["x" * 200, "y"])])
-def test_labels_as_they_are_found(tmp_path, data, expected):
+def test_labels_in_many_encodings(tmp_path, data, expected):
     (tmp_path / "labels.txt").write_bytes(data)
     assert models.read_labels(tmp_path / "labels.txt") == expected
 
 
-@pytest.mark.parametrize("data, said", [
+@pytest.mark.parametrize("data, message", [
     (bytes(1000), "holds control characters in line 1"), (b"a\nb\x1b[2J\n", "holds control characters in line 2"),
-    (bytes(range(128, 256)), "is no text"), (b"\xff\xfea", "is no text"),
-    (b"a\n" * (3 << 20), ".* at most 4,194,304 are read"), (b"a\n" * 100_000, "has 100,001 lines"),
-    (WEIGHTS, "is no text|holds control characters")])
-def test_labels_that_are_none(tmp_path, data, said):
+    (bytes(range(128, 256)), "is not text"), (b"\xff\xfea", "is not text"),
+    (b"a\n" * (3 << 20), ".* at most 4,194,304 are allowed"), (b"a\n" * 100_000, "has 100,001 lines"),
+    (WEIGHTS, "is not text|holds control characters")])
+def test_files_that_hold_no_labels(tmp_path, data, message):
     path = tmp_path / "labels.txt"
     path.write_bytes(data)
-    with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: ({said})"):
+    with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: ({message})"):
         models.read_labels(path)
 
 
-def test_labels_that_are_no_file(tmp_path):
+def test_labels_that_are_not_a_regular_file(tmp_path):
     with pytest.raises(models.ModelError, match="none.txt: cannot be read: No such file"):
         models.read_labels(tmp_path / "none.txt")
-    with pytest.raises(models.ModelError, match="is no regular file"):
+    with pytest.raises(models.ModelError, match="is not a regular file"):
         models.read_labels(tmp_path)
-    with pytest.raises(models.ModelError, match="/dev/zero: is no regular file"):
+    with pytest.raises(models.ModelError, match="/dev/zero: is not a regular file"):
         models.read_labels("/dev/zero")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
-        with pytest.raises(models.ModelError, match="is no regular file"):
+        with pytest.raises(models.ModelError, match="is not a regular file"):
             models.read_labels(tmp_path / "pipe")
 
 
@@ -406,7 +406,7 @@ def tar_gz(**members) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as tar:
         for name, content in members.items():
-            info = tarfile.TarInfo("../../net/" + name.replace("__", "."))      # a path that must have no effect
+            info = tarfile.TarInfo("../../net/" + name.replace("__", "."))      # the folder must be ignored
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
         link = tarfile.TarInfo("net/evil.txt")
@@ -420,20 +420,20 @@ CONTENT = {"deploy.prototxt": DEPLOY, "toy.caffemodel": WEIGHTS, "labels.txt": b
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """GET /HOW/NAME sends NAME in the manner of HOW; every request is noted as (how, name, Range)."""
+    """GET /HOW/NAME sends the file NAME in the way HOW. Every request is recorded as (how, name, Range)."""
 
     def log_message(self, *_):
         pass
 
     def forever(self, how):
-        """Sends and sends, fast or a byte now and then."""
+        """Send without end, fast or a single byte now and then."""
         head = b"302 Found\r\nLocation: /ok/toy.caffemodel" if how == "endless_move" else b"200 OK"
         slow = how.startswith("crawl")
         try:
             self.wfile.write(b"HTTP/1.0 " + head + b"\r\n" + (b"X: " if how == "crawling_head" else b"\r\n"))
             while not self.server.bored.wait(0.05 if slow else 0):
                 self.wfile.write(b"x" if slow else bytes(50_000))
-        except OSError:                                 # nobody listens any more
+        except OSError:                                 # the client has closed the connection
             pass
 
     def do_GET(self):
@@ -501,7 +501,7 @@ def server():
 
 @pytest.fixture
 def toy(server, tmp_path, monkeypatch):
-    """toy(how, ...) writes the card of a model called toy, whose weights have one mirror for each manner."""
+    """toy(how, ...) writes the card of a model called toy, whose weights have one mirror for each `how`."""
     monkeypatch.setattr(cards, "ROOT", tmp_path / "models")
     monkeypatch.setenv("DEEPDREAM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(download, "TIMEOUT", (1, 0.3))
@@ -533,7 +533,7 @@ def ranges(server, name="toy.caffemodel"):
 
 
 def right(folder) -> bool:
-    """The weights lie right under their good name, and nothing half-done beside them."""
+    """Return whether the weights are complete, and check that no temporary file is left."""
     assert not [p.name for p in folder.iterdir() if p.name.endswith((".part", ".bad")) or p.name.startswith("tmp")]
     return (folder / "toy.caffemodel").read_bytes() == WEIGHTS
 
@@ -542,7 +542,7 @@ def nothing(folder) -> bool:
     return not (folder / "toy.caffemodel").exists()
 
 
-def test_download_then_no_more_network(server, toy, capfd):
+def test_a_model_is_downloaded_only_once(server, toy, capfd):
     folder = toy("ok")
     assert models.status("toy") == "absent"
     model = models.find("toy")
@@ -551,10 +551,10 @@ def test_download_then_no_more_network(server, toy, capfd):
     before = len(server.seen)
     assert models.find("toy") == models.fetch("toy") == model
     assert len(server.seen) == before
-    assert capfd.readouterr().err == ""                 # stderr is no terminal here: no bar
+    assert capfd.readouterr().err == ""                 # no progress bar, since stderr is not a terminal
 
 
-def test_a_bar_on_a_terminal_only_if_wanted(server, toy, monkeypatch):
+def test_a_progress_bar_on_a_terminal_only_if_requested(server, toy, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -632,9 +632,10 @@ def test_only_bad_mirrors(server, toy, bad, why):
     folder = toy(bad)
     with pytest.raises(models.ModelError) as caught:
         models.find("toy")
-    said = str(caught.value)
-    assert nothing(folder) and why in said and "\n" not in said
-    assert all(part in said for part in ("toy.caffemodel", "by hand", hashlib.sha1(WEIGHTS).hexdigest(), str(folder)))
+    message = str(caught.value)
+    assert nothing(folder) and why in message and "\n" not in message
+    parts = ("toy.caffemodel", "by hand", hashlib.sha1(WEIGHTS).hexdigest(), str(folder))
+    assert all(part in message for part in parts)
 
 
 def test_a_wrong_partial_file_is_dropped_not_trusted(server, toy):
@@ -649,15 +650,15 @@ def test_a_wrong_partial_file_is_dropped_not_trusted(server, toy):
 def test_no_network(toy, server, monkeypatch):
     folder = toy("ok")
     monkeypatch.setattr("socket.socket.connect", lambda *_: (_ for _ in ()).throw(ConnectionRefusedError("no")))
-    said = r"deploy.prototxt \(no connection: 127.*toy.caffemodel \(no connection: 127.*by hand"
-    with pytest.raises(models.ModelError, match=said):
+    message = r"deploy.prototxt \(no connection: 127.*toy.caffemodel \(no connection: 127.*by hand"
+    with pytest.raises(models.ModelError, match=message):
         models.find("toy")
-    (folder / "deploy.prototxt").write_bytes(DEPLOY)                    # now do as told
+    (folder / "deploy.prototxt").write_bytes(DEPLOY)                    # now do so by hand
     (folder / "toy.caffemodel").write_bytes(WEIGHTS)
     assert models.find("toy").caffemodel.read_bytes() == WEIGHTS
 
 
-def test_a_wrong_file_put_by_hand_is_set_aside(server, toy, caplog):
+def test_a_wrong_file_put_there_by_hand_is_moved_aside(server, toy, caplog):
     folder = toy("ok")
     folder.mkdir(parents=True)
     (folder / "toy.caffemodel").write_bytes(WEIGHTS[:-1] + b"x")
@@ -668,13 +669,13 @@ def test_a_wrong_file_put_by_hand_is_set_aside(server, toy, caplog):
 
 @pytest.mark.parametrize("how, good", [("ok", True), ("drop", True), ("nolength", True), ("half", False),
                                        ("page", False), ("404", False)])
-def test_without_a_checksum_size_and_sense_are_checked(server, toy, caplog, how, good):
+def test_without_a_checksum_size_and_format_are_checked(server, toy, caplog, how, good):
     folder = toy(how, checksum=False)
     if good:
         models.fetch("toy")
         assert right(folder) and caplog.text.count("nobody knows") == 1
         models.find("toy")
-        assert caplog.text.count("nobody knows") == 1                   # said once
+        assert caplog.text.count("nobody knows") == 1                   # not again
     else:
         with pytest.raises(models.ModelError):
             models.fetch("toy")
@@ -704,7 +705,7 @@ def test_an_archive_is_unpacked_safely(server, toy, tmp_path, caplog):
     assert right(folder) and len(ranges(server, "toy.tar.gz")) == 4
 
 
-def test_a_member_that_is_a_link_or_absent_is_refused(server, toy):
+def test_a_member_that_is_a_link_or_missing_is_rejected(server, toy):
     files = toy.entry("toy.tar.gz", "archive", ["ok"]) + toy.entry("toy.caffemodel", "caffemodel", ["ok"]) + \
         '[[files]]\nname = "d.prototxt"\nrole = "prototxt"\narchive = "toy.tar.gz"\nmember = "net/evil.txt"\n'
     folder = toy(files=files)
@@ -718,7 +719,7 @@ def test_labels_are_wanted_but_not_needed(server, toy, caplog):
     assert models.find("toy").labels is None and "going on without labels" in caplog.text
     asked = len(server.seen)
     models.find("toy")
-    assert len(server.seen) == asked                                    # not asked for again at every start
+    assert len(server.seen) == asked                                    # not requested again at every start
     toy("ok", labels="ok")
     assert models.read_labels(models.fetch("toy").labels) == ["one", "two"]
 
@@ -752,19 +753,19 @@ def test_interrupting_keeps_the_partial_file(server, toy, monkeypatch):
     assert right(folder) and ranges(server)[-1] == ("ok", f"bytes={kept}-")
 
 
-def test_a_move_is_followed(server, toy):
+def test_a_redirection_is_followed(server, toy):
     folder = toy("moved")
     models.fetch("toy")
     assert right(folder) and ranges(server) == [("moved", None), ("ok", None)]
 
 
-def test_what_comes_with_a_move_is_not_read(server, toy):
+def test_the_content_of_a_redirection_is_not_read(server, toy):
     folder = toy("endless_move")
     models.fetch("toy")
     assert right(folder)
 
 
-def test_more_than_a_file_may_have(server, toy):
+def test_a_file_that_is_too_large(server, toy):
     folder = toy("endless", "ok", checksum=False)
     models.fetch("toy")
     assert right(folder)
@@ -778,7 +779,7 @@ def test_more_than_a_file_may_have(server, toy):
 def test_every_file_has_an_upper_bound():
     for name in models.names():
         for file in models.card(name).files:
-            assert file.most == file.size or file.most <= 1 << (31 if file.role in ("caffemodel", "archive") else 28)
+            assert file.limit == file.size or file.limit <= 1 << (31 if file.role in ("caffemodel", "archive") else 28)
 
 
 def answer(status=b"200 OK", *headers, body=WEIGHTS):
@@ -787,7 +788,7 @@ def answer(status=b"200 OK", *headers, body=WEIGHTS):
 
 CHUNKED = b"Transfer-Encoding: chunked"
 LOST, ODD = "no connection|connection lost", "no connection|connection lost|cannot be understood"
-RAW = {     # what a server says, and what is said of it
+RAW = {     # name: (the server's answer, a regular expression of the message; None: no error)
     "gzip": (answer(b"200 OK", b"Content-Encoding: gzip", body=gzip.compress(WEIGHTS)), "sends it encoded as gzip"),
     "two encodings": (answer(b"200 OK", b"Content-Encoding: identity, br"), "sends it encoded as identity, br"),
     "rude encoding": (answer(b"200 OK", b"Content-Encoding: \x1b[2J" + b"x" * 500), r"encoded as \[2jx{50,80}\.\.\.:"),
@@ -814,13 +815,13 @@ RAW = {     # what a server says, and what is said of it
 
 @pytest.mark.parametrize("how", RAW)
 def test_odd_answers_are_a_few_words(server, toy, how):
-    raw, said = RAW[how]
+    raw, message = RAW[how]
     server.raw["raw"] = raw
     folder = toy("raw", checksum=False)
-    if said is None:                                    # nothing is wrong but the header
+    if message is None:                                 # only the header is wrong
         models.fetch("toy")
         return
-    with pytest.raises(models.ModelError, match=said) as caught:
+    with pytest.raises(models.ModelError, match=message) as caught:
         models.fetch("toy")
     assert nothing(folder) and str(caught.value).isprintable() and len(str(caught.value)) < 700
 
@@ -828,8 +829,8 @@ def test_odd_answers_are_a_few_words(server, toy, how):
 FIND = "import sys, pathlib; from models import cards, find; cards.ROOT = pathlib.Path(sys.argv[1]); find('toy')"
 
 
-def test_an_odd_cookie_is_nobodys_business(server, toy, tmp_path):
-    """(In a process of its own: pytest has its own filters of warnings.)"""
+def test_an_odd_cookie_makes_no_warning(server, toy, tmp_path):
+    """Tested in a separate process, since pytest changes the filters of warnings."""
     server.raw["raw"] = answer(b"200 OK", b"Set-Cookie: a=b; expires=Thu, 99 Foo 9999 99:99:99 GMT")
     folder = toy("raw")
     done = children.run("-c", FIND, tmp_path / "models")
@@ -838,7 +839,7 @@ def test_an_odd_cookie_is_nobodys_business(server, toy, tmp_path):
 
 @pytest.mark.parametrize("how, why", [("crawl", "too slow"), ("crawling_head", "timed out")])
 def test_a_mirror_that_crawls_hangs(server, toy, monkeypatch, how, why):
-    """A byte now and then: no socket's timeout ends that."""
+    """A byte now and then never triggers the timeout of a socket."""
     monkeypatch.setattr(download, "LEAST", (1000, 0.5))
     monkeypatch.setattr(download, "OPENING", 0.5)
     folder = toy(how, "ok")
@@ -871,7 +872,7 @@ def test_a_download_that_is_killed_leaves_one_partial_file(server, toy, tmp_path
     assert sorted(p.name for p in folder.iterdir()) == [".lock", "deploy.prototxt", "toy.caffemodel.part"]
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name(server, toy, monkeypatch):
+def test_a_file_is_synced_before_it_gets_its_name(server, toy, monkeypatch):
     done = []
     for name in ("fsync", "replace"):
         def noted(*args, name=name, real=getattr(os, name)):
@@ -893,7 +894,7 @@ def test_a_damaged_archive(server, toy, monkeypatch, damage):
         f'[[files]]\nname = "{name}"\nrole = "{role}"\narchive = "toy.tar.gz"\nmember = "net/{name}"\n'
         for name, role in (("deploy.prototxt", "prototxt"), ("toy.caffemodel", "caffemodel")))
     toy(files=files)
-    with pytest.raises(models.ModelError, match="toy.tar.gz: no readable archive|toy.tar.gz holds no") as caught:
+    with pytest.raises(models.ModelError, match="toy.tar.gz: not readable as an archive|toy.tar.gz holds no") as caught:
         models.fetch("toy")
     assert str(caught.value).isprintable() and "DEEPDREAM_CACHE" not in str(caught.value)
 
@@ -915,9 +916,9 @@ def test_an_archive_that_unpacks_without_end(server, toy, monkeypatch):
 
 
 def test_single_files(server, toy, tmp_path):
-    def file(how, **more):
+    def file(how, **options):
         url = f"http://127.0.0.1:{server.server_port}/{how}/toy.caffemodel"
-        return models.File("toy.caffemodel", "any", mirrors=(url,), **more)
+        return models.File("toy.caffemodel", "any", mirrors=(url,), **options)
     models.obtain([file("ok", sha256=hashlib.sha256(WEIGHTS).hexdigest())], tmp_path / "single")
     assert right(tmp_path / "single")
     with pytest.raises(models.ModelError, match="could not get toy.caffemodel .404 Not Found: 127"):
@@ -926,12 +927,12 @@ def test_single_files(server, toy, tmp_path):
 
 @pytest.mark.parametrize("how, why", [("endless", ".*at most 9,000"), ("404", "404 Not Found"),
                                       ("wrong", "wrong content")])
-def test_googles_originals_come_by_the_same_way(server, toy, tmp_path, monkeypatch, how, why):
+def test_googles_originals_are_downloaded_in_the_same_way(server, toy, tmp_path, monkeypatch, how, why):
     from deepdream import DreamError
     from deepdream.regress import originals
     monkeypatch.setattr(originals, "URL", f"http://127.0.0.1:{server.server_port}/{how}/")
     monkeypatch.setattr(originals, "FILES", {"labels.txt": hashlib.sha256(CONTENT["labels.txt"]).hexdigest()})
-    monkeypatch.setattr(originals, "MOST", 9000)
+    monkeypatch.setattr(originals, "MAXIMUM", 9000)
     with pytest.raises(DreamError, match=f"labels.txt .{why}.*--reference FOLDER"):
         originals.fetch()
     assert [p.name for p in (tmp_path / "cache" / "original").iterdir()] == [".lock"]

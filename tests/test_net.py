@@ -1,4 +1,4 @@
-"""deepdream.net: pycaffe's shape and semantics, the choice of a device, and the cache of graphs."""
+"""Net: its interface and behaviour are pycaffe's; the choice of a device; the cache of graphs."""
 import shutil
 
 import children
@@ -29,7 +29,7 @@ def net(made):
 
 @pytest.fixture(scope="module")
 def forward():
-    """What ONNX Runtime says of the toy net: a function data -> {tensor: value}."""
+    """A function data -> {tensor: value} that runs the toy net in onnxruntime."""
     import onnx
     model = toys.convert(toys.TOY)
     names = [o for n in model.graph.node for o in n.output]
@@ -70,7 +70,7 @@ def test_reshape(net):
     blob = net.blobs["data"]
     before = blob.data
     blob.reshape(1, 3, 33, 41)
-    assert blob.data is before                            # nothing changes, nothing is lost
+    assert blob.data is before                            # the same shape, so the same array
     blob.reshape(2, 3, 21, 18)
     assert blob.data.shape == blob.diff.shape == (2, 3, 21, 18)
     assert net.forward(end="both")["both"].shape == (2, 10, 5, 4)
@@ -93,8 +93,8 @@ def test_data_and_diff_are_written_in_place(net):
 
 def test_forward_to_an_end_stops_before_its_relu(net, forward):
     values = forward(net.blobs["data"].data)
-    told = net.forward(end="conv1")
-    assert list(told) == ["conv1"] and told["conv1"] is net.blobs["conv1"].data
+    result = net.forward(end="conv1")
+    assert list(result) == ["conv1"] and result["conv1"] is net.blobs["conv1"].data
     close(net.blobs["conv1"].data, values["conv1"])
     assert net.blobs["conv1"].data.min() < 0
     net.forward(end="pool1")
@@ -104,7 +104,7 @@ def test_forward_to_an_end_stops_before_its_relu(net, forward):
     assert net.blobs["conv1"].data.min() < 0
 
 
-def test_blobs_on_the_way_are_filled_when_they_are_looked_at(net, forward):
+def test_inner_blobs_are_computed_when_they_are_read(net, forward):
     values = forward(net.blobs["data"].data)
     net.forward(end="both")
     for blob, tensor in {"right": "relu_right", "left": "relu_left", "pool1": "pool1", "conv1": "relu_conv1",
@@ -122,15 +122,15 @@ def test_lazy_blobs_belong_to_their_pass(net, forward):
     assert toys.off(net.blobs["pool1"].data, values["pool1"]) > 0.1
 
 
-def test_a_pass_leaves_alone_what_lies_behind_its_end(net):
+def test_a_pass_does_not_change_blobs_after_its_end(net):
     net.forward()
-    behind = net.blobs["pool2"].data.copy()
+    after = net.blobs["pool2"].data.copy()
     net.blobs["data"].data[...] *= -1
     net.forward(end="pool1")
-    np.testing.assert_array_equal(net.blobs["pool2"].data, behind)
+    np.testing.assert_array_equal(net.blobs["pool2"].data, after)
 
 
-def test_forward_to_data_is_nothing(net):
+def test_forward_to_data_does_nothing(net):
     before = net.blobs["data"].data
     assert net.forward(end="data")["data"] is before
 
@@ -138,8 +138,8 @@ def test_forward_to_data_is_nothing(net):
 # ---- backward
 
 def check_backward(net, end):
-    told = net.backward(start=end)
-    assert told["data"] is net.blobs["data"].diff
+    result = net.backward(start=end)
+    assert result["data"] is net.blobs["data"].diff
     graph = convert.gradient_graph(toys.convert(toys.TOY), end)
     expected = toys.run(graph, {"data": net.blobs["data"].data, "end_diff": net.blobs[end].diff}, ["data_diff"])[0]
     assert np.abs(expected).max() > 0
@@ -165,7 +165,7 @@ def test_backward_takes_any_diff_and_writes_in_place(net):
 
 
 def test_every_gradient_is_that_of_a_fresh_net(net):
-    """Caffe's stale diffs: none here."""
+    """Caffe's leftover diffs are not imitated by default."""
     net.forward(end="left")
     net.blobs["left"].diff[:] = net.blobs["left"].data
     fresh = net.backward(start="left")["data"].copy()
@@ -189,7 +189,8 @@ def test_a_batch(net):
 
 @pytest.mark.parametrize("end, near", [("pool3", "pool1"), ("Left", "left"), ("relu_conv1", "conv1"), ("", "data")])
 def test_an_unknown_end_offers_the_nearest(net, end, near):
-    for call in (lambda: net.forward(end=end), lambda: net.backward(start=end), lambda: net.programs.session(net.programs.gradient(end)),
+    for call in (lambda: net.forward(end=end), lambda: net.backward(start=end),
+                 lambda: net.programs.session(net.programs.gradient(end)),
                  lambda: net.features(np.zeros((40, 40, 3)), end)):
         with pytest.raises(convert.ConvertError, match=near) as caught:
             call()
@@ -210,11 +211,13 @@ def test_transformer(toy, tmp_path):
     np.testing.assert_array_equal(net.transformer.mean["data"], np.float32([104, 116, 122]).reshape(3, 1, 1))
     assert net.transformer.channel_swap["data"] == (2, 1, 0)
     net = Net(toy, mean=(1, 2, 3), channel_swap=(0, 1, 2), device="cpu")
-    assert net.transformer.mean["data"].ravel().tolist() == [1, 2, 3] and net.transformer.channel_swap["data"] == (0, 1, 2)
+    assert net.transformer.mean["data"].ravel().tolist() == [1, 2, 3]
+    assert net.transformer.channel_swap["data"] == (0, 1, 2)
 
 
-def test_a_net_that_is_not_called_data(tmp_path):
-    text = toys.net(toys.conv("a", "pixels", 4, 3), toys.relu("a"), toys.pool("p", "a"), shape=(1, 1, 12, 12), name="pixels")
+def test_an_input_that_is_not_called_data(tmp_path):
+    text = toys.net(toys.conv("a", "pixels", 4, 3), toys.relu("a"), toys.pool("p", "a"), shape=(1, 1, 12, 12),
+                    name="pixels")
     net = Net(toys.write_net(tmp_path / "grey", text), device="cpu")
     assert net.inputs == ["pixels"] and net.transformer.mean["pixels"].shape == (1, 1, 1)
     net.blobs["pixels"].data[...] = toys.noise(1, 1, 12, 12)
@@ -231,9 +234,9 @@ def test_the_default_end(toy, googlenet):
 # ---- devices
 
 @pytest.mark.parametrize("choice", ["gpu", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "CUDA", ""])
-def test_what_is_no_device(toy, choice):
+def test_invalid_devices(toy, choice):
     if choice == "cuda:" and cuda_problem() is None:
-        pytest.skip("'cuda:' is read as 'cuda', and there is one")
+        pytest.skip("this machine has CUDA, and 'cuda:' means 'cuda'")
     with pytest.raises(DreamError, match="--device"):
         Net(toy, device=choice)
 
@@ -246,21 +249,21 @@ def test_cuda_where_there_is_none(toy):
             Net(toy, device="cuda")
 
 
-def test_auto_takes_what_works_and_says_so(capsys):
+def test_auto_takes_a_device_that_works_and_prints_it(capsys):
     device = Device("auto")
     assert device.is_cuda == (cuda_problem() is None)
     say_once.cache_clear()
     device.announce()
     device.announce()
     Device("cpu").announce()
-    said = capsys.readouterr().err
-    assert said.startswith(f"dreaming on {device.name}") and said.count("\n") == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"dreaming on {device.name}") and err.count("\n") == 1
     assert Device("cpu").name == "cpu" and not Device("cpu").is_cuda
 
 
 # ---- the cache
 
-def test_graphs_are_kept_and_a_damaged_one_is_built_again(tmp_path, monkeypatch, toy):
+def test_graphs_are_cached_and_a_damaged_one_is_built_again(tmp_path, monkeypatch, toy):
     monkeypatch.setenv("DEEPDREAM_CACHE", str(tmp_path))
     net = Net(toy, device="cpu")
     net.blobs["data"].data[...] = toys.noise(1, 3, 32, 32)
@@ -312,7 +315,7 @@ def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
     assert cached("x", lambda: b"abc") == b"abc"
 
 
-def test_the_oldest_make_room(tmp_path, monkeypatch):
+def test_the_oldest_files_of_a_full_cache_are_deleted(tmp_path, monkeypatch):
     import os
 
     import deepdream.runtime.cache
@@ -343,9 +346,9 @@ print(float(net.forward()["pool2"].sum()))
 
 def test_two_processes_race_for_one_cache(tmp_path, toy):
     env = children.environment(DEEPDREAM_CACHE=str(tmp_path))
-    told = [children.ended(r) for r in [children.start("-c", RACE, toy, env=env) for _ in range(2)]]
-    assert [r.returncode for r in told] == [0, 0], told
-    assert told[0].stdout == told[1].stdout != "0.0\n" and not told[0].stderr and not told[1].stderr
+    results = [children.ended(r) for r in [children.start("-c", RACE, toy, env=env) for _ in range(2)]]
+    assert [r.returncode for r in results] == [0, 0], results
+    assert results[0].stdout == results[1].stdout != "0.0\n" and not results[0].stderr and not results[1].stderr
     assert not [p for p in (tmp_path / "graphs").iterdir() if p.suffix == ".part"]
 
 
@@ -358,7 +361,7 @@ print(sorted({"onnx", "google.protobuf"} & set(sys.modules)))
 """
 
 
-def test_what_is_kept_needs_no_onnx(toy):
-    """A start with a warm cache: importing onnx takes longer than the first step."""
-    told = [children.run("-c", WARM, toy) for _ in range(2)]
-    assert told[1].stdout == "[]\n"
+def test_a_start_with_a_warm_cache_does_not_import_onnx(toy):
+    """Importing onnx takes longer than the first step."""
+    results = [children.run("-c", WARM, toy) for _ in range(2)]
+    assert results[1].stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""dream.ipynb, from top to bottom without a browser, with few steps on the small nets."""
+"""dream.ipynb runs from top to bottom, without a browser, with few steps on the small nets."""
 import os
 from pathlib import Path
 
@@ -21,7 +21,8 @@ def pictures(cell):
     return [o["data"]["image/jpeg"] for o in cell.get("outputs", []) if "image/jpeg" in o.get("data", {})]
 
 
-def test_it_runs(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="needs nbclient (pip install nbclient ipykernel)")
     pytest.importorskip("ipykernel", reason="needs ipykernel (pip install nbclient ipykernel)")
     for name, value in LESS.items():
@@ -39,7 +40,7 @@ def test_it_runs(tmp_path, monkeypatch):
     assert sorted(p.name for p in (tmp_path / "frames").iterdir()) == ["0000.jpg", "0001.jpg"]
 
 
-def test_it_is_committed_with_its_pictures():
+def test_the_notebook_is_committed_with_its_pictures():
     book = notebook()
     assert sum(len(pictures(c)) for c in book.cells) == 8
     assert not any(o.output_type == "error" for c in book.cells for o in c.get("outputs", []))

@@ -1,4 +1,4 @@
-"""Objectives: each one's nodes and NumPy function against a plain formula, and sums of them at several layers."""
+"""Objectives: the nodes and the NumPy function of each, compared with a formula; sums of them at several layers."""
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,7 +28,7 @@ X = toys.noise(1, 5, 3, 4)
 FLAT = toys.noise(1, 5)
 Y, OTHER = toys.noise(5, 2, 3, seed=2), toys.noise(5, 3, 4, seed=3)
 
-CASES = {   # objective -> what it maximizes, in plain NumPy, of x in float64
+CASES = {   # name: (objective, x, what it maximizes, in NumPy and float64)
     "L2": (objective_L2, X, lambda x: 0.5 * (x ** 2).sum()),
     "L2 of a vector": (objective_L2, FLAT, lambda x: 0.5 * (x ** 2).sum()),
     "channels": (objective_channel([3, 1]), X, lambda x: 0.5 * (x[:, [1, 3]] ** 2).sum()),
@@ -45,21 +45,21 @@ CASES = {   # objective -> what it maximizes, in plain NumPy, of x in float64
 
 
 def in_graph(objective, x):
-    """(value, diff) as the nodes of its terms compute them."""
+    """Compute (value, diff) by the nodes of the objective's terms."""
     value, total = 0.0, np.zeros_like(x)
     for weight, term in objective.terms:
         g = Graph()
         tensors = {k: g.tensor(k) for k in term.inputs}
-        told, diff = term.nodes(g, g.tensor("x"), tensors)
+        term_value, diff = term.nodes(g, g.tensor("x"), tensors)
         diff = g.op("Identity", diff)
         inputs = [float_info("x", x.shape)]
         for k, v in term.inputs.items():
             info = float_info(k, v.shape)
             info.type.tensor_type.elem_type = {"f": 1, "i": 7}[v.dtype.kind]
             inputs.append(info)
-        model = g.model("o", inputs, [float_info(told.name, []), float_info(diff.name, None)])
-        told, diff = toys.run(model, {"x": x, **term.inputs})
-        value += weight * told
+        model = g.model("o", inputs, [float_info(term_value.name, []), float_info(diff.name, None)])
+        term_value, diff = toys.run(model, {"x": x, **term.inputs})
+        value += weight * term_value
         total += np.float32(weight) * diff
     return value, total
 
@@ -69,9 +69,9 @@ def test_an_objective_is_its_formula(name):
     objective, x, formula = CASES[name]
     dst = SimpleNamespace(data=x, diff=np.full_like(x, 7))
     value = objective(dst)
-    told, diff = in_graph(objective, x)
+    graph_value, diff = in_graph(objective, x)
     np.testing.assert_allclose(value, formula(np.float64(x)), rtol=1e-6)
-    np.testing.assert_allclose(told, value, rtol=1e-5)
+    np.testing.assert_allclose(graph_value, value, rtol=1e-5)
     np.testing.assert_allclose(diff, dst.diff, rtol=1e-6, atol=1e-7)
     toys.check_gradient(formula, np.float64(x), 1.0, diff, tolerance=1e-4)
 
@@ -105,15 +105,15 @@ def data_gradient(net, objective, end, data):
 
 
 def test_several_ends_in_one_graph(net):
-    """The gradient of a sum is the sum of the gradients, each from a graph of its own."""
+    """The gradient of a sum is the sum of the gradients of separate graphs."""
     data = toys.noise(1, 3, 33, 38) * 50
     weights = {"both": 1.0, "conv1": 0.25, "pool2": -2.0, "data": 0.5, "left": 0.5}
     value, gradient = data_gradient(net, sum(w * objective_L2.at(e) for e, w in weights.items()), None, data)
     expected = weights["data"] * data
     total = weights.pop("data") * 0.5 * (data ** 2).sum()
     for end, weight in weights.items():
-        told = data_gradient(net, objective_L2, end, data)
-        total, expected = total + weight * told[0], expected + weight * told[1]
+        end_value, end_gradient = data_gradient(net, objective_L2, end, data)
+        total, expected = total + weight * end_value, expected + weight * end_gradient
     assert toys.off(gradient, expected) < 1e-5
     np.testing.assert_allclose(value, total, rtol=1e-5)
 
@@ -127,24 +127,25 @@ def test_the_gradient_graph_of_several_ends(toy):
     assert [o.name for o in graph.graph.output] == [*(value for value, _ in names.values()), "data_diff"]
     data, run = toys.noise(1, 3, 21, 26), toys.session(graph)
     values = [convert.gradient_graph(model, e) for e in ends]
-    shapes = [toys.run(convert.to_onnx(toy / "deploy.prototxt", toy / "net.caffemodel", end=e), data)[0] for e in ends]
-    diffs = [toys.noise(*v.shape, seed=i) for i, v in enumerate(shapes)]
-    *told, both = run.run(None, {"data": data, **{names[e][1]: d for e, d in zip(ends, diffs)}})
+    forward = toys.run(toys.ending_at(model, *ends), data)
+    diffs = [toys.noise(*v.shape, seed=i) for i, v in enumerate(forward)]
+    *end_values, both = run.run(None, {"data": data, **{names[e][1]: d for e, d in zip(ends, diffs)}})
     alone = [toys.run(g, {"data": data, "end_diff": d}) for g, d in zip(values, diffs)]
-    for value, (single, _) in zip(told, alone):
+    for value, (single, _) in zip(end_values, alone):
         np.testing.assert_allclose(value, single, rtol=1e-5, atol=1e-6)
     assert toys.off(both, alone[0][1] + alone[1][1]) < 1e-6
 
 
 def test_weights_change_without_a_new_graph(net):
-    before = len(net.programs._sessions)
+    before = len(net.programs.sessions)
     image = np.full((40, 40, 3), 100, np.float32) + np.abs(toys.noise(40, 40, 3)) * 20
     dreams = []
     for weight in (0.1, 30.0):
         np.random.seed(0)
-        dreams.append(deepdream(net, image, 2, 1, end="both", objective=objective_L2 + weight * objective_L2.at("conv1")))
+        objective = objective_L2 + weight * objective_L2.at("conv1")
+        dreams.append(deepdream(net, image, 2, 1, end="both", objective=objective))
     assert toys.off(dreams[0] - image, dreams[1] - image) > 1e-2
-    assert len(net.programs._sessions) <= before + 1
+    assert len(net.programs.sessions) <= before + 1
 
 
 @pytest.mark.parametrize("objective, message", [
@@ -155,7 +156,7 @@ def test_weights_change_without_a_new_graph(net):
     (objective_L2 + objective_L2.at("lift"), "did you mean.*left|'lift'"),
     (objective_guide(Y), "the guide's features have 5 channels, 'both' has 10"),
 ])
-def test_what_the_net_does_not_have(net, objective, message):
+def test_channels_and_layers_that_the_net_does_not_have(net, objective, message):
     image = np.zeros((40, 40, 3), np.float32)
     net.blobs["data"].reshape(1, 3, 40, 40)
     for call in (lambda: deepdream(net, image, end="both", objective=objective),
@@ -179,7 +180,7 @@ def test_a_sum_in_python_and_in_the_graph_agree(net):
 
 
 def test_a_net_that_uses_the_names_of_the_step_graph(tmp_path):
-    """Blobs may be called what they like."""
+    """Blobs may have any names."""
     text = toys.net(toys.conv("picture", "data", 4, 3, pad=1), toys.relu("picture"), toys.conv("rows", "picture", 4, 3),
                     toys.relu("rows"), toys.conv("objective", "rows", 4, 1), toys.conv("step_size", "objective", 3, 1))
     other = text
@@ -197,7 +198,7 @@ def test_a_net_that_uses_the_names_of_the_step_graph(tmp_path):
     np.testing.assert_array_equal(*dreams)
 
 
-def test_what_an_objective_was_made_from_may_change_afterwards():
+def test_arrays_passed_to_an_objective_are_copied():
     features = np.ones((5, 2, 3), np.float32)
     for kind in (objective_guide, objective_match):
         objective = kind(features)

@@ -1,4 +1,4 @@
-"""deepdream.pictures: every kind of picture comes out right or is refused in one line; settings travel with it."""
+"""deepdream.pictures: every kind of picture is read correctly or rejected in one line, and settings are saved."""
 import errno
 import io
 import os
@@ -13,7 +13,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from deepdream import DreamError, load, save, settings
-from deepdream.pictures.files import check_target, encode, refuse_inputs, settings_there, to_uint8, write
+from deepdream.pictures.files import check_target, encode, refuse_inputs, settings_if_any, to_uint8, write
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3)).astype(np.uint8)
 GREY = RGB[..., 0]
@@ -21,7 +21,7 @@ GREY = RGB[..., 0]
 
 @pytest.fixture
 def file(tmp_path):
-    """Save a Pillow image under a name; returns the path."""
+    """Return a function that saves a Pillow image under a name, and returns the path."""
     def make(name, image, **options):
         image.save(tmp_path / name, **options)
         return tmp_path / name
@@ -69,8 +69,9 @@ def chunk(kind, data):
 def test_16_bit_colour(tmp_path):
     wide = np.uint16(RGB) * 257
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in wide)
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0))
-                                     + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 6, 16, 2, 0, 0, 0))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows))
+                                     + chunk(b"IEND", b""))
     is_(tmp_path / "a.png", RGB, 1)
 
 
@@ -111,7 +112,7 @@ def test_exif_rotation(file, orientation, turned):
         is_(file(name, Image.fromarray(RGB), exif=exif), turned(RGB))
 
 
-def test_of_an_animation_the_first_frame(file):
+def test_the_first_frame_of_an_animation(file):
     frames = [Image.new("RGB", (9, 6), c) for c in ("red", "lime", "blue")]
     for name in ("a.gif", "a.png", "a.webp", "a.tif"):
         options = {"lossless": True} if name.endswith("webp") else {}
@@ -122,18 +123,18 @@ def test_of_an_animation_the_first_frame(file):
 def test_floats(file):
     is_(file("a.tif", Image.fromarray(np.float32(GREY))), grey(GREY))
     for bad in (np.float32(GREY) * 300, np.float32(GREY) - 200, np.float32(GREY) * np.nan):
-        refused(file("b.tif", Image.fromarray(bad)), "its numbers")
+        rejected(file("b.tif", Image.fromarray(bad)), "its numbers")
     is_(file("c.tif", Image.fromarray(np.int32(GREY) * 257)), grey(GREY), 1e-3)
-    refused(file("d.tif", Image.fromarray(np.int32(GREY) * 70000)), "its numbers")
+    rejected(file("d.tif", Image.fromarray(np.int32(GREY) * 70000)), "its numbers")
 
 
 def test_lab(file):
     is_(file("lab.tif", Image.new("LAB", (9, 6), (0, 128, 128))), np.zeros((6, 9, 3)), 3)
 
 
-# ---- refused
+# ---- rejected files
 
-def refused(path, *parts):
+def rejected(path, *parts):
     with pytest.raises(DreamError) as caught:
         load(path)
     message = str(caught.value)
@@ -143,12 +144,12 @@ def refused(path, *parts):
 
 
 def test_no_picture(tmp_path):
-    refused(tmp_path / "none.jpg", "no such picture")
-    refused(tmp_path, "cannot be read")
+    rejected(tmp_path / "none.jpg", "no such picture")
+    rejected(tmp_path, "cannot be read")
     for name, data in {"text.jpg": b"not a picture, but a letter\n" * 50, "empty.png": b"", "zeros.tif": bytes(5000),
                        "net.webp": b"RIFF\x10\x00\x00\x00WAVEfmt " + bytes(50)}.items():
         (tmp_path / name).write_bytes(data)
-        refused(tmp_path / name, "not a picture")
+        rejected(tmp_path / name, "not a picture")
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
@@ -160,46 +161,46 @@ def test_truncated(tmp_path, name):
     for length in (10, 100, len(whole) // 2, len(whole) - 200):
         (tmp_path / name).write_bytes(whole[:length])
         with warnings.catch_warnings():
-            warnings.simplefilter("error")                # Pillow's would be further lines on stderr
-            refused(tmp_path / name)
+            warnings.simplefilter("error")                # a warning of Pillow would be another line on stderr
+            rejected(tmp_path / name)
 
 
 def test_huge(tmp_path, monkeypatch):
-    """A small file that says it holds 40000 x 40000 pixels."""
+    """A small file whose header declares 40000 x 40000 pixels."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 40000, 8, 2, 0, 0, 0))
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100)))
                                         + chunk(b"IEND", b""))
-    refused(tmp_path / "bomb.png", "too large")
+    rejected(tmp_path / "bomb.png", "too large")
 
 
 def test_other_formats(file):
-    refused(file("a.ico", Image.new("RGB", (16, 16))), "ICO", "not supported")
+    rejected(file("a.ico", Image.new("RGB", (16, 16))), "ICO", "not supported")
 
 
-# ---- damaged
+# ---- damaged files
 
 SUFFIXES = ("jpg", "png", "webp", "tif")
-STUMBLES = [struct.error("unpack requires 4 bytes"), EOFError(), IndexError("out of range"), OverflowError("too large"),
-            zlib.error("Error -3"), MemoryError(), RecursionError("too deep"), KeyError(259), TypeError("no number"),
-            AttributeError("no such tag"), SyntaxError("not a TIFF file"), OSError(5, "Input/output error"),
-            UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), ValueError("two\nlines\x1b[2J")]
+ERRORS = [struct.error("unpack requires 4 bytes"), EOFError(), IndexError("out of range"), OverflowError("too large"),
+          zlib.error("Error -3"), MemoryError(), RecursionError("too deep"), KeyError(259), TypeError("no number"),
+          AttributeError("no such tag"), SyntaxError("not a TIFF file"), OSError(5, "Input/output error"),
+          UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), ValueError("two\nlines\x1b[2J")]
 
 
-@pytest.mark.parametrize("error", STUMBLES, ids=lambda error: type(error).__name__)
-def test_whatever_a_decoder_stumbles_over_is_one_line(file, monkeypatch, error):
-    def stumble(*_):
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_any_exception_of_a_decoder_becomes_one_line(file, monkeypatch, error):
+    def fail(*_):
         raise error
 
     path = file("a.png", Image.fromarray(RGB))
-    monkeypatch.setattr(Image.Image, "getexif", stumble)
-    refused(path, "cannot be read: ")
+    monkeypatch.setattr(Image.Image, "getexif", fail)
+    rejected(path, "cannot be read: ")
     with pytest.raises(DreamError, match="a.png: cannot be read: "):
         settings(path)
-    assert settings_there(path) == settings_there(path.parent / "none.png") == {}
+    assert settings_if_any(path) == settings_if_any(path.parent / "none.png") == {}
 
 
 def with_text(path, text):
-    """Write a picture with bytes where its settings would be."""
+    """Write a picture with any bytes in the place of its settings."""
     image, options = Image.fromarray(RGB), {}
     if path.suffix == ".jpg":
         options = {"comment": text[:65000]}
@@ -216,7 +217,7 @@ def with_text(path, text):
 @pytest.mark.parametrize("text", [
     b"\xff\xfe\xfd", b"{", b"[1]", b"null", b'"text"', b'{"seed": ' + b"9" * 5000 + b"}", b"[" * 60000, b'{"a":' * 9000,
     b"{" + b" " * 1100000 + b"}", "\u00e9".encode("latin-1")], ids=lambda text: ascii(text[:9]))
-def test_damaged_settings_are_none(tmp_path, text):
+def test_damaged_settings_are_ignored(tmp_path, text):
     for suffix in SUFFIXES:
         path = with_text(tmp_path / f"a.{suffix}", text)
         assert settings(path) == {}
@@ -224,7 +225,7 @@ def test_damaged_settings_are_none(tmp_path, text):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_damaged_pictures_are_read_or_refused_in_one_line(tmp_path, suffix):
+def test_damaged_pictures_are_read_or_rejected_in_one_line(tmp_path, suffix):
     path, dice = tmp_path / f"a.{suffix}", random.Random(suffix)
     exif = Image.Exif()
     exif[274] = 6
@@ -245,8 +246,8 @@ def test_damaged_pictures_are_read_or_refused_in_one_line(tmp_path, suffix):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_a_pipe_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.png")
-    refused(tmp_path / "a.png", "not a regular file")
-    assert settings_there(tmp_path / "a.png") == {}
+    rejected(tmp_path / "a.png", "not a regular file")
+    assert settings_if_any(tmp_path / "a.png") == {}
 
 
 # ---- writing
@@ -256,7 +257,7 @@ RECORD = {"end": "inception_4c/output", "seed": 3, "octave_scale": 1.4, "clip": 
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.jpeg", "a.png", "a.webp", "a.tif", "a.TIFF", "猫.JPG"])
-def test_settings_travel_with_the_picture(tmp_path, name):
+def test_settings_are_saved_in_the_picture(tmp_path, name):
     smooth = np.float32(np.add.outer(np.arange(32), np.arange(40))[..., None] * 2 + np.array([0, 30, 60]))
     save(smooth, tmp_path / name, RECORD)
     assert settings(tmp_path / name) == RECORD
@@ -272,13 +273,13 @@ def test_without_settings(tmp_path, name):
     assert settings(tmp_path / name) == {}
 
 
-def test_a_comment_of_someone_else(file):
+def test_a_comment_of_another_program(file):
     for comment in (b"shot in Utah", b"2015"):
         assert settings(file("a.jpg", Image.fromarray(RGB), comment=comment)) == {}
 
 
 def test_eight_bits_as_in_the_notebook():
-    """Clipped, then cut off: 1.9 is 1."""
+    """Values are clipped, then rounded down: 1.9 becomes 1."""
     assert to_uint8(np.float32([-5, 0.9, 1.9, 254.99, 255, 300])).tolist() == [0, 0, 1, 254, 255, 255]
     picture = np.float32(RGB) + 0.99
     with Image.open(io.BytesIO(encode(picture, "png"))) as image:
@@ -302,7 +303,7 @@ def test_quality(tmp_path):
 
 @pytest.mark.parametrize("name, part", [("a.gif", "'.gif' is not a picture format"), ("a", "'' is not"),
                                         ("no/a.jpg", "there is no folder"), ("folder.jpg", "cannot be written")])
-def test_targets_that_cannot_be(tmp_path, name, part):
+def test_invalid_targets(tmp_path, name, part):
     (tmp_path / "folder.jpg").mkdir()
     for call in (check_target, lambda p: save(np.float32(RGB), p)):
         with pytest.raises(DreamError) as caught:
@@ -342,7 +343,7 @@ def test_a_link_is_written_through(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_what_is_no_regular_file_stays(tmp_path):
+def test_a_pipe_is_not_overwritten(tmp_path):
     pipe = tmp_path / "pipe.png"
     os.mkfifo(pipe)
     for call in (check_target, lambda p: save(np.float32(RGB), p)):
@@ -353,12 +354,12 @@ def test_what_is_no_regular_file_stays(tmp_path):
     assert pipe.is_fifo() and [p.name for p in tmp_path.iterdir()] == ["pipe.png"]
 
 
-def test_a_place_that_can_only_be_read(tmp_path, monkeypatch):
-    def refused_(path, flags, mode=0o777, real=os.open):
+def test_a_read_only_file_system(tmp_path, monkeypatch):
+    def rejected_(path, flags, mode=0o777, real=os.open):
         if flags & os.O_CREAT:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), "somewhere/.x.part")
         return real(path, flags, mode)
-    monkeypatch.setattr(os, "open", refused_)
+    monkeypatch.setattr(os, "open", rejected_)
     with pytest.raises(DreamError, match="a.png: cannot be written: Read-only file system$"):
         check_target(tmp_path / "a.png")
     with pytest.raises(OSError) as caught:

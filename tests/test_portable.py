@@ -1,4 +1,4 @@
-"""Gradient graphs and step graphs mean the same elsewhere: in onnx's reference evaluator, as it is, and in OpenVINO."""
+"""Gradient and step graphs give the same results in other runtimes: ONNX's reference evaluator and OpenVINO."""
 import json
 import sys
 
@@ -7,7 +7,7 @@ import onnx
 import pytest
 import toys
 from deepdream.convert.graph import Graph, attributes, float_info
-from deepdream.convert.graph.portable import unambiguous_pads
+from deepdream.convert.graph.portable import write_unambiguous_pads
 from deepdream.convert.fast.taps import positive
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
@@ -18,7 +18,7 @@ from deepdream.engine.graphs import step_graph
 from deepdream.engine.step import Step
 from deepdream.goals.objectives import objective_L2
 
-SAME = 1e-5      # relative L2; other sums, in another order
+SAME = 1e-5      # relative L2 error, since sums are computed in another order
 SMALL = dict(shape=(1, 3, 13, 15))
 FIRST = conv("a", "data", 16, 3, pad=1) + relu("a")
 NETS = {
@@ -42,10 +42,10 @@ NETS = {
 
 @pytest.fixture(scope="module")
 def openvino():
-    """A function (graph, feeds, outputs) -> [arrays]."""
+    """Return a function (graph, feeds, outputs) -> [arrays] that runs a graph in OpenVINO."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "openvino_telemetry", None)      # it would report that it was used
-        core = pytest.importorskip("openvino", reason="OpenVINO is not installed").Core()
+        patch.setitem(sys.modules, "openvino_telemetry", None)      # else it would report its use over the network
+        core = pytest.importorskip("openvino", reason="needs the package openvino").Core()
 
     def run(graph, feeds, outputs):
         compiled = core.compile_model(core.read_model(graph.SerializeToString()), "CPU",
@@ -56,12 +56,12 @@ def openvino():
 
 
 def reference(graph, feeds, outputs):
-    with np.errstate(over="ignore"):      # in HardSigmoid, which holds it at 1
+    with np.errstate(over="ignore"):      # in HardSigmoid, which then clips to 1
         return ReferenceEvaluator(graph).run(outputs, feeds)
 
 
 def gradient(text):
-    """(gradient graph of the last end, feeds)."""
+    """Return (gradient graph of the last end, feeds)."""
     model = toys.convert(text)
     end = list(convert.valid_ends(model))[-1]
     data = 5 * toys.noise(*json.loads({p.key: p.value for p in model.metadata_props}["data_shape"]))
@@ -70,7 +70,7 @@ def gradient(text):
 
 
 def step(end="both"):
-    """(a step graph, feeds)."""
+    """Return (a step graph, feeds)."""
     objective, (h, w) = objective_L2.at(end), (33, 40)
     graph = step_graph(convert.gradient_graph(toys.convert(toys.TOY), end), Step(objective),
                        np.float32([104, 116, 122]).reshape(3, 1, 1))
@@ -112,7 +112,7 @@ def test_every_convolution_has_all_its_attributes():
 
 
 def test_a_convolution_of_another_exporter_gets_its_attributes():
-    """Weights from a Constant node, and a padding that is told in words."""
+    """Its weights come from a Constant node, and its padding is given by `auto_pad`."""
     nodes = [helper.make_node("Constant", [], ["w"], value=onnx.numpy_helper.from_array(toys.noise(4, 3, 3, 2))),
              helper.make_node("Conv", ["x", "w"], ["a"]), helper.make_node("Conv", ["x", "w"], ["b"], auto_pad="VALID"),
              helper.make_node("Add", ["a", "b"], ["y"])]
@@ -134,19 +134,19 @@ def test_pads_of_poolings(kernel, pads):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     feeds = {"x": toys.noise(1, 2, 6, 7)}
     before = toys.run(model, feeds)[0]
-    unambiguous_pads(model.graph.node[0])
+    write_unambiguous_pads(model.graph.node[0])
     onnx.checker.check_model(model, full_check=True)
     for run in (reference, lambda model, feeds, outputs: toys.run(model, feeds)):
         np.testing.assert_array_equal(run(model, feeds, ["y"])[0], before)
 
 
-def test_what_is_above_0():
-    """Exactly 1 from the smallest number that onnxruntime tells from 0; and with a `beta` that is not 0."""
+def test_comparing_with_0():
+    """`positive` is exactly 1 for all numbers above 4e-39, and its `beta` is not 0."""
     g = Graph(reserved=["x", "y"])
     g.rename(positive(g.tensor("x")), "y")
     model = g.model("mask", [float_info("x", [None])], [float_info("y", [None])])
     assert attributes(model.graph.node[0])["beta"] != 0
     x = np.float32([0, 1e-38, 1e-30, 1e-3, 1, 3e38])
     np.testing.assert_array_equal(toys.run(model, {"x": x})[0], x > 0)
-    below = np.float32([1e-45, 1e-42, 3e-39])      # where 3e38 x is less than 1: as without a beta
+    below = np.float32([1e-45, 1e-42, 3e-39])      # 3e38 x is less than 1, as it would be without a beta
     np.testing.assert_array_equal(toys.run(model, {"x": below})[0], np.minimum(1, below * np.float32(3e38)))

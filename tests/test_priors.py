@@ -1,4 +1,4 @@
-"""Priors: nodes against NumPy, NumPy against plain formulas, and that none is there unless asked for."""
+"""Priors: their nodes compared with NumPy, NumPy with plain formulas, and dreams in the graph with dreams in Python."""
 import numpy as np
 import pytest
 import scipy.ndimage as nd
@@ -54,7 +54,7 @@ def test_blur_is_a_gaussian():
 
 
 def test_the_pyramid_scales_every_level():
-    """A fine wave beside one a hundred times as strong comes forward, and of one strength whatever went in."""
+    """A fine wave gets stronger relative to a coarse one, and the result does not depend on the input's strength."""
     fine, coarse = np.indices((64, 64))[0] % 2 - 0.5, np.sin(np.arange(64) / 8)[:, None] * np.ones((64, 64))
     x = np.float32(fine + 100 * coarse)[None, None].repeat(3, 1)
     out = Laplacian(3)(x, {})
@@ -86,7 +86,7 @@ def nets(toy):
 
 @pytest.mark.parametrize("priors_", [[p] for p in ALL] + [ALL], ids=lambda p: "+".join(type(q).__name__ for q in p))
 def test_graph_and_python_dream_alike(priors_):
-    """The step graph with priors, and the same priors around an objective of one's own."""
+    """Compare the step graph with priors, and the same priors with an objective that is a Python function."""
     image, dreams = np.abs(toys.noise(33, 38, 3)) * 60, []
     for objective in (objective_L2, lambda dst: objective_L2(dst)):
         np.random.seed(3)
@@ -96,6 +96,6 @@ def test_graph_and_python_dream_alike(priors_):
     assert toys.off(deepdream(TOY_NET(), image, 3, 2, end="both") - image, dreams[0] - image) > 1e-2
 
 
-def test_what_is_no_prior_is_refused():
+def test_other_objects_are_rejected_as_priors():
     with pytest.raises(DreamError, match="'blur' is not a prior"):
         deepdream(TOY_NET(), np.zeros((40, 40, 3)), end="both", priors=["blur"])

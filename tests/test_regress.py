@@ -1,4 +1,4 @@
-"""The check against reference dreams: what it accepts, and above all what it refuses."""
+"""`deepdream regress`: which dreams fit the reference dreams, and above all which do not."""
 import base64
 import json
 
@@ -18,7 +18,7 @@ SEEDS = range(3)
 
 @pytest.fixture(scope="module")
 def self_test():
-    """Two cases, on the small net, with a wrong layer and another net."""
+    """Run two cases on the small net, and the same ones with a wrong layer and with another net."""
     run = regress.Run(deepdream.Net("mini_imagenet", device="cpu", threads=1), Settings(octave_n=3))
     checked = regress.self_test(run, formula_sky(112, 200), formula_sky(56, 100, seed=7), regress.CASES[:2], SEEDS,
                                 ["layer", "net"])
@@ -29,7 +29,8 @@ def scores(checked):
     return [(c.case.name, c.negative, c.verdict, c.together) for c in checked]
 
 
-def test_one_more_seed_fits(self_test):
+@pytest.mark.slow
+def test_a_dream_with_another_seed_fits(self_test):
     _, checked = self_test
     right = [c for c in checked if not c.negative]
     assert [c.case.name for c in right] == ["4c", "3b_5x5_reduce"]
@@ -37,27 +38,30 @@ def test_one_more_seed_fits(self_test):
     assert {r.statistic for r in right[0].results} == set(statistics.STATISTICS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong, case", [("layer", "3b_5x5_reduce"), ("net", "4c")])
-def test_a_wrong_layer_and_another_net_are_refused(self_test, wrong, case):
-    """(The other net was made of the same teacher by the same script, and its low layers are nearly the same.)"""
+def test_a_wrong_layer_and_another_net_do_not_fit(self_test, wrong, case):
+    """For the other net only a high layer is tested: its low layers are nearly the same, since both nets were made
+    from the same one."""
     _, checked = self_test
     found, = (c for c in checked if c.negative == wrong and c.case.name == case)
     assert found.verdict == "no", scores(checked)
 
 
+@pytest.mark.slow
 def test_reports(self_test):
     run, checked = self_test
-    told = report.told(run, checked, "itself", SEEDS)
-    assert told == json.loads(json.dumps(told)) and not told["failed"]
-    text = report.table(told)
+    summary = report.summary(run, checked, "itself", SEEDS)
+    assert summary == json.loads(json.dumps(summary)) and not summary["failed"]
+    text = report.table(summary)
     assert "inception_4c/output: " in text and "another net of the same topology" in text and "caught" in text
-    page = report.page(told, checked)
+    page = report.page(summary, checked)
     assert page.count("data:image/jpeg") == 6 and "mean absolute change" in page
     right, wrong = checked[0], next(c for c in checked if c.verdict == "no")
     blind = regress.Checked(right.case, right.results, None, [], "layer")
     assert "not noticed" in report.failed([right, blind])[0]
-    refused = regress.Checked(right.case, wrong.results, None, [])
-    assert "does not dream what the reference shows" in report.failed([refused])[0]
+    rejected = regress.Checked(right.case, wrong.results, None, [])
+    assert "does not dream what the reference shows" in report.failed([rejected])[0]
 
 
 def fake(rng, scale=1.0, shift=0.0):
@@ -109,7 +113,7 @@ def test_leftover_and_zoom(case):
 
 
 def test_after_relu():
-    """The nodes of the wrong objective do what its function does."""
+    """The nodes of the deliberately wrong objective compute what its function does."""
     net, x = deepdream.Net("mini_imagenet", device="cpu", threads=1), formula_sky(64, 80)
     found = []
     for objective in (regress.AfterReLU(), lambda dst: regress.AfterReLU()(dst)):
@@ -120,7 +124,7 @@ def test_after_relu():
 
 
 def test_extract():
-    """Which of the notebook's pictures is which."""
+    """The notebook's pictures are recognized by their order."""
     outputs = [[{"text": "x"}]] + [[{"jpeg": base64.b64encode(bytes([i])).decode()}] for i in range(6)]
     book = json.dumps({"worksheets": [{"cells": [{"outputs": o} for o in outputs]}]})
     found = originals.extract(book)
@@ -148,9 +152,10 @@ class _nothing:
     __exit__ = lambda self, *_: None
 
 
+@pytest.mark.slow
 def test_googles_pictures_against_caffes(shared):
-    """Real Caffe's dreams stand in for ours: Google's second picture fits those with leftover diffs, a dream at another
-    layer does not."""
+    """Caffe's dreams take the place of ours: Google's second picture fits those with leftover diffs, and a dream at
+    another layer does not."""
     reference = originals.read(shared / "original")
     net = deepdream.Net(str(shared / "models" / "bvlc_googlenet"), device="cpu", threads=1)
     run, folder, case = regress.Run(net), shared / "oracle" / "full_size", regress.CASES[2]

@@ -1,4 +1,4 @@
-"""Net surgery: at the declared size an InnerProduct made a convolution gives the same, beyond it a map of scores."""
+"""Net surgery: InnerProducts as convolutions give the same at the declared size, and maps of scores at larger sizes."""
 import json
 
 import numpy as np
@@ -11,7 +11,7 @@ from toys import concat, conv, layer, net, off, pool, product, relu, softmax
 
 from deepdream import DreamError, Net, convert
 
-# An AlexNet in small, without padding: fc6 on 6x6, fc7, fc8. Stride 4; 47x47 pixels for one place.
+# A small AlexNet without padding: fc6 on 6x6, fc7, fc8. The stride is 4, and one position sees 47x47 pixels.
 ALEX = net(conv("conv1", "data", 6, 3, stride=2), relu("conv1"), pool("pool1", "conv1", "MAX", 3, 2),
            conv("conv2", "pool1", 8, 6), relu("conv2"),
            product("fc6", "conv2", 12), relu("fc6"), layer("drop6", "Dropout", "fc6", "fc6"),
@@ -23,13 +23,13 @@ ENDS = ["fc6", "fc7", "fc8", "prob"]
 
 @pytest.fixture(scope="module")
 def alex():
-    """The toy as it is, and after surgery."""
+    """The net without and with surgery."""
     blobs = toys.weights(ALEX, toys.formula, PIXELS)
     return toys.convert(ALEX, blobs), toys.convert(ALEX, blobs, surgery=True)
 
 
 def values(model, data, names):
-    """{name: value} of any tensors of a model."""
+    """Compute any tensors of a model: {name: value}."""
     every = onnx.ModelProto()
     every.CopyFrom(model)
     del every.graph.output[:]
@@ -49,11 +49,11 @@ def test_at_the_declared_size_nothing_changes(alex):
         assert off(after[end][..., 0, 0], before[end]) < 1e-6
 
 
-def test_each_place_of_the_map_is_the_net_on_its_crop(alex):
+def test_each_position_of_the_map_is_the_net_on_its_crop(alex):
     data = toys.noise(1, 3, 63, 55)
     maps = values(alex[1], data, ENDS)
     assert maps["prob"].shape == (1, 5, 5, 3)
-    np.testing.assert_allclose(maps["prob"].sum(1), 1, rtol=1e-6)      # Softmax: over the classes of each place
+    np.testing.assert_allclose(maps["prob"].sum(1), 1, rtol=1e-6)      # a Softmax over the classes of each position
     for i, j in np.ndindex(5, 3):
         crop = np.ascontiguousarray(data[:, :, 4 * i:4 * i + 47, 4 * j:4 * j + 47])
         for end, value in values(alex[0], crop, ENDS).items():
@@ -65,8 +65,8 @@ def test_gradients_are_those_without_surgery(alex, end):
     data = toys.noise(1, 3, 47, 47)
     diff = toys.noise(1, {"fc6": 12, "fc7": 9, "fc8": 5, "prob": 5}[end], seed=1)
     value, before = gradient(alex[0], end, data, diff)
-    told, after = gradient(alex[1], end, data, diff[:, :, None, None])
-    assert off(told[..., 0, 0], value) < 1e-5 and off(after, before) < 1e-5
+    map_value, after = gradient(alex[1], end, data, diff[:, :, None, None])
+    assert off(map_value[..., 0, 0], value) < 1e-5 and off(after, before) < 1e-5
 
 
 @pytest.mark.parametrize("end", ["fc6", "fc8", "prob"])
@@ -75,8 +75,8 @@ def test_gradients_of_maps_by_finite_differences(alex, end):
     data = np.float64(toys.noise(1, 3, 55, 51, seed=3))
     forward = toys.doubled(model, end)
     diff = toys.noise(*forward(data).shape, seed=4)
-    _, told = gradient(model, end, np.float32(data), diff)
-    toys.check_gradient(forward, np.float64(np.float32(data)), diff, told)
+    _, data_diff = gradient(model, end, np.float32(data), diff)
+    toys.check_gradient(forward, np.float64(np.float32(data)), diff, data_diff)
 
 
 def test_the_metadata(alex):
@@ -94,12 +94,6 @@ def test_the_metadata(alex):
     assert json.loads({p.key: p.value for p in convert.gradient_graph(alex[1], "prob").metadata_props}["min_size"]) \
         == list(convert.min_size(alex[1], "prob"))
     onnx.checker.check_model(alex[1], full_check=True)
-
-
-def test_only_what_leads_to_an_end():
-    model = toys.convert(ALEX, toys.weights(ALEX, toys.formula, PIXELS), end="fc7", surgery=True)
-    assert list(convert.valid_ends(model))[-1] == "fc7"
-    assert toys.run(model, toys.noise(1, 3, 55, 47))[0].shape == (1, 9, 3, 1)
 
 
 def test_transposed_without_bias_and_in_old_shapes():
@@ -126,8 +120,8 @@ def test_a_global_pooling_stays_global():
     assert convert.valid_ends(after)["prob"] == (5, None, None)
 
 
-def test_layers_behind_that_count_axes_from_the_end():
-    """Where Caffe's blob has two axes, -1 is the channels."""
+def test_later_layers_that_count_axes_from_the_end():
+    """For Caffe's blobs of two axes, axis -1 is that of the channels."""
     text = net(product("x", "data", 6), layer("s", "Scale", "x", "s", "scale_param { axis: -1 bias_term: true }"),
                layer("all", "Scale", "s", "all", "scale_param { axis: 1 num_axes: -1 }"),
                layer("flat", "Flatten", "all", "flat"), layer("slope", "PReLU", "flat", "slope"),
@@ -147,11 +141,11 @@ def test_layers_behind_that_count_axes_from_the_end():
             assert off(maps[name][:, :, i, j], value) < 1e-6
 
 
-@pytest.mark.parametrize("text, said", [
+@pytest.mark.parametrize("text, message", [
     (net(layer("flat", "Flatten", "data", "flat"), product("ip", "flat", 5)),
-     r"layer 'ip' \(InnerProduct\): net surgery cannot reach it behind layer 'flat' \(Flatten\)"),
+     r"layer 'ip' \(InnerProduct\): net surgery is not possible after layer 'flat' \(Flatten\)"),
     (net(layer("r", "Reshape", "data", "r", "reshape_param { shape { dim: 0 dim: 12 dim: 8 dim: 8 } }"), relu("r"),
-         product("ip", "r", 5)), r"'ip' .* behind layer 'r' \(Reshape\)"),
+         product("ip", "r", 5)), r"'ip' .* after layer 'r' \(Reshape\)"),
     (net(layer("ip", "InnerProduct", "data", "ip", "inner_product_param { num_output: 5 axis: 2 }")),
      "'ip' .*needs axis 1, not 2"),
     (net(product("ip", "data", 5), shape=(1, 48)), r"'ip' .* 4 axes \(N, C, H, W\), not \(1, 48\)"),
@@ -164,15 +158,16 @@ def test_layers_behind_that_count_axes_from_the_end():
     (net(product("ip", "data", 5), conv("c", "ip", 4)),
      r"'c' \(Convolution\): needs a bottom of 4 axes .* not \(1, 5\)"),
 ])
-def test_where_surgery_is_impossible(text, said):
+def test_nets_for_which_surgery_is_impossible(text, message):
     blobs = {"ip": [toys.noise(5, 768), toys.noise(5)]}
-    with pytest.raises(ConvertError, match=said) as caught:
+    with pytest.raises(ConvertError, match=message) as caught:
         toys.convert(text, blobs, surgery=True)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_googlenet(googlenet):
-    """pool5 is a plain AVE 7x7 and slides by itself; the classifier behind it is 1x1."""
+    """pool5 is an AVE 7x7 with stride 1, which needs no surgery; the classifier after it becomes a 1x1 convolution."""
     files = googlenet / "deploy.prototxt", googlenet / "net.caffemodel"
     before, after = (convert.to_onnx(*files, surgery=s) for s in (False, True))
     nodes = {n.name: n for n in after.graph.node}
@@ -185,11 +180,11 @@ def test_googlenet(googlenet):
     for end in ends:
         assert off(mine[end][..., 0, 0], theirs[end]) < 1e-5
     diff = theirs[ends[0]]
-    told = [gradient(m, ends[0], data, d)[1] for m, d in ((before, diff), (after, diff[..., None, None]))]
-    assert off(told[1], told[0]) < 1e-5
+    gradients = [gradient(m, ends[0], data, d)[1] for m, d in ((before, diff), (after, diff[..., None, None]))]
+    assert off(gradients[1], gradients[0]) < 1e-5
     data = 50 * toys.noise(1, 3, 260, 300)
-    value, told = gradient(after, "prob", data, toys.noise(1, 1000, 2, 3))
-    assert value.shape == (1, 1000, 2, 3) and np.isfinite(told).all() and told.any()
+    value, data_diff = gradient(after, "prob", data, toys.noise(1, 1000, 2, 3))
+    assert value.shape == (1, 1000, 2, 3) and np.isfinite(data_diff).all() and data_diff.any()
 
 
 @pytest.mark.parametrize("folder, prototxt, weights, answers, ends", [
@@ -207,11 +202,11 @@ def test_real_nets_are_caffes(shared, folder, prototxt, weights, answers, ends):
         data = npz["data"]
     assert len(caffe) == ends
     for end, (value, grad) in caffe.items():
-        told, diff = gradient(model, end, data, value[:, :, None, None])
-        assert off(told[..., 0, 0], value) < 1e-5 and off(diff, grad) < 1e-5, end
+        map_value, diff = gradient(model, end, data, value[:, :, None, None])
+        assert off(map_value[..., 0, 0], value) < 1e-5 and off(diff, grad) < 1e-5, end
 
 
-# ---- Net, command line
+# ---- Net and the command line
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -233,24 +228,24 @@ def test_a_net_after_surgery(folder):
 
 
 def test_leftover_diffs_after_surgery(folder):
-    """On a net without branches they are those of a fresh net."""
-    told = []
+    """For a net without branches the gradient is that of a fresh net."""
+    gradients = []
     for leftover in (False, True):
         one = Net(folder, device="cpu", surgery=True, leftover_diffs=leftover)
         one.blobs["data"].reshape(1, 3, 55, 51)
         one.blobs["data"].data[...] = toys.noise(1, 3, 55, 51)
         one.forward(end="fc8")
         one.blobs["fc8"].diff[...] = one.blobs["fc8"].data
-        told.append(one.backward(start="fc8")["data"].copy())
-    assert off(told[1], told[0]) < 1e-5
+        gradients.append(one.backward(start="fc8")["data"].copy())
+    assert off(gradients[1], gradients[0]) < 1e-5
 
 
 def test_the_command_line(folder, tmp_path, capsys):
     files = [str(folder / "deploy.prototxt"), str(folder / "net.caffemodel")]
     target = tmp_path / "net.onnx"
     assert main([*files, "-o", str(target), "--surgery", "--list"]) == 0
-    told = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["fc8", "5", "4"] in told and ["prob", "5", "4"] in told
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["fc8", "5", "4"] in table and ["prob", "5", "4"] in table
     assert toys.run(onnx.load(target), toys.noise(1, 3, 51, 47))[0].shape == (1, 5, 2, 1)
     assert main([*files, "-o", str(target), "--surgery", "--end", "prob"]) == 0
     run = toys.session(onnx.load(target))
@@ -264,6 +259,6 @@ def test_the_command_line_where_surgery_is_impossible(tmp_path, capsys):
     files = [str(made / "deploy.prototxt"), str(made / "net.caffemodel")]
     assert main([*files, "-o", str(tmp_path / "net.onnx")]) == 0
     assert main([*files, "-o", str(tmp_path / "cut.onnx"), "--surgery"]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"convert: {files[0]}: layer 'ip'") and told.count("\n") == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"convert: {files[0]}: layer 'ip'") and err.count("\n") == 1
     assert not (tmp_path / "cut.onnx").exists()

@@ -1,4 +1,4 @@
-"""onnxruntime is kept from leaving a device id and a database in the user's folders, and from sending what it notes."""
+"""onnxruntime's telemetry is switched off: no device id or database is left in the user's folders."""
 import children
 import pytest
 
@@ -14,7 +14,7 @@ if __name__ == "__main__":
 
 
 def left_by(folder, *args):
-    """Run Python for a user with an empty home who has not set the variable. Returns what lies there afterwards."""
+    """Run Python for a user with an empty home folder, without the variable. Lists the files there afterwards."""
     home = folder / "home"
     home.mkdir()
     env = children.environment(HOME=str(home), XDG_CACHE_HOME=str(home / "cache"), USERPROFILE=str(home),
@@ -27,7 +27,7 @@ def left_by(folder, *args):
 
 @pytest.fixture(scope="module", autouse=True)
 def otherwise(tmp_path_factory):
-    """Without the variable there would be such files, or the tests say nothing."""
+    """Skip these tests if onnxruntime leaves no files even with telemetry on."""
     if not left_by(tmp_path_factory.mktemp("otherwise"), "-c", "import onnxruntime"):
         pytest.skip("this onnxruntime leaves nothing in a user's folders")
 
@@ -41,6 +41,6 @@ def test_after_a_worker(tmp_path):
     assert left_by(tmp_path, "worker.py") == []
 
 
-def test_who_has_set_it_is_left_alone():
+def test_a_value_that_the_user_has_set_stays():
     env = children.environment(**{VARIABLE: "0"})
     assert children.run("-c", f"import os, deepdream; print(os.environ['{VARIABLE}'])", env=env).stdout == "0\n"

@@ -1,5 +1,7 @@
-"""The number of threads: told in every picture, taken up by --settings, no other settings where something goes on; and
-nets that several threads use."""
+"""The number of threads: saved in every picture, used again by --settings, ignored when resuming.
+
+Also nets that are used by several threads at the same time.
+"""
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -37,23 +39,22 @@ def cat(tmp_path):
     return str(path)
 
 
-# ---- how many there are
+# ---- the default
 
-@pytest.mark.skipif(sys.platform != "linux" or cores() is None, reason="needs Linux's list of cores, and of threads")
-def test_onnxruntime_takes_one_for_each_core():
-    said = children.run("-c", COUNT).stdout
-    assert int(said) == cores()
+@pytest.mark.skipif(sys.platform != "linux" or cores() is None, reason="needs Linux's lists of cores and of threads")
+def test_onnxruntime_uses_one_thread_per_core():
+    assert int(children.run("-c", COUNT).stdout) == cores()
 
 
 def test_cores_of_linux(tmp_path):
     for i, siblings in enumerate(("0,4", "1,5", "2", "3", "0,4", "1,5")):
         (tmp_path / f"cpu{i}" / "topology").mkdir(parents=True)
         (tmp_path / f"cpu{i}" / "topology" / "thread_siblings_list").write_text(f"{siblings}\n")
-    assert module._of_linux(tmp_path) == 4
-    assert module._of_linux(tmp_path / "none") is None
+    assert module.linux_cores(tmp_path) == 4
+    assert module.linux_cores(tmp_path / "none") is None
 
 
-def test_what_a_net_computes_with(toy):
+def test_thread_count_of_a_net(toy):
     assert Net(toy, device="cpu").thread_count == cores()
     assert Net(toy, device="cpu", threads=3).thread_count == 3
 
@@ -62,16 +63,16 @@ def test_what_a_net_computes_with(toy):
 
 @pytest.mark.parametrize("args", [["dream", "CAT"], ["class", "4", "--model", "digits"], ["enhance", "CAT"],
                                   ["compare", "CAT", "--models", "TOY", "digits", "--end", "data"]])
-def test_every_picture_tells_it(toy, cat, tmp_path, args):
+def test_every_picture_holds_the_number_of_threads(toy, cat, tmp_path, args):
     model = [] if "digits" in args else ["--model", str(toy), "--end", "both"]
     options = TINY[:2] + TINY[4:] if args[0] == "enhance" else TINY
     args = [{"CAT": cat, "TOY": str(toy)}.get(arg, arg) for arg in args]
-    for threads, told in (([], cores()), (["--threads", "3"], 3)):
+    for threads, expected in (([], cores()), (["--threads", "3"], 3)):
         assert main([*args, *model, *options, *threads, "-o", str(tmp_path / "out.png")]) == 0
-        assert settings(tmp_path / "out.png")["threads"] == told
+        assert settings(tmp_path / "out.png")["threads"] == expected
 
 
-def test_settings_take_it_up(toy, cat, tmp_path, monkeypatch, capsys):
+def test_settings_use_it_again(toy, cat, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     base = ["dream", cat, "--model", str(toy), "--device", "cpu"]
     assert main([*base, "--end", "both", *TINY, "--threads", "3", "-o", "1.png"]) == 0
@@ -85,7 +86,7 @@ def test_settings_take_it_up(toy, cat, tmp_path, monkeypatch, capsys):
     assert settings("3.png")["threads"] == 1 and "threads" not in capsys.readouterr().err
 
 
-def test_settings_of_before_it_was_told(toy, cat, tmp_path, monkeypatch):
+def test_settings_of_older_versions_without_it(toy, cat, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     base = ["dream", cat, "--model", str(toy), "--device", "cpu"]
     assert main([*base, "--end", "both", *TINY, "-o", "1.png"]) == 0
@@ -95,7 +96,8 @@ def test_settings_of_before_it_was_told(toy, cat, tmp_path, monkeypatch):
     assert np.array_equal(pictures.load("1.png"), pictures.load("2.png"))
 
 
-def test_what_goes_on_does_so_with_any_number(toy, cat, tmp_path, capsys):
+@pytest.mark.slow
+def test_runs_are_resumed_with_any_number_of_threads(toy, cat, tmp_path, capsys):
     (tmp_path / "in").mkdir()
     Image.open(cat).save(tmp_path / "in" / "a.png")
     model = ["--model", str(toy), "--end", "both", *TINY]
@@ -113,7 +115,7 @@ def test_what_goes_on_does_so_with_any_number(toy, cat, tmp_path, capsys):
 # ---- a net that several threads use
 
 def at_once(*calls):
-    """What calls return that run at once, each in a thread; they begin together."""
+    """Run calls at the same time, each in a thread, and return their results."""
     together = threading.Barrier(len(calls))
 
     def run(call):
@@ -136,7 +138,8 @@ def test_dreams_of_one_net_in_several_threads(toy, options):
     net = Net(toy, device="cpu", threads=1)
 
     def dream(i, net=net):
-        return deepdream(net, picture_of(SIZES[i], i), 3, 2, end="both", jitter=3, rng=np.random.RandomState(i), **options)
+        return deepdream(net, picture_of(SIZES[i], i), 3, 2, end="both", jitter=3, rng=np.random.RandomState(i),
+                         **options)
 
     together = at_once(*(lambda i=i: dream(i) for i in range(4)))
     for i, made in enumerate(together):
@@ -147,7 +150,7 @@ def test_passes_of_one_net_in_several_threads(toy):
     net, alone = (Net(toy, device="cpu", threads=1) for _ in range(2))
 
     def passes(net, i):
-        with net.lock:      # blobs are set in between
+        with net.lock:      # so that no other thread changes the blobs in between
             net.blobs["data"].reshape(1, 3, *SIZES[i])
             net.blobs["data"].data[0] = picture_of(SIZES[i], i).transpose(2, 0, 1)
             net.forward(end="both")
@@ -170,8 +173,8 @@ def test_passes_of_one_net_in_several_threads(toy):
                 np.testing.assert_array_equal(one, other)
 
 
-def test_a_blob_that_several_threads_look_at(toy):
-    """What a forward pass leaves for later is computed once, and seen by all."""
+def test_a_blob_that_several_threads_read(toy):
+    """Its values are computed when they are first read, and only once."""
     net = Net(toy, device="cpu", threads=1)
     net.blobs["data"].reshape(1, 3, 40, 44)
     net.blobs["data"].data[...] = 7

@@ -1,4 +1,4 @@
-"""Large pictures: tiles against the whole, and what cannot fit is refused."""
+"""Large pictures: tiles compared with the whole, and pictures that do not fit into the memory are rejected."""
 
 import children
 import numpy as np
@@ -44,7 +44,7 @@ def blind(tmp_path_factory):
 
 
 def photograph(h, w, seed=0):
-    """A picture with something in it at all sizes, (H, W, 3)."""
+    """Make a picture with structures of all sizes, (H, W, 3)."""
     rng = np.random.default_rng(seed)
     total = 0
     for n in (1, 4, 16, 64):
@@ -128,7 +128,7 @@ def test_exact_where_the_margin_is_wider_than_what_a_position_sees(net, end, bou
     assert mine == pytest.approx(value, rel=1e-4) and toys.off(tiled, gradient) < bound
 
 
-def test_guide_and_functions_of_ones_own(net):
+def test_guide_and_python_functions(net):
     x = data(net, 200, 300)
     guide = objective_guide(net.features(photograph(60, 80, 5), "both"))
     for objective in (guide, objective_L2):
@@ -138,8 +138,9 @@ def test_guide_and_functions_of_ones_own(net):
     assert value is None and toys.off(gradient, expected[1]) < 1e-5
 
 
+@pytest.mark.slow
 def test_near_the_whole_gradient_on_googlenet(googlenet):
-    """Measured on the real net: see README."""
+    """The README has figures of the real net."""
     dreamer = Net(googlenet, device="cpu")
     x = data(dreamer, 272, 400)
     for end, tile, bound in (("inception_3b/output", 192, 0.03), ("inception_4c/output", 288, 0.1)):
@@ -153,20 +154,20 @@ def test_near_the_whole_gradient_on_googlenet(googlenet):
 LARGE = dict(iter_n=2, octave_n=2, end="both", jitter=3)
 
 
-def dream(net, image, seed=0, **more):
+def dream(net, image, seed=0, **options):
     np.random.seed(seed)
-    return deepdream(net, image, **{**LARGE, **more})
+    return deepdream(net, image, **{**LARGE, **options})
 
 
 @pytest.mark.parametrize("objective", [objective_L2, python_L2])
 def test_a_dream_in_tiles_is_the_same_dream(net, objective):
-    """But for the jitter, which the offsets that are drawn in between change: none here."""
+    """Without jitter, whose random numbers would be others, since the offsets of the tiles are drawn in between."""
     image = photograph(170, 210)
     plain, tiled = (dream(net, image, jitter=0, objective=objective, tile=tile) for tile in (None, 128))
     assert toys.off(tiled - image, plain - image) < 1e-3 and np.abs(tiled - image).mean() > 0.5
 
 
-def test_small_octaves_are_dreamt_as_ever(net, monkeypatch):
+def test_small_octaves_are_dreamt_without_tiles(net, monkeypatch):
     kinds, image = [], photograph(150, 170)
     monkeypatch.setattr("deepdream.engine.tiles.TiledGradient.__call__",
                         lambda self, x: kinds.append(x.shape[2:]) or (1.0, np.ones_like(x)))
@@ -179,7 +180,7 @@ def test_small_octaves_are_dreamt_as_ever(net, monkeypatch):
 def test_offsets_come_after_the_jitter_and_in_tiled_octaves_only(net):
     seen, image = [], photograph(150, 170)
     step = HostStepper.step
-    HostStepper.step = lambda self, ox, oy, *more: seen.append((ox, oy)) or step(self, ox, oy, *more)
+    HostStepper.step = lambda self, ox, oy, *rest: seen.append((ox, oy)) or step(self, ox, oy, *rest)
     try:
         dream(net, image, 4, tile=128)
     finally:
@@ -206,28 +207,28 @@ def test_the_net_is_left_at_the_pictures_size(net):
         assert 0 < np.abs(held - before).mean() <= 1.5 + 1e-4
 
 
-# ---- refusals
+# ---- errors
 
-@pytest.mark.parametrize("more, parts", [
+@pytest.mark.parametrize("options, parts", [
     (dict(tile=100), ["--tile 100", "'both' needs tiles of at least 128 pixels"]),
     (dict(tile=0), ["--tile 0", "128"]),
     (dict(tile=200.5), ["--tile 200.5", "whole number"]),
     (dict(tile=128, objective=objective_neuron(1)), ["--tile 128", "looks at the picture as a whole"]),
     (dict(tile=128, objective=objective_L2 + objective_neuron(1)), ["--tile 128", "as a whole"]),
     (dict(tile=128, objective=objective_match(np.zeros((10, 43, 53), np.float32))), ["--tile 128", "as a whole"])])
-def test_refusals(net, more, parts):
+def test_invalid_options(net, options, parts):
     with pytest.raises(DreamError) as caught:
-        dream(net, photograph(170, 210), **more)
+        dream(net, photograph(170, 210), **options)
     assert all(part in str(caught.value) for part in parts) and "\n" not in str(caught.value)
 
 
-def test_an_objective_of_one_place_where_nothing_is_cut(net):
+def test_an_objective_of_one_position_in_a_picture_of_one_tile(net):
     image = photograph(60, 80)
     seen = objective_neuron(int(net.features(image, "both").min((1, 2)).argmax()))
     np.testing.assert_array_equal(dream(net, image, objective=seen, tile=128), dream(net, image, objective=seen))
 
 
-def test_leftover_diffs_and_ends_without_a_place(toy, googlenet):
+def test_leftover_diffs_and_ends_without_positions(toy, googlenet):
     with pytest.raises(DreamError, match="--tile: leftover_diffs"):
         dream(Net(toy, device="cpu", leftover_diffs=True), photograph(170, 210), tile=128)
     dreamer = Net(googlenet, device="cpu")
@@ -249,19 +250,19 @@ def test_the_estimate_grows_with_the_picture_and_is_bounded_by_the_tile(net):
     assert 48e6 * memory.HOST < tiled < 0.8 * large
 
 
-def test_what_is_alive_at_a_time_is_counted_by_hand(blind):
-    """conv a at half the size (6 channels), its ReLU in place, b (5), pooled c; the picture (3) stays."""
-    a_pixel, _ = memory._alive(blind.programs.graph(blind.programs.objective(Step(objective_L2.at("a")))))
+def test_the_peak_memory_of_a_small_graph(blind):
+    """Counted by hand: the picture (3 channels), and tensors of 6 channels at half the size."""
+    a_pixel, _ = memory.peak_memory(blind.programs.graph(blind.programs.objective(Step(objective_L2.at("a")))))
     assert 4 * (3 + 6 / 4) <= a_pixel <= 4 * (3 + 3 + 5 * 6 / 4)
 
 
-def test_what_cannot_fit_is_refused_before_it_is_dreamt(net, monkeypatch):
+def test_a_dream_that_needs_too_much_memory_is_rejected_before_its_first_step(net, monkeypatch):
     monkeypatch.setenv(free_memory.VARIABLE, "0.4")
-    told = []
+    steps = []
     with pytest.raises(DreamError) as caught:
-        dream(net, photograph(1000, 1200), on_step=lambda *a: told.append(a))
+        dream(net, photograph(1000, 1200), on_step=lambda *a: steps.append(a))
     text = str(caught.value)
-    assert text.startswith("the picture has 1200x1000 pixels; a dream at both needs about ") and not told
+    assert text.startswith("the picture has 1200x1000 pixels; a dream at both needs about ") and not steps
     assert "0.40 GB are free; give " in text and text.endswith("a smaller picture") and "\n" not in text
     dream(net, photograph(100, 120))
     monkeypatch.setenv(free_memory.VARIABLE, "much")
@@ -269,7 +270,7 @@ def test_what_cannot_fit_is_refused_before_it_is_dreamt(net, monkeypatch):
         dream(net, photograph(100, 120))
 
 
-def test_tiles_are_advised_where_they_would_do(net, monkeypatch):
+def test_tiles_are_suggested_if_they_would_fit(net, monkeypatch):
     monkeypatch.setenv(free_memory.VARIABLE, "1.15")
     image = np.zeros((2000, 3000, 3), np.float32)
     with pytest.raises(DreamError, match=r"needs about 1\.\d GB, and 1\.\d GB are free; give --tile 1024 "
@@ -300,10 +301,10 @@ def test_limits_of_control_groups(tmp_path, version):
         (folder / names[0]).write_text(f"{most}\n")
         (folder / names[1]).write_text(f"{used}\n")
         (folder / "memory.stat").write_text(f"anon 7\n{names[2]} {cache}\n")
-    told = tmp_path / "told"
-    told.write_text("4:memory:/outer/inner\n2:cpu,cpuacct:/x\n" if version == 1 else "0::/outer/inner\n")
-    assert min(free_memory._of_cgroups(tmp_path, told)) == 2500
-    assert not list(free_memory._of_cgroups(tmp_path, tmp_path / "nosuch"))
+    groups = tmp_path / "groups"
+    groups.write_text("4:memory:/outer/inner\n2:cpu,cpuacct:/x\n" if version == 1 else "0::/outer/inner\n")
+    assert min(free_memory.cgroup_memory(tmp_path, groups)) == 2500
+    assert not list(free_memory.cgroup_memory(tmp_path, tmp_path / "nosuch"))
 
 
 # ---- the command line
@@ -312,15 +313,17 @@ def command(*args, **env):
     return children.run("-m", "deepdream", *args, env=children.environment(**env))
 
 
+@pytest.mark.slow
 def test_the_command_line(toy, tmp_path):
     picture = tmp_path / "cat.png"
     Image.fromarray(np.uint8(photograph(150, 170))).save(picture)
     options = ["--model", toy, "--end", "both", "--iter-n", 1, "--octave-n", 2, "--jitter", 3, "--device", "cpu",
                "--seed", 1]
     large = ["dream", picture, "-o", tmp_path / "out.png", *options]
-    refused = command(*large, DEEPDREAM_MEMORY_GB="0.1")
-    assert refused.returncode == 2 and refused.stderr.count("\n") == 1 and not (tmp_path / "out.png").exists(), refused
-    assert refused.stderr.startswith("deepdream: the picture has 170x150 pixels; a dream at both needs about ")
+    rejected = command(*large, DEEPDREAM_MEMORY_GB="0.1")
+    assert rejected.returncode == 2 and rejected.stderr.count("\n") == 1, rejected
+    assert not (tmp_path / "out.png").exists()
+    assert rejected.stderr.startswith("deepdream: the picture has 170x150 pixels; a dream at both needs about ")
     made = command(*large, "--tile", 128)
     assert made.returncode == 0 and settings(tmp_path / "out.png")["tile"] == 128, made
     small = command(*large, "--tile", 64)
@@ -328,10 +331,10 @@ def test_the_command_line(toy, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     picture.rename(folder / "cat.png")
-    for extra, told in ((["--tile", 128], "1 dreams made, 0 kept"), (["--tile", 128], "0 dreams made, 1 kept"),
-                        ([], "1 dreams made, 0 kept")):
+    for extra, summary in ((["--tile", 128], "1 dreams made, 0 kept"), (["--tile", 128], "0 dreams made, 1 kept"),
+                           ([], "1 dreams made, 0 kept")):
         result = command("dream", folder, "-o", tmp_path / "dreams", *options, *extra)
-        assert result.returncode == 0 and told in result.stdout, result
+        assert result.returncode == 0 and summary in result.stdout, result
     frames = ["zoom", folder / "cat.png", "-o", tmp_path / "frames", "--frames", 1, *options]
     assert command(*frames, "--tile", 128).returncode == 0
     assert "another tile" in command(*frames).stderr
@@ -339,7 +342,7 @@ def test_the_command_line(toy, tmp_path):
 
 @pytest.mark.parametrize("size", [(135, 263), (256, 256), (129, 135)])
 def test_a_mean_over_positions_counts_each_once(tmp_path, size):
-    """Where no position sees beyond its own pixels, tiles change nothing, whatever is left over at the borders."""
+    """If no position sees beyond its own pixels, tiles change nothing, also if the borders are not whole strides."""
     text = toys.net(toys.conv("a", "data", 6, 2, stride=2), toys.relu("a"), toys.conv("b", "a", 5, 4, stride=4),
                     shape=(1, 3, 32, 32))
     net = Net(toys.write_net(tmp_path / "net", text), device="cpu", threads=1)
@@ -350,8 +353,9 @@ def test_a_mean_over_positions_counts_each_once(tmp_path, size):
     np.testing.assert_allclose(value, expected_value, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_class_of_a_real_classifier_in_tiles():
-    """One class alone, behind net surgery."""
+    """The objective is the score of one class, after net surgery."""
     net = Net("mini_imagenet", device="cpu", surgery=True)
     x = toys.noise(1, 3, 300, 700) * 50
     value, gradient = tiled_gradient(net, objective_class(84), net.classifier, 512)(x)

@@ -1,5 +1,7 @@
-"""Every entry of convert.derivatives.table.VJPS: against central differences in float64, and, where a second formula is cheap,
-against it: plain loops that know nothing of ONNX."""
+"""Every entry of convert.derivatives.table.VJPS, compared with central differences in float64.
+
+Where a second formula is simple, the entry is compared with that, too: plain loops that do not use ONNX.
+"""
 import itertools
 import math
 
@@ -18,9 +20,12 @@ CASES = []          # (id, entry, body, options)
 
 
 def case(entry, body, *, shape=PICTURE, static=False, opset=17, shift=0.0, scale=1.0, more=(), **constants):
-    """A little net. body: nodes in ONNX's text form, from `data` to `y`; constants: its arrays by name.
+    """Add a small net to the cases.
 
-    shape: of data; axes 0, 2, 3 are dynamic unless static. data is noise * scale + shift. more: further shapes.
+    body: nodes in ONNX's text form, from `data` to `y`.
+    constants: arrays by name.
+    shape: of data, which is noise * scale + shift. more: additional shapes to try.
+    static: are axes 0, 2 and 3 fixed?
     """
     name = f"{entry}-{sum(c[1] == entry for c in CASES)}"
     CASES.append((name, entry, body, dict(shape=shape, static=static, opset=opset, shift=shift, scale=scale, more=more,
@@ -64,7 +69,7 @@ case("Pow", "y = Pow(data, p)", p=np.float32(3))
 case("Pow", "a = Abs(data); b = Add(a, half); y = Pow(b, p)", half=np.float32(0.5), p=np.float32(-0.75))
 case("Pow", "a = Abs(data); b = Add(a, half); y = Pow(b, p)", half=np.float32(0.5), p=positive(4, 1, 1))
 
-# ---- elementwise, several operands: constants on either side, two moving ones, broadcasting
+# ---- elementwise, several operands: constants on either side, both dependent on the data, broadcasting
 for op in ("Add", "Sub", "Mul", "Div", "Max", "Min"):
     away = "a = Abs(data); b = Add(a, half); " if op == "Div" else "b = Identity(data); "
     case(op, f"{away} y = {op}(b, k)", half=np.float32(0.5), k=positive(4, 1, 1))
@@ -82,7 +87,8 @@ case("Sum", "y = Sum(data)")
 case("Max", "y = Max(data)")
 case("Min", "y = Min(data)")
 case("Where", "c = Greater(data, k); a = Sin(data); y = Where(c, data, a)", k=some(4, 1, 1))
-case("Where", "a = ReduceMean<axes=[1], keepdims=1>(data); y = Where(c, a, data)", c=np.array([[True], [False], [True], [False]])[:, :, None])
+case("Where", "a = ReduceMean<axes=[1], keepdims=1>(data); y = Where(c, a, data)",
+     c=np.array([[True], [False], [True], [False]])[:, :, None])
 
 # ---- convolution: kernels, strides (also larger than the kernel), pads (also asymmetric), dilations, groups
 for kernel, stride, pads, dilation, group, out in [
@@ -103,7 +109,8 @@ case("Conv", 'y = Conv<auto_pad="SAME_UPPER">(data, w)', w=some(2, 4, 4, 2))
 case("Conv", 'y = Conv<auto_pad="SAME_LOWER">(data, w)', w=some(2, 4, 2, 4))
 case("Conv", 'y = Conv<auto_pad="VALID", strides=[2, 2]>(data, w)', w=some(2, 4, 3, 3))
 case("Conv", "y = Conv<strides=[2], pads=[1, 1]>(data, w)", shape=(1, 4, 11), more=[(1, 4, 12)], w=some(3, 4, 3))
-case("Conv", "y = Conv<strides=[2, 1, 2], pads=[1, 1, 0, 1, 0, 1]>(data, w)", shape=(1, 2, 6, 5, 7), w=some(3, 2, 3, 2, 3))
+case("Conv", "y = Conv<strides=[2, 1, 2], pads=[1, 1, 0, 1, 0, 1]>(data, w)", shape=(1, 2, 6, 5, 7),
+     w=some(3, 2, 3, 2, 3))
 for kernel, stride, pads, dilation, group, out, extra in [
         ((3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 1, 3, (0, 0)), ((4, 4), (2, 2), (1, 1, 1, 1), (1, 1), 1, 3, (0, 0)),
         ((3, 3), (2, 2), (1, 1, 1, 1), (1, 1), 1, 3, (1, 1)), ((3, 2), (3, 2), (0, 0, 0, 0), (1, 1), 2, 4, (2, 0)),
@@ -143,7 +150,8 @@ case("Gemm", "f = Flatten(data); y = Gemm<transB=1>(f, w)", shape=(2, 3, 4, 4), 
 case("MatMul", "y = MatMul(data, w)", shape=(3, 5), static=True, w=some(5, 4))
 case("MatMul", "y = MatMul(w, data)", shape=(2, 3, 5, 4), static=True, w=some(6, 5))
 case("MatMul", "y = MatMul(data, w)", shape=(2, 1, 3, 5), static=True, w=some(4, 5, 6))
-case("MatMul", "t = Transpose<perm=[0, 1, 3, 2]>(data); s = Sin(t); y = MatMul(data, s)", shape=(2, 3, 5, 4), static=True)
+case("MatMul", "t = Transpose<perm=[0, 1, 3, 2]>(data); s = Sin(t); y = MatMul(data, s)", shape=(2, 3, 5, 4),
+     static=True)
 
 # ---- normalization
 case("BatchNormalization", "y = BatchNormalization<epsilon=0.01>(data, s, b, m, v)", s=some(4), b=some(4), m=some(4),
@@ -229,17 +237,17 @@ def test_against_central_differences(entry, body, options):
     for seed, shape in enumerate([options["shape"], *options["more"]]):
         data = toys.noise(*shape, seed=seed) * np.float32(options["scale"]) + np.float32(options["shift"])
         value = plain.run(None, {"data": data})[0]
-        assert toys.off(forward(data), value) < 1e-5      # else the reference is not what runs
+        assert toys.off(forward(data), value) < 1e-5      # else ONNX's reference implementation differs
         diff = toys.noise(*value.shape, seed=seed + 100)
-        told, gradient = run.run(["end_data", "data_diff"], {"data": data, "end_diff": diff})
-        assert toys.off(told, value) < 1e-6
+        end_data, gradient = run.run(["end_data", "data_diff"], {"data": data, "end_diff": diff})
+        assert toys.off(end_data, value) < 1e-6
         toys.check_gradient(forward, data, diff, gradient, directions=3, step=1e-5)
 
 
 # ---- second formulas, in plain loops
 
 def gradient(body, data, diff, opset=17, **constants):
-    """data_diff of `body` from the gradient graph."""
+    """Compute data_diff by the gradient graph of `body`."""
     model = build("y", body, data.shape, True, opset, constants)
     return toys.run(convert.gradient_graph(model, "y"), {"data": data, "end_diff": diff}, ["data_diff"])[0]
 
@@ -249,7 +257,7 @@ def value(body, data, opset=17, **constants):
 
 
 def agree(body, data, expected, **constants):
-    """The gradient graph of `body` gives what expected(diff, value) gives."""
+    """Compare the gradient of `body` with expected(diff, value)."""
     y = value(body, data, **constants)
     diff = some(*y.shape, seed=5)
     dx = expected(np.float64(diff), np.float64(y))
@@ -258,7 +266,7 @@ def agree(body, data, expected, **constants):
 
 
 def windows(shape, y_shape, kernel, stride, pads, dilation):
-    """(output position, [(tap, input position)]) over the spatial axes; positions in the padding are left out."""
+    """Yield (output position, [(tap, input position)]) over the spatial axes, without positions in the padding."""
     n = len(kernel)
     for o in np.ndindex(*y_shape[2:]):
         taps = []
@@ -286,14 +294,15 @@ def test_convolution_by_loops(size, kernel, stride, pads, dilation, group, out):
             for t, u in taps:
                 for k in range(out):
                     g = k // (out // group)
-                    dx[0, g * 4 // group:(g + 1) * 4 // group, u[0], u[1]] += w[k, :, t[0], t[1]] * diff[0, k, o[0], o[1]]
+                    inner = slice(g * 4 // group, (g + 1) * 4 // group)
+                    dx[(0, inner, *u)] += w[(k, slice(None), *t)] * diff[(0, k, *o)]
         return dx
-    agree(f"y = Conv<strides={[*stride]}, pads={[*pads]}, dilations={[*dilation]}, group={group}>(data, w)", data, loops,
-          w=w)
+    agree(f"y = Conv<strides={[*stride]}, pads={[*pads]}, dilations={[*dilation]}, group={group}>(data, w)", data,
+          loops, w=w)
 
 
-@pytest.mark.parametrize("stride, pads, extra, group", [((2, 2), (1, 0, 0, 1), (1, 0), 1), ((3, 1), (0, 0, 0, 0), (2, 0), 2),
-                                                        ((1, 2), (1, 1, 1, 1), (0, 1), 4)])
+@pytest.mark.parametrize("stride, pads, extra, group", [
+    ((2, 2), (1, 0, 0, 1), (1, 0), 1), ((3, 1), (0, 0, 0, 0), (2, 0), 2), ((1, 2), (1, 1, 1, 1), (0, 1), 4)])
 def test_deconvolution_by_loops(stride, pads, extra, group):
     data, w = some(1, 4, 4, 5), some(4, 2, 3, 2, seed=2)
 
@@ -311,7 +320,7 @@ def test_deconvolution_by_loops(stride, pads, extra, group):
 
 
 def plateaus(*shape, seed, low=-1, high=3):
-    """Few different numbers, so that most windows have several maxima."""
+    """Return an array of a few different numbers, so that most windows have several maxima."""
     return np.float32(np.random.default_rng(seed).integers(low, high, shape))
 
 
@@ -361,8 +370,8 @@ def test_average_pool_by_loops(kernel, stride, pads, counted):
             for _, u in taps:
                 dx[(0, slice(None), *u)] += diff[(0, slice(None), *o)] / (math.prod(kernel) if counted else len(taps))
         return dx
-    agree(f"y = AveragePool<kernel_shape={[*kernel]}, strides={[*stride]}, pads={[*pads]}, count_include_pad={counted}>(data)",
-          data, loops)
+    agree(f"y = AveragePool<kernel_shape={[*kernel]}, strides={[*stride]}, pads={[*pads]}, "
+          f"count_include_pad={counted}>(data)", data, loops)
 
 
 @pytest.mark.parametrize("alpha, beta, k", [(0.8, 0.6, 1.2), (0.8, 0.75, 1.2), (0.0, 0.75, 2.0), (-0.05, 0.75, 4.0),
@@ -380,9 +389,11 @@ def test_lrn_by_loops(alpha, beta, k):
 
 @pytest.mark.parametrize("op, mine, other", [
     ("Add", lambda d, x, k: d, lambda d, x, k: d), ("Sub", lambda d, x, k: d, lambda d, x, k: -d),
-    ("Mul", lambda d, x, k: d * k, lambda d, x, k: d * k), ("Div", lambda d, x, k: d / k, lambda d, x, k: -d * k / x ** 2)])
-@pytest.mark.parametrize("shape, k", [((2, 3, 4, 5), (3, 1, 1)), ((2, 3, 1, 1), (2, 3, 4, 5)), ((3, 1, 1), (2, 3, 4, 5)),
-                                      ((1, 3, 1, 5), (2, 1, 4, 1)), ((2, 3, 4, 5), ())])
+    ("Mul", lambda d, x, k: d * k, lambda d, x, k: d * k),
+    ("Div", lambda d, x, k: d / k, lambda d, x, k: -d * k / x ** 2)])
+@pytest.mark.parametrize("shape, k", [
+    ((2, 3, 4, 5), (3, 1, 1)), ((2, 3, 1, 1), (2, 3, 4, 5)), ((3, 1, 1), (2, 3, 4, 5)), ((1, 3, 1, 5), (2, 1, 4, 1)),
+    ((2, 3, 4, 5), ())])
 def test_broadcasting_by_numpy(op, mine, other, shape, k):
     data, k = positive(*shape, seed=3), positive(*k, seed=4)
 
@@ -417,7 +428,7 @@ def test_an_output_that_nothing_reads_and_a_branch_that_is_constant():
     assert not dx[:, 2:].any()
 
 
-@pytest.mark.parametrize("body, said", [
+@pytest.mark.parametrize("body, message", [
     ('y = Conv<auto_pad="SAME_UPPER", strides=[2, 2]>(data, w)', "depends on the size of the picture"),
     ("s = Sin(data); w = ReduceMean<axes=[2, 3]>(s); y = Conv(data, w)", "its input 1 must be constant"),
     ('y = Pad<mode="reflect">(data, p)', "only mode constant"),
@@ -425,11 +436,11 @@ def test_an_output_that_nothing_reads_and_a_branch_that_is_constant():
     ('y = Resize<mode="linear">(data, , scales)', "only mode nearest by whole factors"),
     ("y = Max(data, data, data)", "only two operands"),
 ])
-def test_what_has_no_derivative_is_said(body, said):
+def test_nodes_without_a_derivative_are_rejected(body, message):
     constants = {"w": some(2, 4, 3, 3), "p": ints(0, 0, 1, 1, 0, 0, 1, 1), "s": ints(0), "e": ints(8), "a": ints(2),
                  "t": ints(2), "scales": np.float32([1, 1, 2, 2])}
     if "Sin" in body:
         del constants["w"]
-    with pytest.raises(ConvertError, match=said) as caught:
+    with pytest.raises(ConvertError, match=message) as caught:
         convert.gradient_graph(build("y", body, PICTURE, True, 17, constants), "y")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The endless zoom: its geometry, going on where it stopped, movies."""
+"""The endless zoom: its geometry, resuming, movies, and damaged states."""
 import io
 import json
 import os
@@ -24,9 +24,9 @@ def picture(tmp_path):
     return str(path)
 
 
-def command(picture, toy, out, frames, *more):
+def command(picture, toy, out, frames, *options):
     return ["zoom", picture, "-o", str(out), "--frames", str(frames), "--model", str(toy), "--end", "both",
-            "--iter-n", "1", "--octave-n", "2", "--device", "cpu", "--threads", "1", *more]
+            "--iter-n", "1", "--octave-n", "2", "--device", "cpu", "--threads", "1", *options]
 
 
 def test_zooming_is_the_notebooks_affine_transform():
@@ -40,7 +40,7 @@ def test_zooming_is_the_notebooks_affine_transform():
 
 @pytest.mark.parametrize("legacy, fixed", [(False, 0.5), (True, 0.475)])
 def test_the_vanishing_point(legacy, fixed):
-    """On slopes, the value says where a pixel came from; the one that did not move is the vanishing point."""
+    """On ramps a pixel's value is the place it came from. The vanishing point is the place that did not move."""
     y, x = np.mgrid[:80, :200]
     came = zoom.zoomed(np.float32(np.dstack([x, y, x])), 0.05, legacy)
     for channel, size, axis in ((0, 200, 1), (1, 80, 0)):
@@ -49,12 +49,12 @@ def test_the_vanishing_point(legacy, fixed):
         assert np.interp(0, -moved, np.arange(size)) == pytest.approx(fixed * size, abs=0.01)
 
 
-def test_going_on_gives_what_one_run_gives(picture, toy, tmp_path, capsys):
+def test_resuming_gives_what_one_run_gives(picture, toy, tmp_path, capsys):
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(command(picture, toy, one, 4, "--seed", "7")) == 0
     assert main(command(picture, toy, two, 2, "--seed", "7")) == 0
     capsys.readouterr()
-    assert main(command(picture, toy, two, 4)) == 0      # the seed is taken up again
+    assert main(command(picture, toy, two, 4)) == 0      # with the same seed
     assert "2 frames made, 2 kept" in capsys.readouterr().out
     names = ["0000.jpg", "0001.jpg", "0002.jpg", "0003.jpg"]
     assert sorted(p.name for p in one.glob("*.jpg")) == sorted(p.name for p in two.glob("*.jpg")) == names
@@ -65,18 +65,18 @@ def test_going_on_gives_what_one_run_gives(picture, toy, tmp_path, capsys):
 
 
 def test_stopped_between_a_frame_and_its_state(picture, toy, tmp_path, monkeypatch):
-    """The state is one behind: the frame is made again, the same."""
-    out, keep = tmp_path / "out", zoom._keep
+    """The state is one frame older, so the frame is made again, and is the same."""
+    out, keep = tmp_path / "out", zoom.save_state
 
-    def stop(folder, i, *more):
+    def stop(folder, i, *args):
         if i == 2:
             raise KeyboardInterrupt
-        keep(folder, i, *more)
+        keep(folder, i, *args)
 
-    monkeypatch.setattr(zoom, "_keep", stop)
+    monkeypatch.setattr(zoom, "save_state", stop)
     assert main(command(picture, toy, out, 3, "--seed", "1")) == 130
     before = (out / "0001.jpg").read_bytes()
-    monkeypatch.setattr(zoom, "_keep", keep)
+    monkeypatch.setattr(zoom, "save_state", keep)
     assert main(command(picture, toy, out, 3, "--seed", "1")) == 0
     assert (out / "0001.jpg").read_bytes() == before and (out / "0002.jpg").exists()
 
@@ -118,19 +118,20 @@ def test_a_movie_of_another_kind(picture, toy, tmp_path, capsys):
     assert "--movie" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
-def test_the_pictures_it_starts_from_stay(picture, toy, tmp_path, capsys):
+def test_input_pictures_are_not_overwritten(picture, toy, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
-    own = out / "0000.jpg"
-    Image.open(picture).save(own)
-    before = own.read_bytes()
-    assert main(command(str(own), toy, out, 2)) == 2
+    source = out / "0000.jpg"
+    Image.open(picture).save(source)
+    before = source.read_bytes()
+    assert main(command(str(source), toy, out, 2)) == 2
     assert "0000.jpg: would overwrite" in capsys.readouterr().err
-    assert main(command(picture, toy, out, 2)) == 2      # someone else's
+    assert main(command(picture, toy, out, 2)) == 2      # another picture
     assert "0000.jpg, which is no frame of a zoom" in capsys.readouterr().err
-    assert main(command(picture, toy, tmp_path / "new", 2, "--guide", str(own), "--movie", str(tmp_path / "no/a.gif"))) == 2
+    assert main(command(picture, toy, tmp_path / "new", 2, "--guide", str(source), "--movie",
+                        str(tmp_path / "no/a.gif"))) == 2
     assert "there is no folder" in capsys.readouterr().err
-    assert own.read_bytes() == before and [p.name for p in out.iterdir()] == ["0000.jpg"]
+    assert source.read_bytes() == before and [p.name for p in out.iterdir()] == ["0000.jpg"]
     assert not (tmp_path / "new").exists()
 
 
@@ -149,10 +150,10 @@ def test_the_seed_is_that_of_the_state(picture, toy, tmp_path):
     assert pictures.settings(out / "0001.jpg")["seed"] == 7
 
 
-# ---- a state that is damaged
+# ---- a damaged state
 
 def npy(array, header=None):
-    """The bytes of an .npy file; header: its shape, as it says, if not the true one."""
+    """Return the bytes of an .npy file. header: the shape to declare instead of the true one."""
     file = io.BytesIO()
     np.lib.format.write_array(file, np.asarray(array), allow_pickle=True)
     data = file.getvalue()
@@ -165,20 +166,25 @@ def npy(array, header=None):
 
 RECORD = json.dumps({"seed": 1})
 FRAME = np.zeros((40, 45, 3), np.float32)
-BAD = {   # what is wrong -> entries of the archive that are not as they should be; None: not there
+BAD = {   # what is wrong: {entry of the archive: its bytes, or None if it is missing}
     "no frame": {"frame": None}, "no record": {"record": None}, "an empty entry": {"frame": b""},
     "another shape": {"frame": npy(FRAME[1:])}, "another kind of numbers": {"frame": npy(FRAME.astype(complex))},
     "whole numbers": {"frame": npy(FRAME.astype(np.int32))}, "NaN": {"frame": npy(FRAME * np.nan)},
-    "objects": {"frame": npy(np.array([print, 1], object))}, "10^12 numbers": {"frame": npy(FRAME, b"(10000, 10000, 10000)")},
-    "numbers beyond all": {"frame": npy(FRAME, b"(9999999999, 9999999999)")}, "negative": {"frame": npy(FRAME, b"(-40, -45, 3)")},
+    "objects": {"frame": npy(np.array([print, 1], object))},
+    "10^12 numbers": {"frame": npy(FRAME, b"(10000, 10000, 10000)")},
+    "10^20 numbers": {"frame": npy(FRAME, b"(9999999999, 9999999999)")},
+    "negative": {"frame": npy(FRAME, b"(-40, -45, 3)")},
     "a cut frame": {"frame": npy(FRAME)[:-1]}, "a bomb": {"frame": npy(np.zeros(10 ** 8, np.uint8))},
     "a bomb of words": {"record": npy(np.array("x" * 10 ** 7))},
-    "frame 0": {"next": npy(0)}, "half a frame": {"next": npy(1.5)}, "several": {"next": npy([1, 2])}, "a text": {"next": npy("2")},
+    "frame 0": {"next": npy(0)}, "half a frame": {"next": npy(1.5)}, "several": {"next": npy([1, 2])},
+    "a text": {"next": npy("2")},
     "no JSON": {"record": npy("{")}, "a list": {"record": npy("[1]")}, "several records": {"record": npy([RECORD])},
-    "numbers for words": {"record": npy(5)}, "nested": {"record": npy("[" * 50000)}, "no settings": {"record": npy("{}")},
+    "numbers for words": {"record": npy(5)}, "nested": {"record": npy("[" * 50000)},
+    "no settings": {"record": npy("{}")},
     "digits": {"record": npy('{"seed": ' + "9" * 5000 + "}")}, "no seed": {"record": npy('{"seed": "x"}')},
     "a seed of half": {"record": npy('{"seed": 1.5}')}, "too large a seed": {"record": npy('{"seed": 4294967296}')},
-    "a true seed": {"record": npy('{"seed": true}')}, "letters that are none": {"record": npy(RECORD).replace(b"s", b"\xff")},
+    "a true seed": {"record": npy('{"seed": true}')},
+    "bytes that are not text": {"record": npy(RECORD).replace(b"s", b"\xff")},
 }
 
 
@@ -200,7 +206,7 @@ def test_a_damaged_state_is_one_line(tmp_path, wrong):
     assert len(message) < len(str(tmp_path)) + 300
 
 
-def test_a_sound_state(tmp_path):
+def test_an_intact_state(tmp_path):
     state(tmp_path / "zoom.npz", {})
     i, frame = zoom.resume(tmp_path, {"seed": 1}, FRAME.shape)
     assert i == 1 and np.array_equal(frame, FRAME)
@@ -208,18 +214,18 @@ def test_a_sound_state(tmp_path):
         zoom.resume(tmp_path, {"seed": 2}, (1, 1, 3))
 
 
-def test_a_state_that_lies_about_what_it_unpacks_to(tmp_path):
+def test_a_state_that_declares_a_wrong_size(tmp_path):
     state(tmp_path / "zoom.npz", {"frame": npy(np.zeros(10 ** 8, np.uint8))})
     data = (tmp_path / "zoom.npz").read_bytes()
     size = len(npy(np.zeros(10 ** 8, np.uint8))).to_bytes(4, "little")
-    assert data.count(size) == 2      # in front of the entry, and in the list of all
+    assert data.count(size) == 2      # before the entry, and in the central directory
     (tmp_path / "zoom.npz").write_bytes(data.replace(size, len(npy(FRAME)).to_bytes(4, "little")))
     with pytest.raises(DreamError, match="cannot be read"):
         zoom.resume(tmp_path, {"seed": 1}, FRAME.shape)
 
 
 @pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
-def test_a_state_with_any_damage_is_read_or_refused(tmp_path, kind):
+def test_a_state_with_any_damage_is_read_or_rejected(tmp_path, kind):
     path, dice = tmp_path / "zoom.npz", random.Random(kind)
     state(path, {}, kind)
     whole = path.read_bytes()
@@ -236,7 +242,7 @@ def test_a_state_with_any_damage_is_read_or_refused(tmp_path, kind):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_state_that_is_no_file(picture, toy, tmp_path, capsys):
+def test_a_state_that_is_not_a_regular_file(picture, toy, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
     for make, unmake in ((os.mkdir, os.rmdir), (os.mkfifo, os.unlink), (lambda p: os.symlink("nowhere", p), os.unlink)):
@@ -259,25 +265,25 @@ def test_frames_that_do_not_fit_a_movie(picture, toy, tmp_path, capsys):
     assert "0001.jpg: not a picture" in capsys.readouterr().err and not list(tmp_path.glob("a.*"))
 
 
-# ---- two at once
+# ---- two zooms at the same time
 
 ENDLESS = """
 import sys
 from deepdream import cli, zoom
 dream = zoom.deepdream
-def begun(*args, **more):
-    print("begun", flush=True)
-    return dream(*args, **{**more, "iter_n": 10 ** 9})
-zoom.deepdream = begun
+def endless(*args, **options):
+    print("started", flush=True)
+    return dream(*args, **{**options, "iter_n": 10 ** 9})
+zoom.deepdream = endless
 sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_of_two_zooms_in_one_folder_the_second_is_refused(picture, toy, tmp_path, capsys):
-    """Also before the first has kept anything; and whoever is killed holds nobody up."""
+def test_of_two_zooms_in_one_folder_the_second_is_rejected(picture, toy, tmp_path, capsys):
+    """Also before the first has written a frame. A zoom that was killed does not block the next one."""
     out = tmp_path / "out"
     first = children.start("-c", ENDLESS, *command(picture, toy, out, 2, "--seed", "1"))
-    assert children.first_line(first) == "begun\n"
+    assert children.first_line(first) == "started\n"
     for seed in ("2", "1"):
         assert main(command(picture, toy, out, 1, "--seed", seed)) == 2
         error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Nets for the tests: prototxt text by small functions, weights by formula, and how to run what comes of them."""
+"""Small Caffe nets for the tests: functions that write prototxt text, weights by formula, ways to run the graphs."""
 import zlib
 
 import numpy as np
@@ -8,13 +8,17 @@ import scipy.special
 from deepdream.convert.caffe import caffe_pb2 as pb
 from deepdream.convert.caffe.forward import convert_net
 from deepdream.convert.caffe.reader import parse_prototxt
-from onnx import TensorProto, numpy_helper
+from deepdream.convert.graph.source import Source
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 
 def formula(layer, i, shape):
-    """Weight blob i of a layer, by formula: what Caffe's answers in tests/data were computed with."""
+    """Return weight blob i of a layer: pseudo-random numbers that depend only on the layer's name, i and the shape.
+
+    Caffe's answers in tests/data were computed with these weights.
+    """
     rng = np.random.Generator(np.random.Philox(key=zlib.crc32(f"{layer}/{i}".encode())))
     if len(shape) > 1:
         return np.float32(rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:])))
@@ -33,18 +37,18 @@ def net(*layers, shape=(1, 3, 16, 16), name="data"):
     return layer(name, "Input", "", name, f"input_param {{ shape {{ {dims} }} }}") + "".join(layers)
 
 
-def conv(name, bottom, out, k=1, **more):
+def conv(name, bottom, out, k=1, **fields):
     return layer(name, "Convolution", bottom, name,
-                 f"convolution_param {{ num_output: {out} kernel_size: {k} {_fields(more)}}}")
+                 f"convolution_param {{ num_output: {out} kernel_size: {k} {_fields(fields)}}}")
 
 
 def relu(blob, name=None):
     return layer(name or f"relu_{blob}", "ReLU", blob, blob)
 
 
-def pool(name, bottom, kind="MAX", k=3, s=2, **more):
+def pool(name, bottom, kind="MAX", k=3, s=2, **fields):
     return layer(name, "Pooling", bottom, name, f"pooling_param {{ pool: {kind} kernel_size: {k} stride: {s} "
-                                                f"{_fields(more)}}}")
+                                                f"{_fields(fields)}}}")
 
 
 def lrn(name, bottom):
@@ -63,8 +67,8 @@ def softmax(name, bottom):
     return layer(name, "Softmax", bottom, name)
 
 
-def _fields(more):
-    return "".join(f"{k}: {v} " for k, v in more.items())
+def _fields(fields):
+    return "".join(f"{k}: {v} " for k, v in fields.items())
 
 
 TOY = net(conv("conv1", "data", 8, 3, pad=1, stride=2), relu("conv1"), pool("pool1", "conv1"),
@@ -73,9 +77,9 @@ TOY = net(conv("conv1", "data", 8, 3, pad=1, stride=2), relu("conv1"), pool("poo
 
 
 def googlenet(narrow=1):
-    """GoogLeNet's deploy.prototxt, from its table of channels; narrow: divides their numbers."""
-    def step(name, bottom, act, out, k=1, **more):
-        return conv(name, bottom, max(8, out // narrow), k, **more) + relu(name, act)
+    """Write GoogLeNet's deploy.prototxt. narrow: divide all numbers of channels by this (but to 8 at least)."""
+    def step(name, bottom, act, out, k=1, **fields):
+        return conv(name, bottom, max(8, out // narrow), k, **fields) + relu(name, act)
 
     text = [step("conv1/7x7_s2", "data", "conv1/relu_7x7", 64, 7, pad=3, stride=2),
             pool("pool1/3x3_s2", "conv1/7x7_s2"), lrn("pool1/norm1", "pool1/3x3_s2"),
@@ -104,7 +108,8 @@ def googlenet(narrow=1):
                  concat(p + "output", p + "1x1", p + "3x3", p + "5x5", p + "pool_proj")]
         x = p + "output"
     text += [pool("pool5/7x7_s1", x, "AVE", 7, 1),
-             layer("pool5/drop_7x7_s1", "Dropout", "pool5/7x7_s1", "pool5/7x7_s1", "dropout_param { dropout_ratio: 0.4 }"),
+             layer("pool5/drop_7x7_s1", "Dropout", "pool5/7x7_s1", "pool5/7x7_s1",
+                   "dropout_param { dropout_ratio: 0.4 }"),
              product("loss3/classifier", "pool5/7x7_s1", 1000 // narrow), softmax("prob", "loss3/classifier")]
     return net(*text, shape=(10, 3, 224, 224))
 
@@ -112,7 +117,12 @@ def googlenet(narrow=1):
 # ---- weights
 
 def weights(text, make, pixels=None):
-    """{layer: [arrays]} for a net's text. make(layer, i, shape). pixels: {InnerProduct: pixels of its bottom}, else 1."""
+    """Make the weights of a net: {layer: [arrays]}.
+
+    text: the net's prototxt.
+    make: a function (layer, i, shape) -> array.
+    pixels: {name of an InnerProduct: height times width of its bottom}, where that is not 1.
+    """
     channels, blobs = {}, {}
     for l in parse_prototxt(text).layer:
         if l.type == "Input":
@@ -149,7 +159,7 @@ def weights(text, make, pixels=None):
 
 
 def caffemodel(blobs, types=None):
-    """The bytes of a caffemodel, V2. blobs: {layer: [arrays]}."""
+    """Return the bytes of a caffemodel (generation V2). blobs: {layer: [arrays]}. types: {layer: type}."""
     file = pb.NetParameter(name="made by formula")
     for name, arrays in blobs.items():
         l = file.layer.add(name=name, type=(types or {}).get(name, "Convolution"))
@@ -161,7 +171,7 @@ def caffemodel(blobs, types=None):
 
 
 def write_net(folder, text, make=formula, pixels=None):
-    """A folder as people have them: deploy.prototxt and a caffemodel. Returns it."""
+    """Write deploy.prototxt and net.caffemodel into a folder. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "deploy.prototxt").write_text(text)
     (folder / "net.caffemodel").write_bytes(caffemodel(weights(text, make, pixels)))
@@ -170,14 +180,20 @@ def write_net(folder, text, make=formula, pixels=None):
 
 # ---- running
 
-def convert(text, blobs=None, end=None, surgery=False):
-    """The forward graph of a net's text."""
-    return convert_net(parse_prototxt(text), blobs if blobs is not None else weights(text, formula), end=end,
-                       surgery=surgery)
+def convert(text, blobs=None, surgery=False):
+    """Convert a net's text to its forward graph. blobs: its weights; by default those of `formula`."""
+    return convert_net(parse_prototxt(text), blobs if blobs is not None else weights(text, formula), surgery=surgery)
+
+
+def ending_at(model, *ends):
+    """Cut a net: only the nodes that lead to these tensors, which are its outputs."""
+    graph = helper.make_graph(Source(model).leading_to(*ends), "cut", model.graph.input,
+                              [helper.make_empty_tensor_value_info(e) for e in ends], model.graph.initializer)
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
 def session(model, plain=False):
-    """plain: as it stands, without the optimizations that take a second to look for."""
+    """Make a session on the CPU. plain: without onnxruntime's optimizations, which take a second to find."""
     options = ort.SessionOptions()
     if plain:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -197,7 +213,7 @@ def noise(*shape, seed=0):
 
 
 def off(a, b):
-    """|a - b| / |b|, in L2 and float64."""
+    """Return the relative error |a - b| / |b|: L2 norms, in float64."""
     a, b = np.float64(a), np.float64(b)
     assert a.shape == b.shape, (a.shape, b.shape)
     return np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)
@@ -206,7 +222,7 @@ def off(a, b):
 # ---- finite differences
 
 class LRN(OpRun):
-    """ONNX's reference implementation normalizes as many channels as the batch has pictures."""
+    """A correct LRN: ONNX's reference implementation loops over the batch where it should loop over the channels."""
 
     def _run(self, x, alpha=None, beta=None, bias=None, size=None):
         s = np.full_like(x, bias)
@@ -216,7 +232,7 @@ class LRN(OpRun):
 
 
 class Erf(OpRun):
-    """ONNX's reference implementation rounds to float32."""
+    """Erf in float64: ONNX's reference implementation rounds to float32."""
 
     def _run(self, x):
         return (scipy.special.erf(x),)
@@ -228,21 +244,21 @@ class Gelu(OpRun):
 
 
 class GlobalMaxPool(OpRun):
-    """ONNX's reference implementation drops axes."""
+    """A correct GlobalMaxPool: ONNX's reference implementation drops axes."""
 
     def _run(self, x):
         return (x.max(axis=tuple(range(2, x.ndim)), keepdims=True),)
 
 
 class ConvTranspose(OpRun):
-    """ONNX's reference implementation mistakes the groups."""
+    """A correct ConvTranspose: ONNX's reference implementation is wrong for several groups."""
 
     def _run(self, x, w, b=None, auto_pad=None, dilations=None, group=None, kernel_shape=None, output_padding=None,
              output_shape=None, pads=None, strides=None):
         n = w.ndim - 2
         s, d = strides or [1] * n, dilations or [1] * n
-        p, more = pads or [0] * 2 * n, output_padding or [0] * n
-        full = [s[i] * (x.shape[2 + i] - 1) + d[i] * (w.shape[2 + i] - 1) + 1 + more[i] for i in range(n)]
+        p, extra = pads or [0] * 2 * n, output_padding or [0] * n
+        full = [s[i] * (x.shape[2 + i] - 1) + d[i] * (w.shape[2 + i] - 1) + 1 + extra[i] for i in range(n)]
         y = np.zeros((len(x), group * w.shape[1], *full), x.dtype)
         for tap in np.ndindex(*w.shape[2:]):
             at = tuple(slice(t * d[i], t * d[i] + s[i] * (x.shape[2 + i] - 1) + 1, s[i]) for i, t in enumerate(tap))
@@ -255,7 +271,7 @@ class ConvTranspose(OpRun):
 
 
 def doubled(model, end):
-    """A function (data) -> end in float64: ONNX's reference implementation of the model, all numbers doubles."""
+    """Return a function data -> end that runs the model in float64, by ONNX's reference implementation."""
     wide = onnx.ModelProto()
     wide.CopyFrom(model)
     for tensor in wide.graph.initializer:
@@ -274,18 +290,21 @@ def doubled(model, end):
 
 
 def check_gradient(forward, data, diff, gradient, directions=4, step=1e-5, tolerance=2e-5, seed=0):
-    """gradient against central differences of sum(diff * forward(data)), in random directions.
+    """Compare a gradient of sum(diff * forward(data)) with central differences, in random directions.
 
-    Both sides are compared on the scale of |direction| |gradient|; forward: in float64.
+    forward: a function in float64.
+    step: half the distance of the two points of a difference.
+    tolerance: of the error relative to |direction| |gradient|.
     """
     rng = np.random.default_rng(seed)
     gradient, diff = np.float64(gradient), np.float64(diff)
     assert gradient.shape == data.shape and np.isfinite(gradient).all()
     assert np.linalg.norm(gradient) > 0
     for _ in range(directions):
-        # towards the gradient as well, so that the number to hit is not a small one
+        # The gradient's direction is added, so that the slope to compare is not a small number.
         direction = rng.standard_normal(data.shape)
         direction = direction / np.linalg.norm(direction) + gradient / np.linalg.norm(gradient)
-        there, back = (np.vdot(diff, forward(data + s * step * direction)) for s in (1, -1))
-        measured, told = (there - back) / (2 * step), np.vdot(gradient, direction)
-        assert abs(measured - told) < tolerance * np.linalg.norm(gradient) * np.linalg.norm(direction), (measured, told)
+        ahead, back = (np.vdot(diff, forward(data + s * step * direction)) for s in (1, -1))
+        measured, slope = (ahead - back) / (2 * step), np.vdot(gradient, direction)
+        bound = tolerance * np.linalg.norm(gradient) * np.linalg.norm(direction)
+        assert abs(measured - slope) < bound, (measured, slope)

@@ -1,1 +1,1 @@
-"""Caffe's files: read, upgraded and turned into an ONNX forward graph."""
+"""Read the files of a Caffe net, upgrade them to the current format, and convert the net to an ONNX forward graph."""

@@ -1,66 +1,87 @@
-"""A Caffe net as an ONNX forward graph, under Caffe's names."""
+"""Convert a Caffe net to an ONNX forward graph, in which tensors have Caffe's names."""
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 
-from ..onnx_nets.limits import check_shape
-from ..errors import ConvertError, about, no_such_end, shown
+from ..errors import ConvertError, about, shown
 from ..facts import End, Facts, Write
-from ..graph import Graph, Tensor, float_info
+from ..graph import Graph, float_info
+from ..graph.source import Source
+from ..onnx_nets.limits import check_shape
+from ..refusals import refusals
+from . import caffe_pb2 as pb
 from .layers import DATA_LAYERS, DROPPED, LAYERS, SUPPORTED, Layer, bottoms_allowed
 from .reader import read_caffemodel, read_prototxt
-from ..refusals import refusals
-from ..graph.source import Source
 from .surgery import Surgery
 
-REACH = 1 << 31        # pixels of the input that one pixel of a blob stands for
+MAX_STRIDE = 1 << 31        # input pixels for one pixel of a blob
 
 
-def to_onnx(prototxt, caffemodel, end=None, mean=None, channel_swap=None, surgery=False):
-    """Convert a Caffe net.
+def to_onnx(prototxt: str | os.PathLike, caffemodel: str | os.PathLike, mean: Sequence[float] | None = None,
+            channel_swap: Sequence[int] | None = None, surgery: bool = False) -> onnx.ModelProto:
+    """Convert a Caffe net to an ONNX forward graph.
 
-    prototxt, caffemodel: paths of the deploy.prototxt and of the weights. end: convert only what leads to this blob;
-    None converts all, leaving out what lies behind an unsupported layer. mean: (B, G, R) and channel_swap: recorded
-    for those who prepare pictures; the graph itself takes what Caffe's data blob takes. surgery: make each
-    InnerProduct a convolution with the same numbers, so that the net runs at any size (see `surgery`).
+    A layer of an unsupported type is left out, together with all layers that depend on it.
 
-    Returns a ModelProto: input `data` (N, C, H, W) float32, H and W dynamic; every tensor named as its blob, a layer
-    that works in place names its own result. Metadata: `ends` (JSON: name -> channels, stride), `left_out` (JSON:
-    blob -> the unsupported layer before it), `data_shape`, `mean`, `channel_swap`, `converter`.
-    Raises ConvertError for files that are not Caffe's, missing or misshapen weights, an unsupported layer on the way,
-    a net that surgery is impossible on.
+    prototxt: the path of the deploy.prototxt.
+    caffemodel: the path of the weights.
+    mean, channel_swap: how pictures are prepared, the mean as (B, G, R). They are only stored in the metadata: the
+    input of the graph is that of Caffe's data blob.
+    surgery: turn each InnerProduct into a convolution with the same weights, so that the net runs at any picture size
+    (see `caffe.surgery`).
+
+    Returns a ModelProto with the input `data`, float32 (N, C, H, W), where N, H and W are dynamic. Each tensor is named
+    after its blob; the result of a layer that works in place is named after the layer. The metadata is described by
+    `Facts`: `ends` (JSON: {name: its channels and stride}), `left_out` (JSON: {blob: the unsupported layer}),
+    `data_shape`, `mean`, `channel_swap` and others.
+
+    Raises ConvertError for files that are not Caffe's, for missing weights or weights of the wrong shape, if nothing
+    can be converted, and for a net that does not allow net surgery.
     """
     net = read_prototxt(prototxt, LAYERS)
     weights = read_caffemodel(caffemodel)
-    return convert_net(net, weights, (str(prototxt), str(caffemodel)), end, mean, channel_swap, surgery)
+    return convert_net(net, weights, (str(prototxt), str(caffemodel)), mean, channel_swap, surgery)
 
 
-def convert_net(net, weights, source=("prototxt", "caffemodel"), end=None, mean=None, channel_swap=None,
-                surgery=False):
-    """As `to_onnx`, from a NetParameter in V2 form and {layer name: [arrays]}."""
+def convert_net(net: pb.NetParameter, weights: dict[str, list[np.ndarray]],
+                source: Sequence[str] = ("prototxt", "caffemodel"), mean: Sequence[float] | None = None,
+                channel_swap: Sequence[int] | None = None, surgery: bool = False) -> onnx.ModelProto:
+    """Convert a Caffe net like `to_onnx`, from messages in memory.
+
+    net: the net in the current format (V2).
+    weights: {layer name: its blobs}.
+    source: (name of the prototxt, name of the caffemodel), for error messages.
+    mean, channel_swap, surgery: see `to_onnx`.
+    """
     with about(*source):
-        return _converted(net, weights, source, end, mean, channel_swap, surgery)
+        return _converted(net, weights, source, mean, channel_swap, surgery)
 
 
-def _converted(net, weights, source, end, mean, channel_swap, surgery):
+def _converted(net, weights, source, mean, channel_swap, surgery):
     build = _Build(net, weights, source, Surgery() if surgery else None)
-    wanted = None if end is None else build.leading_to(end)
-    for i, layer in enumerate(net.layer):
-        if wanted is None or i in wanted:
-            build.add(layer)
-    if end is not None and end not in build.ends:
-        raise build.bad_end(end)
+    for layer in net.layer:
+        build.add(layer)
     if not build.inputs:
         raise ConvertError(f"{source[0]}: no input: neither an Input layer nor `input:` fields nor a data layer")
     if not build.graph.nodes:
         first = next(iter(build.left_out.values()), "no layer at all")
         raise ConvertError(f"{source[0]}: nothing can be converted: the net starts with {first}; supported: "
                            + ", ".join(SUPPORTED))
-    return build.model(Path(source[0]).stem if end is None else end, end, mean, channel_swap)
+    return build.model(Path(source[0]).stem, mean, channel_swap)
 
 
 class _Build:
+    """The construction of a forward graph.
+
+    blobs: {blob: the Tensor that holds it now}. shapes, strides: {tensor: its nominal shape, its stride}.
+    """
+
     def __init__(self, net, weights, source, surgery):
         self.net, self.weights, self.source, self.surgery = net, weights, source, surgery
         self.graph = Graph(reserved={n for l in net.layer for n in (l.name, *l.top)},
@@ -68,25 +89,8 @@ class _Build:
         self.blobs, self.left_out, self.inputs, self.ends = {}, {}, {}, {}
         self.shapes, self.strides, self.writes = {}, {}, []
 
-    def leading_to(self, end):
-        """Places of the layers on the way to a blob, up to the layer of that name."""
-        names = [l.name for l in self.net.layer]
-        if end not in names or end not in self.net.layer[names.index(end)].top:
-            raise self.bad_end(end, [l.name for l in self.net.layer if l.name in l.top])
-        need, wanted = set(), set()
-        for i, layer in reversed(list(enumerate(self.net.layer[:names.index(end) + 1]))):
-            if layer.name == end or need & set(layer.top):
-                wanted.add(i)
-                need |= set(layer.bottom)
-        return wanted
-
-    def bad_end(self, end, valid=None):
-        if end in self.left_out:
-            return ConvertError(f"{self.source[0]}: {self.left_out[end]} is not supported, and '{shown(end)}' needs "
-                                f"it; supported: {', '.join(SUPPORTED)}")
-        return no_such_end(end, valid if valid is not None else list(self.ends))
-
     def add(self, layer):
+        """Convert a layer, or leave it out."""
         kind = layer.type
         if kind in DROPPED:
             return
@@ -95,7 +99,7 @@ class _Build:
         missing = [b for b in layer.bottom if b not in self.blobs]
         unknown = [b for b in missing if b not in self.left_out]
         if unknown:
-            raise self.error(layer, f"its bottom '{shown(unknown[0])}' is no layer's top before it")
+            raise self.error(layer, f"its bottom '{shown(unknown[0])}' is not a top of any layer before it")
         if missing or kind not in LAYERS:
             reason = self.left_out[missing[0]] if missing \
                 else f"layer '{shown(layer.name)}' of type {shown(kind) or 'unnamed'}"
@@ -108,9 +112,9 @@ class _Build:
                         self.weights.get(layer.name, []), self.source)
         if not bottoms:
             raise context.error("has no bottom")
-        least, most = bottoms_allowed(kind)
-        if not least <= len(bottoms) <= most:
-            raise context.error(f"takes {least} bottom{'s' * (least > 1)}{' or more' * (most > least)}, "
+        minimum, maximum = bottoms_allowed(kind)
+        if not minimum <= len(bottoms) <= maximum:
+            raise context.error(f"takes {minimum} bottom{'s' * (minimum > 1)}{' or more' * (maximum > minimum)}, "
                                 f"not {len(bottoms)}")
         if not layer.top:
             raise context.error("has no top")
@@ -132,10 +136,11 @@ class _Build:
             self.surgery.note(layer, [b.name for b in bottoms], [(t, self.shapes[t]) for t in tops])
 
     def add_input(self, layer):
+        """Make an Input or data layer an input of the graph."""
         for i, top in enumerate(layer.top[:1] if layer.type != "Input" else layer.top):
             shape = self.input_shape(layer, i)
             if not shape:
-                raise self.error(layer, "its input shape is not given; a deploy.prototxt has "
+                raise self.error(layer, "its input shape is missing; a deploy.prototxt has "
                                         "`input_param { shape { dim: ... } }`")
             if min(shape) < 1:
                 raise self.error(layer, f"its input shape is {shape}; sizes of 1 and more are allowed")
@@ -151,6 +156,7 @@ class _Build:
         return ConvertError(f"{self.source[0]}: layer '{shown(layer.name)}' ({shown(layer.type)}): {message}")
 
     def input_shape(self, layer, i):
+        """Return the declared shape of top i of an input layer; None if there is none."""
         if layer.type == "Input":
             shapes = layer.input_param.shape
             return tuple(shapes[min(i, len(shapes) - 1)].dim) if shapes else None
@@ -159,10 +165,10 @@ class _Build:
         return (1, 3, crop, crop) if crop else None
 
     def place(self, layer, top, tensor, shape, stride):
-        """Name a result: as its blob, or as its layer where the layer works in place."""
+        """Name a result after its blob, or after its layer if that works in place, and make it the blob's tensor."""
         same = [b for b in layer.bottom if self.blobs[b].name == tensor.name]
         in_place = top in layer.bottom
-        if same and in_place:        # Dropout in place: nothing to compute, nothing to name
+        if same and in_place:        # Dropout in place: the blob's tensor stays
             self.writes.append(Write(layer.name, top, tensor.name))
             return
         if same:
@@ -175,7 +181,7 @@ class _Build:
             self.ends[top] = self.describe(shape, stride)
 
     def stride(self, bottoms, first):
-        """How many pixels of the input one pixel of the tops stands for, (h, w)."""
+        """Return the stride (h, w) of a layer's tops in input pixels. first: the number of its first node."""
         total = self.strides[bottoms[0].name]
         if total is None:
             return None
@@ -187,23 +193,21 @@ class _Build:
             if sign and bottoms[0].name in node.input:
                 step = next((tuple(a.ints) for a in node.attribute if a.name == "strides"), (1, 1))
                 total = tuple(t * s if sign > 0 else t / s for t, s in zip(total, step))
-        if not all(1 / REACH < t < REACH for t in total):
-            raise ConvertError(f"{self.source[0]}: the strides up to '{shown(bottoms[0].name)}' and behind it multiply "
-                               f"to more than {REACH:,}")
+        if not all(1 / MAX_STRIDE < t < MAX_STRIDE for t in total):
+            raise ConvertError(f"{self.source[0]}: the strides up to '{shown(bottoms[0].name)}' and after it multiply "
+                               f"to more than {MAX_STRIDE:,}")
         return total
 
     @staticmethod
     def describe(shape, stride):
         return End(shape[1] if len(shape) > 1 else 1, stride and tuple(stride))
 
-    def model(self, name, end, mean, channel_swap):
+    def model(self, name, mean, channel_swap):
+        """Return the finished ModelProto, without the ends that have no gradient."""
         inputs = [float_info(n, ["N", s[1], "H", "W"] if len(s) == 4 else ["N", *s[1:]])
                   for n, s in self.inputs.items()]
         read = {i for n in self.graph.nodes for i in n.input}
-        outputs = [end] if end else [t.name for t in self.blobs.values()
-                                     if t.name not in read and t.name not in self.inputs]
-        if outputs and outputs[0] in self.inputs:   # the end is the input itself
-            outputs = [self.graph.op("Identity", Tensor(self.graph, outputs[0])).name]
+        outputs = [t.name for t in self.blobs.values() if t.name not in read and t.name not in self.inputs]
         data = "data" if "data" in self.inputs else next(iter(self.inputs))
         bottoms = {b for l in self.net.layer for b in l.bottom}
         lost = {t: l.type for l in self.net.layer for t in l.top if t in self.left_out and t not in bottoms}

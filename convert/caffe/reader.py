@@ -1,30 +1,34 @@
-"""Reading Caffe's files: text and binary, every generation, to one NetParameter in today's form (V2 `layer`)."""
+"""Read Caffe's text and binary files of every generation into a NetParameter in the current format (V2 `layer`)."""
+from __future__ import annotations
+
 import difflib
 import itertools
 import math
+import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError
 
-from . import caffe_pb2 as pb
 from ..errors import ConvertError, about, shown
+from . import caffe_pb2 as pb
 
-# how large what a file describes may be
-LAYERS = 5000         # of a net; ResNet-1001 has 4,300
-BLOBS = 40_000        # of a net
-ARMS = 1000           # of a layer: its bottoms, its tops, its blobs
-AXES = 32             # of a blob (Caffe: blob.hpp, kMaxBlobAxes)
-TEXT, WORDS = 4_000_000, 500_000      # characters of a prototxt; words and punctuation marks
+# maximum sizes
+LAYERS = 5000         # layers of a net; ResNet-1001 has 4,300
+BLOBS = 40_000        # blobs of a net
+ARMS = 1000           # bottoms of a layer, and tops, and blobs
+AXES = 32             # axes of a blob (Caffe: blob.hpp, kMaxBlobAxes)
+TEXT, WORDS = 4_000_000, 500_000      # characters of a prototxt; its words and punctuation marks
 
-# V1 layer types were an enum; only these do not become today's name by capitalizing the words
+# V1 layer types are the members of an enum; the current name is the capitalized words, except for these
 _V1_TYPES = {"RELU": "ReLU", "LRN": "LRN", "TANH": "TanH", "ABSVAL": "AbsVal", "BNLL": "BNLL", "MVN": "MVN",
              "ARGMAX": "ArgMax", "HDF5_DATA": "HDF5Data", "HDF5_OUTPUT": "HDF5Output", "IM2COL": "Im2col",
              "SOFTMAX_LOSS": "SoftmaxWithLoss", "INNER_PRODUCT": "InnerProduct"}
 
-# V0 layers: type -> (today's type, parameter message, {V0 field: field of that message})
+# V0 layers: type -> (current type, parameter message, {V0 field: field of that message})
 _V0_TYPES = {
     "conv": ("Convolution", "convolution_param", {"num_output": "num_output", "biasterm": "bias_term", "pad": "pad",
                                                   "kernelsize": "kernel_size", "group": "group", "stride": "stride"}),
@@ -41,21 +45,25 @@ _V0_TYPES = {
 }
 
 
-def read_prototxt(path, supported=None):
-    """Read a deploy.prototxt. Returns a NetParameter in V2 form, in phase TEST.
+def read_prototxt(path: str | os.PathLike, supported: Collection[str] | None = None) -> pb.NetParameter:
+    """Read a deploy.prototxt.
 
-    supported: layer types whose parameters must parse to the letter; fields that Caffe does not have are passed
-    over in layers of any other type (forks of Caffe add such layers). None: every field must be Caffe's.
+    path: the file.
+    supported: layer types in which every field must be Caffe's. In layers of other types, which forks of Caffe may have
+    added, unknown fields are ignored. None means all types.
+
+    Returns the net in the current format (V2), for the phase TEST. Raises ConvertError.
     """
     data = _bytes(path)
     if b"\0" in data:
-        raise ConvertError(f"{path}: not a prototxt: it is not text. A caffemodel in its place?")
+        raise ConvertError(f"{path}: not a prototxt: it is not text. Is it a caffemodel?")
     text = data.decode("utf-8-sig", "replace")      # comments may be in any encoding
     return parse_prototxt(text.replace("\r\n", "\n").replace("\r", "\n"), path, supported)
 
 
-def parse_prototxt(text, source="prototxt", supported=None):
-    """As `read_prototxt`, from a string; `source` names it in errors."""
+def parse_prototxt(text: str, source: str | os.PathLike = "prototxt",
+                   supported: Collection[str] | None = None) -> pb.NetParameter:
+    """Parse the text of a prototxt like `read_prototxt`. source: its name in error messages."""
     with about(source):
         if len(text) > TEXT or sum(1 for _ in itertools.islice(_WORD.finditer(text), WORDS + 1)) > WORDS:
             raise ConvertError(f"{source}: not a prototxt: a net's description has at most {WORDS:,} words and "
@@ -72,19 +80,20 @@ def _parsed(text, source, supported):
     try:
         return text_format.Parse(text, pb.NetParameter())
     except text_format.ParseError as error:
-        mended = _without_foreign_fields(text, supported) if supported and _UNKNOWN_FIELD.search(str(error)) else text
-        if mended == text:
+        known = _without_foreign_fields(text, supported) if supported and _UNKNOWN_FIELD.search(str(error)) else text
+        if known == text:
             raise _typo(source, error) from None
     try:
-        return text_format.Parse(mended, pb.NetParameter())
+        return text_format.Parse(known, pb.NetParameter())
     except text_format.ParseError as error:
         raise _typo(source, error) from None
 
 
-def read_caffemodel(path):
-    """Read a caffemodel. Returns {layer name: [float32 arrays]} in the shapes that the file gives.
+def read_caffemodel(path: str | os.PathLike) -> dict[str, list[np.ndarray]]:
+    """Read the weights of a net.
 
-    Arrays of files older than BlobShape have four axes, filled from the left with ones.
+    Returns {layer name: [float32 arrays]} with the shapes in the file. In files older than BlobShape, all blobs have
+    four axes, the leading ones of size 1 if necessary. Raises ConvertError.
     """
     data = _bytes(path)
     with about(path):
@@ -113,13 +122,13 @@ def _weights(data, path):
 
 
 def _check_layers(net, path):
-    """Raise ConvertError for what no net has so many of. Asked before anything is made of the layers."""
+    """Raise ConvertError if there are too many layers or blobs. Called before the layers are processed."""
     if len(net.layer) + len(net.layers) + len(net.input) > LAYERS:
         raise _too_many(path)
     blobs = 0
     for layer in (*net.layer, *net.layers, *(l.layer for l in net.layers if l.HasField("layer"))):
         for kind in ("bottom", "top", "blobs"):
-            count = len(getattr(layer, kind, ()))       # blobs only, in V0
+            count = len(getattr(layer, kind, ()))       # a V0 layer has only blobs
             if count > ARMS:
                 raise ConvertError(f"{path}: layer '{shown(layer.name)}' has {count:,} of `{kind}`; {ARMS:,} are "
                                    "allowed")
@@ -133,8 +142,11 @@ def _too_many(path):
 
 
 def _count_fields(data):
-    """How many fields, mostly layers, a caffemodel has, by its bytes and up to one more than are allowed: as messages
-    they could take hundreds of times the memory of the file. What is none is counted as far as it can be read."""
+    """Count the top-level fields of a caffemodel, mostly layers, up to one more than allowed.
+
+    This reads only the bytes, since parsed messages could take hundreds of times the memory of the file. The count
+    stops at invalid data.
+    """
     at = fields = 0
     try:
         while at < len(data) and fields <= LAYERS:
@@ -142,34 +154,19 @@ def _count_fields(data):
             size, at = {0: lambda: (0, _varint(data, at)[1]), 1: lambda: (8, at), 2: lambda: _varint(data, at),
                         5: lambda: (4, at)}[tag & 7]()
             at += size
-    except (IndexError, KeyError):      # cut off, or of another kind: the parser will say so
+    except (IndexError, KeyError):      # cut off, or not a protobuf file: the parser will report it
         pass
     return fields
 
 
 def _varint(data, at):
-    """(the number that begins at a place, the place behind it)."""
+    """Read a varint. Returns (its value, the position after it)."""
     value = shift = 0
     while True:
         byte = data[at]
         value, shift, at = value | (byte & 127) << shift, shift + 7, at + 1
         if byte < 128:
             return value, at
-
-
-def read_mean(path):
-    """Read a mean.binaryproto. Returns the mean of each channel, float32."""
-    data = _bytes(path)
-    with about(path):
-        blob = pb.BlobProto()
-        try:
-            blob.ParseFromString(data)
-        except DecodeError:
-            raise ConvertError(f"{path}: not a mean.binaryproto, or cut off") from None
-        array = _array(blob, path, "mean")
-        if array.ndim < 3 or not array.size:
-            raise ConvertError(f"{path}: not a mean.binaryproto: its shape is {array.shape}, not (1, C, H, W)")
-        return array.reshape(array.shape[-3], -1).mean(1, dtype=np.float64).astype(np.float32)
 
 
 def _bytes(path):
@@ -190,15 +187,15 @@ def _array(blob, path, layer):
     values = blob.double_data if blob.double_data else blob.data
     if min(shape, default=1) < 0 or len(values) != math.prod(shape):
         raise ConvertError(f"{path}: damaged: layer '{layer}' has {len(values):,} numbers for a blob of shape {shape}")
-    with np.errstate(over="ignore"):      # doubles beyond float32 become infinite
+    with np.errstate(over="ignore"):      # doubles that are too large for float32 become infinite
         array = np.array(values, np.float32)
     if not np.isfinite(array).all():
         raise ConvertError(f"{path}: layer '{layer}' has weights that are not finite numbers (NaN or infinity)")
     return array.reshape(shape)
 
 
-def upgrade(net):
-    """A NetParameter of any generation, in V2 form (Caffe: upgrade_proto.cpp)."""
+def upgrade(net: pb.NetParameter) -> pb.NetParameter:
+    """Upgrade a NetParameter of any generation to the current format, V2 (Caffe: upgrade_proto.cpp)."""
     if net.layers:
         new = pb.NetParameter()
         new.CopyFrom(net)
@@ -207,7 +204,7 @@ def upgrade(net):
             layer = new.layer.add()
             (_from_v0 if old.HasField("layer") else _from_v1)(old, layer)
         net = new
-    # an `input` field is today's Input layer
+    # an `input` field becomes an Input layer
     if net.input:
         new = pb.NetParameter()
         shapes = list(net.input_shape)
@@ -238,7 +235,7 @@ def _from_v1(old, layer):
 
 def _from_v0(old, layer):
     v0 = old.layer
-    if v0.type == "padding":   # Caffe folded it into the convolution behind it; nets of that age are long upgraded
+    if v0.type == "padding":   # Caffe merges it into the next convolution; such old files are no longer in use
         raise ConvertError(f"layer '{v0.name}': V0 padding layers are not supported; "
                            "upgrade the file with Caffe's upgrade_net_proto tools")
     layer.name = v0.name
@@ -255,7 +252,7 @@ def _from_v0(old, layer):
 
 
 def _phase_test(net):
-    """Drop the layers that Caffe leaves out in phase TEST, level 0, no stage (Caffe: Net::FilterNet)."""
+    """Drop the layers that are not in phase TEST, level 0, without stages (Caffe: Net::FilterNet)."""
     def meets(rule):
         if rule.HasField("phase") and rule.phase != pb.TEST:
             return False
@@ -300,12 +297,14 @@ _WORD = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?|[{}<>\[
 
 
 def _without_foreign_fields(text, supported):
-    """The text with the fields that Caffe does not have blanked out, wherever they stand in a layer of a type that is
-    not supported anyway: one walk over its words. What is no prototxt is left for the parser to tell."""
+    """Blank out the fields that Caffe does not have, in layers of types that are not supported.
+
+    Invalid text is left to the parser, which reports it.
+    """
     words = [m for m in _WORD.finditer(text) if m.group()[0] != "#"]
-    words += [re.compile(r"\Z").search(text)] * 2       # two empty ones, so that there is always a next
-    inside = [(pb.NetParameter.DESCRIPTOR, "")]         # the messages around the word: their kinds, their fields
-    foreign, found, kind, i = [], [], None, 0           # found, kind: of the layer at hand
+    words += [re.compile(r"\Z").search(text)] * 2       # two empty ones, so that there is always a next word
+    inside = [(pb.NetParameter.DESCRIPTOR, "")]         # the messages around the word: (descriptor, name of the field)
+    foreign, found, kind, i = [], [], None, 0           # found, kind: unknown fields and type of the current layer
     while word := words[i].group():
         message, outer = inside[-1]
         if word in "}>" and len(inside) > 1:
@@ -330,7 +329,7 @@ def _without_foreign_fields(text, supported):
 
 
 def _last_of_value(words, i):
-    """The place of the last word of the value that begins at i: a message, a list, strings side by side, a word."""
+    """Return the index of the last word of a value that starts at i: a message, a list, adjacent strings, a word."""
     if words[i].group() in ("{", "<", "["):
         depth = 0
         while words[i].group():
@@ -344,7 +343,7 @@ def _last_of_value(words, i):
 
 
 def _blanked(text, spans):
-    """The text with spaces in these places; the lines stay."""
+    """Replace these parts of a text by spaces, except for newlines."""
     parts, at = [], 0
     for begin, end in spans:
         parts += [text[at:begin], re.sub(r"[^\n]", " ", text[begin:end])]

@@ -1,2 +1,4 @@
-"""Derivatives as mathematics: a table with one entry an ONNX operator. The ways to compute some of them faster are in
-`convert.fast`."""
+"""The derivatives of ONNX operators, written as plain mathematics: a table with one entry for each operator.
+
+Faster forms of some of them are in `convert.fast`.
+"""

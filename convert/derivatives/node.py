@@ -1,20 +1,27 @@
-"""What the entries of the tables of derivatives are called with."""
+"""The node that a derivative is written for, as the entries of the tables of derivatives see it."""
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
 import numpy as np
+import onnx
 
 from ..errors import ConvertError, shown
-from ..graph import attributes, kind, described
-from ..graph.windows import MOST, Window
+from ..graph import Graph, Tensor, attributes, described, kind
+from ..graph.source import Source
+from ..graph.windows import MAX_WINDOW, Window
 
 
-def refusal(node, why=None):
-    """A node in words, and why there is no gradient through it: what `left_out` and the errors name."""
+def refusal(node: onnx.NodeProto, why: object = None) -> str:
+    """Describe a node through which there is no gradient, and why, for `left_out` and error messages."""
     return f"operator {shown(kind(node))} (node '{shown(_name(node))}'" + (f": {why})" if why else ")")
 
 
 class NoDerivative(ConvertError):
-    """A node that has no derivative in this form. reason: as of `refusal`."""
+    """The error for a node that has no derivative in this form. reason: its text as in `refusal`."""
 
-    def __init__(self, node, why):
+    def __init__(self, node: onnx.NodeProto, why: object):
         super().__init__(f"{described(node)}: no derivative: {why}")
         self.reason = refusal(node, why)
 
@@ -24,73 +31,92 @@ def _name(node):
 
 
 class Node:
-    """One node of a net while its derivative is written.
+    """One node of a net, for which a derivative is written.
 
-    g: the graph that it is written into. attr: the node's attributes. inputs: how many it has; input_names and
-    output_names: what the net calls them. readers: the operators that read its output.
+    g: the graph to which the derivative is added.
+    op_type, name: its operator and its name.
+    attr: its attributes, {name: value}.
+    inputs: the number of its inputs.
+    input_names, output_names: their names in the net.
 
-    Only the fast forms use these: layouts (`fast.layouts.Layouts`); form, the one that was chosen, or None; masked, is
-    the gradient by its output 0 wherever the output is 0?
+    Only the fast forms use the following:
+
+    readers: the operators that read its output.
+    layouts: the other layouts in which tensors exist (`fast.layouts.Layouts`).
+    form: the fast form that was chosen, or None.
+    masked: whether the gradient of its output is 0 wherever the output is 0.
     """
 
-    def __init__(self, graph, node, source, size, readers=(), layouts=None):
+    def __init__(self, graph: Graph, node: onnx.NodeProto, source: Source, size: Callable[[str], Tensor],
+                 readers: Collection[str] = (), layouts: Any = None):
         self.g, self.op_type, self.name, self.attr = graph, kind(node), _name(node), attributes(node)
         self.input_names, self.output_names, self.inputs = list(node.input), list(node.output), len(node.input)
         self.readers, self.layouts, self.form, self.masked = readers, layouts, None, False
         self._node, self._source, self._size = node, source, size
 
-    def wants(self, i):
-        """Does input i depend on the data?"""
-        return i < self.inputs and self.input_names[i] in self._source.moving
+    def needs_gradient(self, i: int) -> bool:
+        """Tell whether input i depends on the picture, so that its gradient is needed."""
+        return i < self.inputs and self.input_names[i] in self._source.depends_on_input
 
-    def size(self, i):
-        """The spatial size of input i, (N, C, h, w), as an int64 Tensor (h, w)."""
+    def size(self, i: int) -> Tensor:
+        """Return the spatial size of input i, (N, C, h, w), as an int64 Tensor (h, w)."""
         return self._size(self.input_names[i])
 
-    def rectified(self):
-        """Is the first input a ReLU's output, perhaps pooled, normalized or joined since?"""
-        return self._source.rectified(self.input_names[0])
+    def input_is_non_negative(self) -> bool:
+        """Tell whether the first input is the output of ReLUs (see `Source.is_non_negative`)."""
+        return self._source.is_non_negative(self.input_names[0])
 
-    def has(self, i):
+    def has(self, i: int) -> bool:
+        """Tell whether the node has an input i; optional inputs may be omitted."""
         return i < self.inputs and bool(self.input_names[i])
 
-    def error(self, message):
+    def error(self, message: object) -> NoDerivative:
+        """Return the error for a node that has no derivative in this form. message: why not."""
         return NoDerivative(self._node, message)
 
-    def is_constant(self, i):
-        """Is input i known beforehand?"""
+    def is_constant(self, i: int) -> bool:
+        """Tell whether the value of input i is known."""
         return self.has(i) and self._source.value(self.input_names[i]) is not None
 
-    def value(self, i):
-        """Input i as an array; an error if it is not constant."""
+    def value(self, i: int) -> np.ndarray:
+        """Return the value of input i. Raises NoDerivative if it is not constant."""
         if not self.is_constant(i):
             name = self.input_names[i] if self.has(i) else None
-            made = None if name in self._source.moving else self._source.producer.get(name)
+            producer = None if name in self._source.depends_on_input else self._source.producer.get(name)
             raise self.error(f"its input {i} must be constant"
-                             + (f", and {kind(made)} is not computed here" if made is not None else ""))
+                             + (f", and {kind(producer)} is not computed here" if producer is not None else ""))
         return self._source.value(self.input_names[i])
 
-    def shape(self, i):
-        """The static shape of input i: ints, None for a dynamic axis; an error if even the rank is unknown."""
+    def shape(self, i: int) -> list[int | None]:
+        """Return the static shape of input i: None for a dynamic axis.
+
+        Raises NoDerivative if the number of axes is unknown.
+        """
         shape = self._source.shape(self.input_names[i]) if self.has(i) else None
         if shape is None:
             raise self.error(f"the number of axes of its input {i} is unknown")
         return shape
 
-    def usual_shape(self, i):
-        """As `shape`, but an axis that is open has its size in a picture of the declared shape, where that is known."""
-        return self._source.usual_shape(self.input_names[i]) or self.shape(i)
+    def declared_shape(self, i: int) -> list[int | None]:
+        """Return the shape of input i for a picture of the declared shape, where that is known; else as `shape`."""
+        return self._source.declared_shape(self.input_names[i]) or self.shape(i)
 
-    def window(self, kernel=None):
-        """The Window of a convolution or pooling. kernel: of a convolution, the shape of its weights has it."""
+    def window(self, kernel: Sequence[int] | None = None) -> Window:
+        """Return the window of a convolution or pooling.
+
+        kernel: the spatial shape of a convolution's weights.
+
+        Raises NoDerivative if its padding depends on the size of the picture, or if it is too large.
+        """
         try:
             window = Window.of(self.attr, kernel)
         except ValueError as error:
             raise self.error(error) from None
-        if not all(1 <= size <= MOST for size in (*window.kernel, *window.stride, *window.dilation)):
-            raise self.error(f"windows, strides and dilations must be 1 to {MOST}")
+        if not all(1 <= size <= MAX_WINDOW for size in (*window.kernel, *window.stride, *window.dilation)):
+            raise self.error(f"windows, strides and dilations must be 1 to {MAX_WINDOW}")
         return window
 
-    def constant(self, array, what):
-        self.g.room.check(array.size)
+    def constant(self, array: np.ndarray, what: str) -> Tensor:
+        """Add a constant to the graph. what: the last part of its name, after that of the node."""
+        self.g.budget.check(array.size)
         return self.g.constant(np.ascontiguousarray(array), f"{self.name}/{what}")

@@ -1,34 +1,44 @@
-"""Derivatives: one short entry an ONNX operator, in `VJPS` (vector-Jacobian products).
+"""The table of derivatives, `VJPS`: one vector-Jacobian product for each ONNX operator.
 
-An entry is called as `entry(node, dy, y, *xs)`: `node` is the node (its attributes, what is known of its inputs), `dy` the
-gradient of the objective by the node's output `y`, `xs` its inputs; all are Tensors, so an entry reads as its
-formula. It returns the gradient by the first input, or a tuple, one an input, None where there is none. Gradients by
-weights are not computed. Where Caffe defines a derivative at a kink, it is Caffe's.
+An entry is called as `entry(node, dy, y, *xs)`:
+
+    node: the `Node` that is differentiated: its attributes, the shapes and constant values of its inputs.
+    dy: the gradient of the objective with respect to the node's first output.
+    y: that output.
+    xs: the node's inputs; None for an omitted one.
+
+dy, y and xs are Tensors, so an entry reads like its formula. It returns the gradient with respect to the first input,
+or a tuple with one gradient for each input, None where there is none. (The entry of Split gets a list of gradients and
+a list of outputs.) Weights get no gradients. At a kink, a derivative is what Caffe defines, where Caffe defines it.
 """
+from __future__ import annotations
+
 import functools
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
 
-from ..graph import REAL
-from ..graph.windows import MOST
+from ..graph import REAL, Tensor
+from ..graph.windows import MAX_WINDOW
+from .node import Node
 from .windowed import average_pool, conv, conv_transpose, global_average_pool, global_max_pool, max_pool
 
 
 # ---- products
 
 def gemm(node, dy, y, a, b, *_):
-    """y = alpha A B + beta C; A may be transposed, B constant or not."""
+    """y = alpha A B + beta C, where A and B may be transposed."""
     alpha, trans_a, trans_b = node.attr.get("alpha", 1.0), node.attr.get("transA", 0), node.attr.get("transB", 0)
     grad_a = grad_b = None
-    if node.wants(0):
+    if node.needs_gradient(0):
         grad_a = node.g.op("Gemm", b, dy, alpha=alpha, transA=trans_b, transB=1) if trans_a \
             else node.g.op("Gemm", dy, b, alpha=alpha, transB=1 - trans_b)
-    if node.wants(1):
+    if node.needs_gradient(1):
         grad_b = node.g.op("Gemm", dy, a, alpha=alpha, transA=1, transB=trans_a) if trans_b \
             else node.g.op("Gemm", a, dy, alpha=alpha, transA=1 - trans_a)
-    return grad_a, grad_b, (_unbroadcast(node, dy, 2) * node.attr.get("beta", 1.0) if node.wants(2) else None)
+    return grad_a, grad_b, (_unbroadcast(node, dy, 2) * node.attr.get("beta", 1.0) if node.needs_gradient(2) else None)
 
 
 def _transposed(node, x, rank):
@@ -39,23 +49,27 @@ def matmul(node, dy, y, a, b):
     ranks = len(node.shape(0)), len(node.shape(1))
     if min(ranks) < 2:
         raise node.error("vectors are not supported; matrices are")
-    grad_a = _unbroadcast(node, node.g.op("MatMul", dy, _transposed(node, b, ranks[1])), 0, keep=2) if node.wants(0) else None
-    grad_b = _unbroadcast(node, node.g.op("MatMul", _transposed(node, a, ranks[0]), dy), 1, keep=2) if node.wants(1) else None
+    grad_a = _unbroadcast(node, node.g.op("MatMul", dy, _transposed(node, b, ranks[1])), 0, keep=2) \
+        if node.needs_gradient(0) else None
+    grad_b = _unbroadcast(node, node.g.op("MatMul", _transposed(node, a, ranks[0]), dy), 1, keep=2) \
+        if node.needs_gradient(1) else None
     return grad_a, grad_b
 
 
 # ---- normalization
 
 def lrn(node, dy, y, x):
-    """y = x s^-b with s = k + a/n sum x^2 over the window of channels, so dx = dy s^-b - 2ab/n x sum(dy y / s), summed
-    over the windows that hold the channel."""
+    """y = x s^-b, where s = k + a/n sum x^2 over a window of channels.
+
+    dx = dy s^-b - 2ab/n x sum(dy y / s), summed over the windows that contain the channel.
+    """
     n, alpha, beta = node.attr["size"], node.attr.get("alpha", 1e-4), node.attr.get("beta", 0.75)
     s = _over_channels(node, x * x, (n - 1) // 2, n // 2) * (alpha / n) + node.attr.get("bias", 1.0)
     return dy * s ** -beta - x * _over_channels(node, dy * y / s, n // 2, (n - 1) // 2) * (2 * alpha * beta / n)
 
 
 def _over_channels(node, x, before, after):
-    """The sum of so many channels before each, itself and so many after it: a convolution with a band of ones."""
+    """Sum each channel with those `before` and `after` it, by a convolution with a band matrix of ones."""
     if len(node.shape(0)) != 4 or node.shape(0)[1] is None:
         raise node.error("only for (N, C, H, W) with a known number of channels")
     channel = np.arange(node.shape(0)[1])
@@ -65,7 +79,7 @@ def _over_channels(node, x, before, after):
 
 
 def batch_normalization(node, dy, y, x, *_):
-    """In inference a scale for each channel."""
+    """At inference, y is x times a factor for each channel, plus an offset."""
     if node.attr.get("training_mode", 0):
         raise node.error("training_mode is not supported")
     scale, variance = node.value(1), node.value(4)
@@ -90,7 +104,7 @@ def _reduce_sum(node, x, axes, keepdims=1):
 # ---- shapes
 
 def like_input(node, dy, y, x, *_):
-    """Operators that only change the shape: back to the input's."""
+    """For operators that only change the shape: restore the shape of the input."""
     return node.g.op("Reshape", dy, node.g.shape(x))
 
 
@@ -100,8 +114,8 @@ def concat(node, dy, y, *xs):
     if len(xs) == 1:
         return dy
     if None not in sizes:
-        if sum(map(node.wants, range(len(xs)))) == 1:   # only one part is wanted: cut it out
-            i = next(i for i in range(len(xs)) if node.wants(i))
+        if sum(map(node.needs_gradient, range(len(xs)))) == 1:   # a Slice is enough for a single part
+            i = next(i for i in range(len(xs)) if node.needs_gradient(i))
             part = node.g.slice(dy, [axis], [sum(sizes[:i])], [sum(sizes[:i + 1])])
             return tuple(part if j == i else None for j in range(len(xs)))
     else:
@@ -119,8 +133,8 @@ def transpose(node, dy, y, x):
     return node.g.op("Transpose", dy, perm=[perm.index(i) for i in range(len(perm))])
 
 
-def slice_(node, dy, y, x, starts, ends, *more):
-    """Zeros where nothing was taken. Axes and steps constant; only steps of 1."""
+def slice_(node, dy, y, x, starts, ends, *_):
+    """Pad with zeros where nothing was taken. Axes and steps must be constant, and steps 1."""
     rank = len(node.shape(0))
     if node.has(4) and any(int(s) != 1 for s in node.value(4)):
         raise node.error("only steps of 1 are supported")
@@ -128,7 +142,7 @@ def slice_(node, dy, y, x, starts, ends, *more):
         raise node.error("the number of its starts is unknown")
     axes = [int(a) % rank for a in node.value(3)] if node.has(3) else list(range(node.shape(1)[0]))
     g, size, taken = node.g, node.g.shape(x), node.g.shape(y)
-    # a start counts from the end where it is negative, and is held inside the axis, as the node does it
+    # like Slice: a negative start counts from the end, and every start is clamped to the axis
     length = g.op("Gather", size, axes)
     start = g.op("Cast", starts, to=7)
     start = g.where(g.op("Less", start, [0]), g.op("Add", start, length), start)
@@ -151,18 +165,18 @@ def pad(node, dy, y, x, pads=None, *_):
 
 def expand(node, dy, y, x, *_):
     target = [int(d) for d in node.value(1)]
-    return _sum_to(node, dy, 0, [node.shape(0), target], [node.usual_shape(0), target])
+    return _sum_to(node, dy, 0, [node.shape(0), target], [node.declared_shape(0), target])
 
 
 def depth_to_space(node, dy, y, x):
-    """Undone by SpaceToDepth; ONNX's knows only the order DCR, the other needs a transposition."""
+    """SpaceToDepth is the inverse. ONNX's has only the order DCR; the other one needs a permutation of channels."""
     b, channels = node.attr["blocksize"], node.shape(0)[1]
     if node.attr.get("mode", b"DCR") in (b"DCR", "DCR"):
         return node.g.op("SpaceToDepth", dy, blocksize=b)
     if channels is None:
         raise node.error("the number of channels must be known")
     return node.g.op("Gather", node.g.op("SpaceToDepth", dy, blocksize=b),
-                  [p * (channels // (b * b)) + k for k in range(channels // (b * b)) for p in range(b * b)], axis=1)
+                     [p * (channels // (b * b)) + k for k in range(channels // (b * b)) for p in range(b * b)], axis=1)
 
 
 def space_to_depth(node, dy, y, x):
@@ -193,23 +207,23 @@ def reduce_mean(node, dy, y, x, *_):
 
 
 def resize(node, dy, y, x, *_):
-    """Nearest neighbour by whole factors: the sum over each block."""
+    """For nearest-neighbour enlargement by whole factors: the sum over each block."""
     upsample = node.op_type == "Upsample"
     if _text(node.attr.get("mode", "nearest")) != "nearest" or node.has(3):
         raise node.error("only mode nearest by whole factors is supported")
     transform = "asymmetric" if upsample else _text(node.attr.get("coordinate_transformation_mode", "half_pixel"))
     rounding = "floor" if upsample else _text(node.attr.get("nearest_mode", "round_prefer_floor"))
     scales = [float(s) for s in node.value(1 if upsample else 2)]
-    if len(scales) != len(node.shape(0)) or scales[:2] != [1, 1] or any(s != int(s) or s > MOST for s in scales):
+    if len(scales) != len(node.shape(0)) or scales[:2] != [1, 1] or any(s != int(s) or s > MAX_WINDOW for s in scales):
         raise node.error(f"only whole factors on the spatial axes are supported, not {scales}")
     kernel = [int(s) for s in scales[2:]]
-    if not all(_blocks(s, transform, rounding) for s in kernel):
+    if not all(_makes_blocks(s, transform, rounding) for s in kernel):
         raise node.error(f"coordinates {transform} and {rounding} do not make each pixel a block")
     return node.g.op("AveragePool", dy, kernel_shape=kernel, strides=kernel) * float(math.prod(kernel))
 
 
-def _blocks(factor, transform, rounding):
-    """Does the nearest neighbour make of each pixel the `factor` pixels that stand in its place?"""
+def _makes_blocks(factor, transform, rounding):
+    """Does each pixel become a block of `factor` equal pixels at its own place?"""
     if transform == "align_corners":
         return factor <= 2 and rounding.startswith("round")
     if transform not in PIXEL_AT or rounding not in ROUNDINGS:
@@ -218,7 +232,7 @@ def _blocks(factor, transform, rounding):
     return all(ROUNDINGS[rounding]((pixel + at) / factor - at) == 1 for pixel in range(factor, 2 * factor))
 
 
-# where in itself a pixel is, 0 to 1, for each way to count coordinates
+# the position of a sample inside its pixel, 0 to 1, for each way to count coordinates
 PIXEL_AT = {"asymmetric": 0, "half_pixel": 0.5, "half_pixel_symmetric": 0.5, "pytorch_half_pixel": 0.5}
 ROUNDINGS = {"floor": math.floor, "ceil": math.ceil, "round_prefer_floor": lambda x: math.ceil(x - 0.5),
              "round_prefer_ceil": lambda x: math.floor(x + 0.5)}
@@ -237,62 +251,66 @@ def cast(node, dy, y, x):
 
 
 def dropout(node, dy, y, x, *_):
-    """The identity, but while training."""
+    """The identity at inference."""
     if node.has(2) and node.value(2).any():
         raise node.error("training_mode is not supported")
     return dy
 
 
 def _unbroadcast(node, dy, i, keep=0):
-    """Sum dy over the axes along which input i was broadcast. keep: trailing axes that never are."""
+    """Sum dy over the axes along which input i was broadcast. keep: the number of last axes that never are."""
     inputs = [j for j in range(node.inputs) if node.has(j)]
-    return _sum_to(node, dy, i, [node.shape(j) for j in inputs], [node.usual_shape(j) for j in inputs], keep)
+    return _sum_to(node, dy, i, [node.shape(j) for j in inputs], [node.declared_shape(j) for j in inputs], keep)
 
 
-def _sum_to(node, dy, i, operands, usual, keep=0):
-    """Sum dy, of the shape that the operands broadcast to, down to the shape of input i. usual: the operands' shapes
-    with what is known of open axes at the declared size: a pooling over all of it may leave one pixel there."""
+def _sum_to(node, dy, i, operands, declared, keep=0):
+    """Sum dy, which has the shape to which the operands broadcast, down to the shape of input i.
+
+    operands: their shapes. declared: their shapes for a picture of the declared shape, where a dynamic axis may turn
+    out to have size 1, for example after a pooling over the whole picture.
+    """
     rank, shape = max(map(len, operands)), node.shape(i)
-    extra, known = rank - len(shape), [[d or 1 for d in s] for s in usual]
-    axes = {a for mine, others in ((shape, operands), (node.usual_shape(i), known)) for a in range(rank - keep)
+    extra, known = rank - len(shape), [[d or 1 for d in s] for s in declared]
+    axes = {a for mine, others in ((shape, operands), (node.declared_shape(i), known)) for a in range(rank - keep)
             if a < extra or mine[a - extra] == 1 and any(_at(s, a - rank) != 1 for s in others)}
     dy = _reduce_sum(node, dy, sorted(axes)) if axes else dy
     return node.g.op("Squeeze", dy, list(range(extra))) if extra else dy
 
 
 def _at(shape, axis):
-    """The size of an axis, counted from the last; those before the first are 1."""
+    """Return the size of an axis, counted from the last one (-1); missing axes have size 1."""
     return shape[axis] if -axis <= len(shape) else 1
 
 
-def binary(*gradients):
-    """A binary operator from its partial derivatives, each a function of (dy, y, a, b)."""
+def binary(*gradients: Callable) -> Callable:
+    """Make the entry of a binary operator from the formulas of its two gradients, functions of (dy, y, a, b)."""
     def entry(node, dy, y, a, b):
-        return tuple(_unbroadcast(node, f(dy, y, a, b), i) if node.wants(i) else None for i, f in enumerate(gradients))
+        return tuple(_unbroadcast(node, f(dy, y, a, b), i) if node.needs_gradient(i) else None
+                     for i, f in enumerate(gradients))
     return entry
 
 
 def variadic_sum(node, dy, y, *xs):
-    return tuple(_unbroadcast(node, dy, i) if node.wants(i) else None for i in range(len(xs)))
+    return tuple(_unbroadcast(node, dy, i) if node.needs_gradient(i) else None for i in range(len(xs)))
 
 
-def extremum(greater):
-    """Max, Min: dy goes to the first operand only where it is strictly ahead (Caffe: eltwise_layer.cpp)."""
+def extremum(greater: bool) -> Callable:
+    """Make the entry of Max or Min: a tie goes to the second operand (Caffe: eltwise_layer.cpp)."""
     def entry(node, dy, y, *xs):
         if len(xs) == 1:
             return dy
         if len(xs) > 2:
             raise node.error("only two operands are supported")
         a, b = xs
-        ahead = a > b if greater else a < b
-        return (_unbroadcast(node, node.g.where(ahead, dy), 0) if node.wants(0) else None,
-                _unbroadcast(node, node.g.where(ahead, 0.0, dy), 1) if node.wants(1) else None)
+        first_wins = a > b if greater else a < b
+        return (_unbroadcast(node, node.g.where(first_wins, dy), 0) if node.needs_gradient(0) else None,
+                _unbroadcast(node, node.g.where(first_wins, 0.0, dy), 1) if node.needs_gradient(1) else None)
     return entry
 
 
 def where(node, dy, y, condition, a, b):
-    return (None, _unbroadcast(node, node.g.where(condition, dy), 1) if node.wants(1) else None,
-            _unbroadcast(node, node.g.where(condition, 0.0, dy), 2) if node.wants(2) else None)
+    return (None, _unbroadcast(node, node.g.where(condition, dy), 1) if node.needs_gradient(1) else None,
+            _unbroadcast(node, node.g.where(condition, 0.0, dy), 2) if node.needs_gradient(2) else None)
 
 
 def power(node, dy, y, x, exponent):
@@ -306,7 +324,7 @@ def power(node, dy, y, x, exponent):
 
 
 def clip(node, dy, y, x, low=None, high=None):
-    """1 inside and at the limits (Caffe: clip_layer.cpp)."""
+    """The derivative is 1 between the limits and at them (Caffe: clip_layer.cpp)."""
     inside = [test for test in (low and x >= low, high and x <= high) if test]
     for test in inside:
         dy = node.g.where(test, dy)
@@ -330,7 +348,7 @@ def hard_sigmoid(node, dy, y, x):
 
 
 def hard_swish(node, dy, y, x):
-    """x max(0, min(1, x/6 + 1/2))"""
+    """y = x max(0, min(1, x/6 + 1/2))"""
     return node.g.where(x >= 3, dy, node.g.where(x > -3, dy * (x / 3 + 0.5)))
 
 
@@ -412,11 +430,17 @@ VJPS = {
 }
 
 
-def input_gradients(node, dys, ys, xs, entry=None):
-    """The gradient by each input of a node, None where there is none.
+def input_gradients(node: Node, dys: Sequence[Tensor | None], ys: Sequence[Tensor | None],
+                    xs: Sequence[Tensor | None], entry: Callable | None = None) -> tuple[Tensor | None, ...]:
+    """Build the gradients with respect to the inputs of a node.
 
-    dys: by each of its outputs, None where nothing comes back. entry: of the table, or what stands for it.
-    Raises NoDerivative.
+    node: the node.
+    dys: the gradients with respect to its outputs, None for an output without one.
+    ys: its outputs; None for an omitted one.
+    xs: its inputs; None for an omitted one.
+    entry: the derivative to use; None for that of the table.
+
+    Returns one gradient for each input, None for an input without one. Raises NoDerivative for a node that has none.
     """
     entry = entry or VJPS.get(node.op_type)
     if entry is None:
@@ -429,13 +453,13 @@ def input_gradients(node, dys, ys, xs, entry=None):
     found = found if isinstance(found, tuple) else (found,)
     found += (None,) * (len(xs) - len(found))
     for i, gradient in enumerate(found):
-        if gradient is None and node.wants(i) and _may_be_real(node.op_type, i):
+        if gradient is None and node.needs_gradient(i) and _accepts_floats(node.op_type, i):
             raise node.error(f"its input {i} depends on the picture; it must be constant")
     return found
 
 
 @functools.lru_cache(None)
-def _may_be_real(op_type, i):
-    """May input i be of real numbers, and not only of whole ones or truth values?"""
+def _accepts_floats(op_type, i):
+    """Does the operator accept floating-point numbers as input i?"""
     inputs = onnx.defs.get_schema(op_type).inputs
     return "tensor(float)" in inputs[min(i, len(inputs) - 1)].types

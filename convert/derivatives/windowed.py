@@ -1,71 +1,92 @@
-"""Derivatives of what moves a window over a picture: convolution and pooling. Where Caffe defines a derivative at a
-kink, it is Caffe's.
+"""The derivatives of operators that move a window over a picture: convolution and pooling.
 
-`before` and `after` stand for padding; sizes are asked of the picture, so the graph is as dynamic as the model.
+They are entries of the table in table.py. Sizes are computed from the picture inside the graph, so that it is as
+dynamic as the model. `before` and `after` always mean padding.
 """
+from __future__ import annotations
+
 import math
 
 import numpy as np
+
+from ..graph import Tensor
+from ..graph.windows import Window
+from .node import Node
 
 
 # ---- convolution
 
 def conv(node, dy, y, x, *_):
-    """Each output spreads over its window, weighed: a transposed convolution."""
+    """Each output contributes to the pixels of its window: a transposed convolution."""
     weights = node.value(1)
     return transposed(node, dy, x, weights, node.window(weights.shape[2:]), node.attr.get("group", 1))
 
 
-def transposed(node, dy, x, weights, window, group):
-    """A transposed convolution of dy, cut to the size of the picture. weights: (out, in / group, *kernel), an array."""
+def transposed(node: Node, dy: Tensor, x: Tensor, weights: np.ndarray, window: Window, group: int) -> Tensor:
+    """Build the gradient of a convolution as a transposed convolution of dy, cut to the size of the picture.
+
+    node: the convolution, or a pooling that is one.
+    dy: the gradient with respect to its output.
+    x: its input.
+    weights: (out, in / group, *kernel).
+    window, group: those of the convolution.
+    """
     n = len(window.kernel)
     full = node.g.op("ConvTranspose", dy, node.constant(weights, "weights back"), strides=window.stride,
-                  dilations=window.dilation, group=group, kernel_shape=window.kernel)
-    # rounding down may leave pixels after the last window: room for one stride more
+                     dilations=window.dilation, group=group, kernel_shape=window.kernel)
+    # rounding down may leave pixels after the last window: add one stride
     full = node.g.op("Pad", full, [0] * (n + 2) + [0, 0] + [s - 1 for s in window.stride])
     size = node.g.shape(x, start=2)
     return node.g.slice(full, range(2, 2 + n), window.before, node.g.op("Add", size, list(window.before)))
 
 
 def conv_transpose(node, dy, y, x, *_):
-    """The weights of a transposed convolution, (in, out / group, *kernel), are those of the convolution back."""
+    """A convolution with the same weights: (in, out / group, *kernel) is (out, in / group, *kernel) for it."""
     weights = node.value(1)
     window = node.window(weights.shape[2:])
     if node.attr.get("output_shape"):
         raise node.error("output_shape is not supported; use pads and output_padding")
-    return node.g.op("Conv", dy, node.constant(weights, "weights back"), group=node.attr.get("group", 1), strides=window.stride,
-                  dilations=window.dilation, pads=window.pads)
+    return node.g.op("Conv", dy, node.constant(weights, "weights back"), group=node.attr.get("group", 1),
+                     strides=window.stride, dilations=window.dilation, pads=window.pads)
 
 
 # ---- average pooling
 
 def average_pool(node, dy, y, x, *_):
-    """dy over the number of pixels that were counted, spread over the window."""
+    """dy is divided by the number of pixels that were counted, and goes to every pixel of the window."""
     dy, weights, window = averaged(node, dy, x)
     return transposed(node, dy, x, weights, window, len(weights))
 
 
-def averaged(node, dy, x):
-    """dy by what the node divided by, the weights of a convolution with its windows, and the window."""
+def averaged(node: Node, dy: Tensor, x: Tensor) -> tuple[Tensor, np.ndarray, Window]:
+    """Write an average pooling as a convolution.
+
+    node: the pooling.
+    dy: the gradient with respect to its output.
+    x: its input.
+
+    Returns (dy with the divisors of partial windows applied, the weights of the convolution, its window).
+    """
     window, channels, g = node.window(), node.shape(0)[1], node.g
     if channels is None:
         raise node.error("the number of channels must be known")
     ones = g.op("Expand", 1.0, g.op("Concat", [1, 1], g.shape(x, start=2), axis=0))
-    # what the node divided by: it maps ones to (pixels of the picture) / (pixels counted)
+    # the divisor of each window, in units of a whole window: pixels of the picture / pixels of the window
     counted = g.op("AveragePool", ones, pads=window.pads, count_include_pad=1, kernel_shape=list(window.kernel),
-                   strides=list(window.stride))      # times k^n: in picture
+                   strides=list(window.stride))
     if node.attr.get("count_include_pad", 0):
-        own = {k: v for k, v in node.attr.items() if k != "auto_pad"}
+        # the node itself maps ones to pixels of the picture / pixels counted
+        attr = {k: v for k, v in node.attr.items() if k != "auto_pad"}
         if "auto_pad" in node.attr:
-            own["pads"] = window.pads
-        counted = g.op("Div", counted, g.op("AveragePool", ones, **own))
+            attr["pads"] = window.pads
+        counted = g.op("Div", counted, g.op("AveragePool", ones, **attr))
     if channels * math.prod(window.kernel) > LARGEST:
         raise node.error(f"its windows make weights of {channels * math.prod(window.kernel):,} numbers")
     weights = np.full((channels, 1, *window.kernel), 1 / math.prod(window.kernel), np.float32)
     return dy / counted, weights, window
 
 
-LARGEST = 1 << 25   # numbers of weights that are made
+LARGEST = 1 << 25   # the maximum number of new weights
 
 
 def global_average_pool(node, dy, y, x):
@@ -79,7 +100,7 @@ def global_average_pool(node, dy, y, x):
 def max_pool(node, dy, y, x, *_):
     """dy goes to the first maximum of each window in row-major order (Caffe: pooling_layer.cpp, strictly greater).
 
-    The first maximum stands in the first row that holds it, at the first place in that row: one axis after the other.
+    That is the first position in the first row that contains the maximum, so one axis is treated after the other.
     """
     rows, window = pooled_rows(node, y, x), node.window()
     n = len(window.kernel)
@@ -89,8 +110,14 @@ def max_pool(node, dy, y, x, *_):
     return dy
 
 
-def pooled_rows(node, y, x):
-    """[y, ..., x]: x pooled over the axes i, i + 1, ..., for each i."""
+def pooled_rows(node: Node, y: Tensor, x: Tensor) -> list[Tensor]:
+    """Pool the input of a max pooling over fewer and fewer axes.
+
+    node: the pooling.
+    y, x: its output and its input.
+
+    Returns [y, ..., x]: item i is x pooled over the spatial axes i, i + 1, ...
+    """
     window = node.window()
     n = len(window.kernel)
     if n > 3:
@@ -99,13 +126,13 @@ def pooled_rows(node, y, x):
     for i in range(1, n):
         one, zero = [1] * i, [0] * i
         rows.append(node.g.op("MaxPool", x, kernel_shape=one + list(window.kernel[i:]),
-                           strides=one + list(window.stride[i:]), dilations=one + list(window.dilation[i:]),
-                           pads=zero + list(window.before[i:]) + zero + list(window.after[i:])))
+                              strides=one + list(window.stride[i:]), dilations=one + list(window.dilation[i:]),
+                              pads=zero + list(window.before[i:]) + zero + list(window.after[i:])))
     return [*rows, x]
 
 
 def _to_maxima(node, dy, y, x, size, i, window):
-    """The gradient of y = max over windows of x along the spatial axis i."""
+    """Build the gradient of y, the maxima over windows of x along the spatial axis i."""
     g, axis, rank = node.g, 2 + i, 2 + len(window.kernel)
     kernel, stride, dilation, before, after = (getattr(window, k)[i] for k in
                                                ("kernel", "stride", "dilation", "before", "after"))
@@ -116,24 +143,24 @@ def _to_maxima(node, dy, y, x, size, i, window):
         hit = g.op("Equal", g.slice(padded, [axis], [at], [at - window.reach[i]], [stride]), y)
         taps.append(g.where(hit, dy, 0.0))
         dy = g.where(hit, 0.0, dy)
-    taps.append(dy)                                # a maximum that is none of the others is the last
-    # rounding down may leave pixels after the last window: room for one window more
+    taps.append(dy)                                # what no other tap took belongs to the last one
+    # rounding down may leave pixels after the last window: add one window
     dx = _place(g, taps, axis, rank, stride, dilation, int(after < stride - 1))
     return g.slice(dx, [axis], [before], g.op("Add", size, [before]) if before else size)
 
 
-def _place(g, taps, axis, rank, stride, dilation, more):
-    """Add up tap t of window o at o * stride + t * dilation along one axis."""
+def _place(g, taps, axis, rank, stride, dilation, extra):
+    """Add tap t of window o to the pixel o * stride + t * dilation along one axis. extra: windows to add."""
     reach = dilation * (len(taps) - 1) // stride
     phases = [[] for _ in range(stride)]
     for t, tap in enumerate(taps):
         offset, phase = divmod(t * dilation, stride)
-        phases[phase].append(_pad(g, tap, axis, rank, offset, reach - offset + more))
+        phases[phase].append(_pad(g, tap, axis, rank, offset, reach - offset + extra))
     phases = [g.sum(p) if p else None for p in phases]
     if stride == 1:
         return phases[0]
-    nothing = next(p for p in phases if p is not None) * 0.0 if None in phases else None
-    phases = [g.op("Unsqueeze", nothing if p is None else p, [axis + 1]) for p in phases]
+    zeros = next(p for p in phases if p is not None) * 0.0 if None in phases else None
+    phases = [g.op("Unsqueeze", zeros if p is None else p, [axis + 1]) for p in phases]
     size = g.shape(taps[0])
     size = g.op("Concat", g.slice(size, [0], [0], [axis]), [-1], g.slice(size, [0], [axis + 1], [rank]), axis=0)
     return g.op("Reshape", g.op("Concat", *phases, axis=axis + 1), size)

@@ -1,2 +1,4 @@
-"""Fast forms of derivatives: the same mathematics as `convert.derivatives`, written so that onnxruntime computes it
-quickly. `forms.FORMS` lists them; `convert.gradient_graph(..., fast=False)` does without."""
+"""Fast forms of derivatives: the mathematics of `convert.derivatives`, written so that onnxruntime computes it quickly.
+
+`forms.FORMS` lists them. `convert.gradient_graph(..., fast=False)` does not use them.
+"""

@@ -1,41 +1,46 @@
-"""Filling up channel counts to whole blocks, by channels that are always zero.
+"""Round channel counts up to whole blocks, with channels that are always zero.
 
-On the CPU onnxruntime runs a convolution in its fast blocked layout only if the channels come in whole blocks. A layer
-of 24 or 63 channels inside a net can be given 32 or 64: filters of zeros make channels of zeros, which the next
-convolution multiplies by zeros. Nothing that is computed changes but its speed.
+On the CPU, onnxruntime computes a convolution in its fast blocked layout only if the channels come in whole blocks. A
+layer inside a net that has 24 or 63 channels therefore gets 32 or 64: additional filters of zeros produce channels of
+zeros, which the next convolution multiplies by zeros. Only the speed changes.
 """
+from __future__ import annotations
+
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from ..graph import attributes
+from ..graph.source import Source
 
-BLOCK = 16          # of AVX-512; whole blocks of it are whole blocks of AVX2's 8
-# operators through which channels of zeros stay what they are
-_THROUGH = {"Relu", "LeakyRelu", "MaxPool", "AveragePool", "LRN", "Identity", "Dropout"}
+BLOCK = 16          # the block of AVX-512, a multiple of AVX2's 8
+# operators that keep channels of zeros
+_KEEP_ZEROS = {"Relu", "LeakyRelu", "MaxPool", "AveragePool", "LRN", "Identity", "Dropout"}
 
 
-def align_channels(source, ends):
-    """The model with whole blocks of channels wherever that cannot be seen at the `ends`, a set of names.
+def align_channels(source: Source, ends: set[str]) -> onnx.ModelProto | None:
+    """Give the layers of a net whole blocks of channels, wherever the ends stay unchanged.
 
-    source: the model as `gradient` reads it (nodes, constants, shapes). Returns a ModelProto of what leads to the ends,
-    or None if there is nothing to fill up.
+    source: the net.
+    ends: the names of tensors that must not change.
+
+    Returns a model of the nodes that lead to the ends, or None if there is nothing to do.
     """
     nodes = source.leading_to(*ends)
     plan = _Plan(source, ends, nodes)
-    layouts, weights, aligned = {}, {}, []     # layouts: {tensor: (where each real channel stands, how many there are)}
+    layouts, weights, aligned = {}, {}, []     # layouts: {tensor: (position of each real channel, number of channels)}
     for node in nodes:
         if node.op_type == "Concat":
             _join(source, node, layouts)
-        elif node.op_type in _THROUGH and node.input[0] in layouts:
+        elif node.op_type in _KEEP_ZEROS and node.input[0] in layouts:
             layouts[node.output[0]] = layouts[node.input[0]]
-        elif node.op_type == "Conv" and plan.plain(node):
+        elif node.op_type == "Conv" and plan.is_plain(node):
             node = _fill(source, node, layouts, weights, plan.may_fill(node.output[0]))
         aligned.append(node)
     if not weights:
         return None
     old = {name: tensor for name, tensor in source.initializers.items()}
-    used = dict.fromkeys(i for n in aligned for i in n.input)      # in order: the same file every time
+    used = dict.fromkeys(i for n in aligned for i in n.input)      # a dict, for the same order every time
     constants = [old[k] for k in used if k in old] + [numpy_helper.from_array(v, k) for k, v in weights.items()]
     graph = onnx.helper.make_graph(aligned, source.graph.name, [source.input],
                                    [onnx.helper.make_tensor_value_info(e, onnx.TensorProto.FLOAT, source.shape(e))
@@ -47,19 +52,19 @@ def align_channels(source, ends):
 
 
 class _Plan:
-    """Which tensors may carry channels of zeros: those that only ever reach convolutions."""
+    """The tensors that may have channels of zeros: those that reach nothing but convolutions."""
 
     def __init__(self, source, ends, nodes):
         self.source, self.ends, self.consumers, self.known = source, ends, {}, {}
         for node in nodes:
             for name in node.input:
                 self.consumers.setdefault(name, []).append(node)
-        for node in reversed(nodes):       # from the ends on: nets are too deep to ask for the first at once
+        for node in reversed(nodes):       # from the end, since the recursion would be too deep for the first node
             for name in node.output:
                 self.may_fill(name), self.may_fill(name, True)
 
     def may_fill(self, name, joined=False):
-        """joined: behind a Concat, where zeros may stand between two real channels."""
+        """May a tensor have channels of zeros? joined: after a Concat, with zeros between real channels."""
         key = name, joined
         if key not in self.known:
             readers = self.consumers.get(name, ())
@@ -68,30 +73,30 @@ class _Plan:
 
     def _absorbs(self, node, joined):
         if node.op_type == "Conv":
-            return self.plain(node)
+            return self.is_plain(node)
         if node.op_type == "Concat":
             return attributes(node)["axis"] == 1 and self.may_fill(node.output[0], True)
-        if node.op_type == "LRN" and joined:     # its window would reach over the gap
+        if node.op_type == "LRN" and joined:     # its window would span the zeros
             return False
-        return node.op_type in _THROUGH and self.may_fill(node.output[0], joined)
+        return node.op_type in _KEEP_ZEROS and self.may_fill(node.output[0], joined)
 
-    def plain(self, node):
-        """Is it a 2-D convolution of one group, with constant weights, on the data's side?"""
+    def is_plain(self, node):
+        """Is it a 2-D convolution of the data, with constant weights and one group?"""
         weights = self.source.value(node.input[1])
         return weights is not None and weights.ndim == 4 and attributes(node).get("group", 1) == 1 \
-            and node.input[0] in self.source.moving
+            and node.input[0] in self.source.depends_on_input
 
 
 def _fill(source, node, layouts, weights, may_fill):
-    """The convolution with filters of zeros added to make whole blocks, and blind to the zeros that come in."""
+    """Add filters of zeros to a convolution, and zeros to its weights for the added channels of its input."""
     w = source.value(node.input[1])
     b = source.value(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     count = -(-len(w) // BLOCK) * BLOCK if may_fill else len(w)
-    places, inputs = layouts.get(node.input[0], (np.arange(w.shape[1]), w.shape[1]))
+    positions, inputs = layouts.get(node.input[0], (np.arange(w.shape[1]), w.shape[1]))
     if count == len(w) and inputs == w.shape[1]:
         return node
     filled = np.zeros((count, inputs, *w.shape[2:]), w.dtype)
-    filled[:len(w), places] = w
+    filled[:len(w), positions] = w
     layouts[node.output[0]] = np.arange(len(w)), count
     new = onnx.NodeProto()
     new.CopyFrom(node)
@@ -104,12 +109,12 @@ def _fill(source, node, layouts, weights, may_fill):
 
 
 def _join(source, node, layouts):
-    """Where the channels of a Concat of filled tensors stand."""
+    """Note the positions of the real channels after a Concat."""
     if not any(i in layouts for i in node.input):
         return
-    places, total = [], 0
+    positions, total = [], 0
     for name in node.input:
-        place, count = layouts.get(name) or (np.arange(source.shape(name)[1]), source.shape(name)[1])
-        places.append(place + total)
+        position, count = layouts.get(name) or (np.arange(source.shape(name)[1]), source.shape(name)[1])
+        positions.append(position + total)
         total += count
-    layouts[node.output[0]] = np.concatenate(places), total
+    layouts[node.output[0]] = np.concatenate(positions), total

@@ -1,36 +1,52 @@
-"""The gradient of a convolution by its input as another convolution, for which every runtime has fast code: the kernel
-is turned round, and input and output channels change places.
+"""The gradient of a convolution with respect to its input, written as another convolution, which every runtime
+computes quickly: the kernel is flipped, and input and output channels are swapped.
 
 Weights are NumPy arrays of shape (out, in / group, *kernel).
 """
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-NUMBERS = 1 << 25   # new weights may have so many numbers, or eight times as many as the node's own
+from ..derivatives.node import Node
+from ..graph import Tensor
+from ..graph.windows import Window
+
+NUMBERS = 1 << 25   # the maximum number of new weights, unless it is at most eight times the number of the node's
 
 
-def applies(node):
-    """Are the new weights of a reasonable size? With large strides there are many zeros among them."""
+def applies(node: Node) -> bool:
+    """Tell whether the new weights have a reasonable size. With large strides many of them are zeros."""
     weights = node.value(1)
     return affordable(weights.shape, node.window(weights.shape[2:]), node.attr.get("group", 1))
 
 
-def affordable(shape, window, group):
+def affordable(shape: Sequence[int], window: Window, group: int) -> bool:
+    """Tell the same from the shape of a convolution's weights, its window and its groups."""
     if max(window.stride) == 1 or max(window.kernel) == 1:
         return True
     return math.prod(_phases_shape(shape, window, group)) <= max(NUMBERS, 8 * math.prod(shape))
 
 
-def gradient(node, dy, y, x, *_):
+def gradient(node: Node, dy: Tensor, y: Tensor, x: Tensor, *_) -> Tensor:
+    """Build the gradient of a Conv, like an entry of the table of derivatives."""
     weights = node.value(1)
     return convolved_back(node, dy, x, weights, node.window(weights.shape[2:]), node.attr.get("group", 1))
 
 
-def convolved_back(node, dy, x, weights, window, group):
+def convolved_back(node: Node, dy: Tensor, x: Tensor, weights: np.ndarray, window: Window, group: int) -> Tensor:
+    """Build the gradient of a convolution.
+
+    node: the convolution, or a pooling that is one.
+    dy: the gradient with respect to its output.
+    x: its input.
+    weights, window, group: those of the convolution.
+    """
     if max(window.stride) == 1:
-        return _turned(node, dy, weights, window, group)
-    # windows that begin in the last stride's padding: the picture is made so much larger, and cut again
+        return _stride_1(node, dy, weights, window, group)
+    # the last windows may start beyond the picture, inside the padding: enlarge the result, and cut it again
     extra = [max(0, -((a - r) // s)) for r, a, s in zip(window.reach, window.after, window.stride)]
     spread = _spread if max(window.kernel) == 1 else _phases
     dx = spread(node, dy, weights, window, group, extra)
@@ -40,16 +56,16 @@ def convolved_back(node, dy, x, weights, window, group):
 
 
 def _swapped(weights, group):
-    """(out, in / group, *kernel) -> (group, in / group, out / group, *kernel)."""
+    """Swap channels: (out, in / group, *kernel) -> (group, in / group, out / group, *kernel)."""
     out, inner, *kernel = weights.shape
     return weights.reshape(group, out // group, inner, *kernel).swapaxes(1, 2)
 
 
-def _turned(node, dy, weights, window, group):
-    """Stride 1: one convolution with the kernel turned round."""
+def _stride_1(node, dy, weights, window, group):
+    """Stride 1: one convolution with the kernel flipped."""
     n = len(window.kernel)
     pads = [r - p for r, p in zip(window.reach * 2, window.pads)]
-    if min(pads) < 0:   # more padding than the kernel reaches over: the outputs there saw nothing of the picture
+    if min(pads) < 0:   # padding wider than the kernel: the outermost outputs do not depend on the picture
         crop = [max(0, -p) for p in pads]
         dy = node.g.slice(dy, range(2, 2 + n), crop[:n], [-q if q else 2 ** 62 for q in crop[n:]])
         pads = [max(0, p) for p in pads]
@@ -60,7 +76,7 @@ def _turned(node, dy, weights, window, group):
 
 
 def _spread(node, dy, weights, window, group, extra):
-    """Kernel 1, stride s: a convolution, then zeros between its pixels."""
+    """Kernel 1, stride s: a convolution, then zeros inserted between its pixels."""
     n, g, w = len(window.kernel), node.g, _swapped(weights, group)
     channels, blocks = w.shape[0] * w.shape[1], math.prod(window.stride)
     dx = g.op("Conv", dy, node.constant(w.reshape(channels, *w.shape[2:]), "weights back"), group=group,
@@ -72,11 +88,11 @@ def _spread(node, dy, weights, window, group, extra):
 
 
 def _phases(node, dy, weights, window, group, extra):
-    """Stride s: a convolution of stride 1 with s^n times the channels, which are interleaved.
+    """Stride s: a convolution of stride 1 with s^n times as many channels, which are then interleaved.
 
-    With v = u + padding, the pixel x[u] meets dy[o] through the tap t of the kernel where v = o s + t d. The pixels
-    v = q s + r with the same r, one phase, see the taps with t d = r (mod s), at o = q - (t d - r) / s: a small
-    convolution for each phase.
+    With v = u + padding, the pixel x[u] contributes to the output o through the tap t of the kernel if v = o s + t d.
+    Consider the pixels v = q s + r with the same r (one phase): they use the taps with t d = r (mod s), for the outputs
+    o = q - (t d - r) / s. So each phase is a small convolution of dy.
     """
     w, m = _swapped(weights, group), _strides_at_once(weights.shape, window, group)
     shape = _phases_shape(weights.shape, window, group)
@@ -85,8 +101,8 @@ def _phases(node, dy, weights, window, group, extra):
         at = [t * d for t, d in zip(tap, window.dilation)]
         for half in np.ndindex(*[m] * len(at)):
             phase = tuple(a % s + h * s for a, s, h in zip(at, window.stride, half))
-            place = tuple(r - m + h - a // s for a, s, h, r in zip(at, window.stride, half, reach))
-            phases[(slice(None), slice(None), *phase, slice(None), *place)] = w[(..., *tap)]
+            position = tuple(r - m + h - a // s for a, s, h, r in zip(at, window.stride, half, reach))
+            phases[(slice(None), slice(None), *phase, slice(None), *position)] = w[(..., *tap)]
     phases = phases.reshape(-1, w.shape[2], *reach)
     parts = node.layouts.parts(dy)
     if parts and parts.stride == [m] * len(reach) and all(r - b >= m for r, b in zip(reach, parts.before)):
@@ -99,23 +115,28 @@ def _phases(node, dy, weights, window, group, extra):
 
 
 def _strides_at_once(shape, window, group):
-    """Two where one block of channels holds all phases (as those of a picture's colours), for a better use of the
-    processor's registers; else one."""
+    """Return 2 if all phases fit into one block of channels, as for the three colours of a picture, else 1.
+
+    Two strides at a time make better use of the processor's registers.
+    """
     return 2 if group * shape[1] * math.prod(window.stride) <= 16 else 1
 
 
 def _phases_shape(shape, window, group):
-    """(group, in / group, *steps, out / group, *kernel) of the weights that make all phases. shape: of the node's."""
+    """Return the shape of the weights for all phases, (group, in / group, *steps, out / group, *kernel).
+
+    shape: that of the node's weights.
+    """
     m = _strides_at_once(shape, window, group)
     steps = [m * s for s in window.stride]
     return (group, shape[1], *steps, shape[0] // group, *(r // s + m for r, s in zip(window.reach, window.stride)))
 
 
 def _convolved_parts(node, parts, weights, group, m, extra):
-    """A convolution of stride m of a picture that exists in m x m parts: each meets its share of the kernel.
+    """Compute a convolution of stride m of a picture that exists in m x m parts: one small convolution for each part.
 
-    Window q begins m - reach pixels from q m: its tap t sees pixel q m + t + m - reach, which is pixel q + a of part r
-    where t + m - reach + before = a m + r.
+    Window q starts at pixel q m + m - reach. So its tap t reads pixel q m + t + m - reach, which is pixel q + a of the
+    part r if t + m - reach + before = a m + r.
     """
     reach, shares = weights.shape[2:], []
     for i, j in np.ndindex(m, m):
@@ -129,7 +150,7 @@ def _convolved_parts(node, parts, weights, group, m, extra):
 
 
 def _interleaved(g, x, channels, stride):
-    """(N, C s1 s2.., h, w, ..) -> (N, C, h s1, w s2, ..)."""
+    """Interleave the phases: (N, C s1 s2.., h, w, ..) -> (N, C, h s1, w s2, ..)."""
     n = len(stride)
     if n == 2 and stride[0] == stride[1]:
         return g.op("DepthToSpace", x, blocksize=stride[0], mode="CRD")

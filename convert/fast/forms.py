@@ -1,4 +1,6 @@
-"""Which operators have fast forms, and when these apply."""
+"""The table of fast forms: which operators have them, and when they apply."""
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,13 +12,13 @@ from .taps import positive
 
 @dataclass(frozen=True)
 class Form:
-    """A way to compute a node's gradient.
+    """A fast way to compute a node's gradient.
 
-    applies(node): can it be used here?
-    gradient(node, dy, y, *xs): as an entry of `derivatives.table.VJPS`.
-    forward(node, *xs): what is built in place of the node itself, if its gradient uses parts of that. It returns the
-    output and the function that `gradient` would be.
-    masks: is the gradient 0 wherever the first input is 0?
+    applies(node): whether it can be used for this node.
+    gradient(node, dy, y, *xs): the gradient, like an entry of `derivatives.table.VJPS`.
+    forward(node, *xs): builds the node itself in another way, for a gradient that shares parts of it. It returns
+    (output, gradient), where gradient is such a function. Only one of `gradient` and `forward` is set.
+    masks: whether the gradient is 0 wherever the first input is 0.
     """
     applies: Callable
     gradient: Callable | None = None
@@ -25,14 +27,14 @@ class Form:
 
 
 def _rectifier(node, dy, y, x):
-    """Where dy is 0 already nothing is left to do. (Else as dy where y > 0, but without leaving float32.)"""
+    """dy where y > 0, else 0, without leaving float32. Nothing to do if dy is 0 there already."""
     return dy if node.masked else dy * positive(y)
 
 
 def _split_last(node, dy, y, *xs):
-    """Split where the channels are last, if dy was made from that: it is one copy less."""
+    """Split along the last axis if dy exists with the channels last, which saves a copy."""
     last, sizes = node.layouts.known_last(dy), [node.shape(i)[1] for i in range(len(xs))]
-    if last is None or None in sizes or sum(map(node.wants, range(len(xs)))) == 1:
+    if last is None or None in sizes or sum(map(node.needs_gradient, range(len(xs)))) == 1:
         return concat(node, dy, y, *xs)
     return tuple(map(node.layouts.channels_first, node.g.op("Split", last, sizes, axis=3, outputs=len(xs))))
 
@@ -43,31 +45,32 @@ FORMS = {
                          _split_last)],
     "Conv":        [Form(convolution.applies, convolution.gradient)],
     "LRN":         [Form(lrn.applies, forward=lrn.forward)],
-    "MaxPool":     [Form(pooling.in_place_applies, pooling.in_place),
-                    Form(pooling.in_phases_applies, pooling.in_phases, masks=True)],
+    "MaxPool":     [Form(pooling.max_stride_1_applies, pooling.max_stride_1_gradient),
+                    Form(pooling.max_strided_applies, pooling.max_strided_gradient, masks=True)],
     "Relu":        [Form(lambda node: True, _rectifier)],
 }
-# operators that make 0 of 0 and whose gradient, where it is 0 wherever the output is 0, is so at the input, too
+# operators that map 0 to 0, and whose gradient is 0 wherever the input is 0 if that holds for the output
 KEEP_MASK = {"Concat", "Dropout", "Identity", "LRN"}
 
 
 def form_of(node: Node) -> Form | None:
-    """The first form that applies; None if there is only the plain derivative."""
+    """Return the first form that applies to a node; None for the plain derivative."""
     for form in FORMS.get(node.op_type, ()):
         try:
             if form.applies(node):
                 return form
-        except NoDerivative:      # the plain derivative will say what is unknown
+        except NoDerivative:      # the plain derivative reports what is unknown
             pass
     return None
 
 
 def choose(nodes: list[Node], ends: list[str]) -> None:
-    """Choose the `form` of each node, and find out which gradients are `masked`.
+    """Set `form` and `masked` of each node.
 
-    nodes: those that depend on the data and lead to the ends, in order.
+    nodes: the nodes that depend on the data and lead to the ends, in order.
+    ends: the names of the ends.
     """
-    unmasked = set(ends)       # tensors whose gradient may be other than 0 where they are 0
+    unmasked = set(ends)       # tensors whose gradient may differ from 0 where they are 0
     for node in reversed(nodes):
         node.form, node.masked = form_of(node), unmasked.isdisjoint(node.output_names)
         if not (node.form and node.form.masks or node.masked and node.op_type in KEEP_MASK):

@@ -1,4 +1,6 @@
-"""The other layouts in which tensors of a graph exist, so that whatever needs one of these can use it as it is."""
+"""Remember the other layouts in which tensors of a graph exist, so that they can be used without a conversion."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from ..graph import Tensor
@@ -6,41 +8,45 @@ from ..graph import Tensor
 
 @dataclass(frozen=True)
 class Parts:
-    """A picture taken apart: grid[i][j] holds the pixels that stand at place (i, j) of each block of
-    len(grid) x len(grid[0]) pixels. The first block begins `before` (two numbers) pixels before the picture."""
+    """A picture that is divided into blocks of len(grid) x len(grid[0]) pixels, and regrouped.
+
+    grid: grid[i][j] holds the pixels at position (i, j) of each block.
+    before: the numbers of rows and columns by which the first block starts before the picture.
+    """
     grid: list[list[Tensor]]
     before: tuple[int, int]
 
     @property
     def stride(self) -> list[int]:
+        """The height and width of a block."""
         return [len(self.grid), len(self.grid[0])]
 
 
 class Layouts:
-    """For tensors (N, C, H, W) of one graph: where the same numbers stand as (N, H, W, C), and where in parts."""
+    """The tensors of one graph that also exist with the channels last, or in parts."""
 
     def __init__(self):
         self._last, self._parts = {}, {}
 
-    def channels_first(self, x):
-        """(N, H, W, C) -> (N, C, H, W)."""
+    def channels_first(self, x: Tensor) -> Tensor:
+        """Transpose (N, H, W, C) to (N, C, H, W)."""
         y = x.graph.op("Transpose", x, perm=[0, 3, 1, 2])
         self._last[y.name] = x
         return y
 
-    def channels_last(self, x):
-        """(N, C, H, W) -> (N, H, W, C)."""
+    def channels_last(self, x: Tensor) -> Tensor:
+        """Transpose (N, C, H, W) to (N, H, W, C), unless that exists already."""
         return self.known_last(x) or x.graph.op("Transpose", x, perm=[0, 2, 3, 1])
 
-    def known_last(self, x):
-        """The (N, H, W, C) that x was made from, or None."""
+    def known_last(self, x: Tensor) -> Tensor | None:
+        """Return the (N, H, W, C) from which x was transposed, or None."""
         return self._last.get(x.name)
 
-    def put_together(self, x, parts):
-        """Remember the parts that x was put together from. Returns x."""
+    def put_together(self, x: Tensor, parts: Parts) -> Tensor:
+        """Remember the parts from which x was assembled. Returns x."""
         self._parts[x.name] = parts
         return x
 
-    def parts(self, x):
-        """The Parts that x was put together from, or None."""
+    def parts(self, x: Tensor) -> Parts | None:
+        """Return the parts from which x was assembled, or None."""
         return self._parts.get(x.name)

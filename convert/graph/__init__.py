@@ -1,6 +1,6 @@
-"""The ground that derivatives stand on: a builder of ONNX graphs, and what can be said of a model."""
-from .builder import (IR_VERSION, OPSET, REAL, Graph, Room, Tensor, attributes, float_info, inner_nodes, kind, metadata,
-                      described, reads)
+"""A builder for ONNX graphs, and the analysis of a model: its constants, shapes and sizes."""
+from .builder import (IR_VERSION, OPSET, REAL, Budget, Graph, Tensor, attributes, described, float_info, inner_nodes,
+                      kind, metadata, reads)
 
-__all__ = ["IR_VERSION", "OPSET", "REAL", "Graph", "Room", "Tensor", "attributes", "float_info", "inner_nodes", "kind",
-           "metadata", "reads", "described"]
+__all__ = ["IR_VERSION", "OPSET", "REAL", "Budget", "Graph", "Tensor", "attributes", "described", "float_info",
+           "inner_nodes", "kind", "metadata", "reads"]

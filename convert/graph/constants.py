@@ -1,5 +1,8 @@
-"""What a node makes of constants, by ONNX's reference implementation: if it is of a size that a net has."""
+"""Compute a node whose inputs are all constant, with ONNX's reference implementation, within a size limit."""
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import onnx
@@ -7,29 +10,35 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from ..errors import ConvertError
-from . import attributes
+from . import Budget, attributes
 
-SMALL = 1024      # numbers of a constant that shape inference is told: more say nothing of a shape
-# how much longer the reference implementation takes for one number, or one tap of a window, than to copy one
+SMALL = 1024      # numbers of a constant that is passed to shape inference: a larger one does not describe a shape
+# how many times longer the reference implementation takes for one number, or one tap of a window, than for a copy
 SLOW = {"AveragePool": 20, "Conv": 20, "ConvTranspose": 20, "LRN": 20, "MaxPool": 20, "Resize": 20, "Upsample": 20}
 
 
-def computed(node, feeds, opset_imports, room):
-    """{output: array} of a node of which all inputs are constants. feeds: {input: array}. room: a `graph.Room`, asked
-    before anything is made. Raises ConvertError for what is too large, and errors of ONNX's own."""
+def computed(node: onnx.NodeProto, feeds: dict[str, np.ndarray], opset_imports: Iterable[onnx.OperatorSetIdProto],
+             budget: Budget) -> dict[str, np.ndarray]:
+    """Compute the outputs of a node whose inputs are all constant.
+
+    feeds: {input: array}.
+    budget: what may still be computed; checked before the computation.
+
+    Returns {output: array}. Raises ConvertError if the result is too large, and whatever onnx raises.
+    """
     outputs = [name for name in node.output if name]
     infos = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
              for n, v in feeds.items()]
     graph = helper.make_graph([node], "constant", infos, [helper.make_empty_tensor_value_info(n) for n in outputs])
     model = helper.make_model(graph, opset_imports=opset_imports)
     sizes = _sizes(model, feeds)
-    room.take(sum(sizes[name] for name in outputs) * _effort(node, feeds))
+    budget.take(sum(sizes[name] for name in outputs) * _effort(node, feeds))
     with np.errstate(all="ignore"):
         return dict(zip(outputs, map(np.asarray, ReferenceEvaluator(model).run(None, feeds))))
 
 
 def _sizes(model, feeds):
-    """{output: how many numbers it has}, by shape inference."""
+    """Return {output: its number of elements}, by shape inference."""
     light = onnx.ModelProto()
     light.CopyFrom(model)
     small = {name: value for name, value in feeds.items() if value.size <= SMALL}
@@ -41,13 +50,13 @@ def _sizes(model, feeds):
     for info in onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True).graph.output:
         kind = info.type.tensor_type
         if not kind.HasField("shape") or not all(d.HasField("dim_value") for d in kind.shape.dim):
-            raise ConvertError("the size of its result cannot be told")
+            raise ConvertError("the size of its result cannot be determined")
         found[info.name] = math.prod(d.dim_value for d in kind.shape.dim)
     return found
 
 
 def _effort(node, feeds):
-    """How many times the work of copying a number one number of the result takes."""
+    """Estimate the work for one number of the result, in units of the work of copying a number."""
     values = [feeds.get(name) for name in node.input]
     if node.op_type in ("Gemm", "MatMul"):
         return 1 + max(max(v.shape, default=1) for v in values[:2]) // 256

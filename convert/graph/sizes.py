@@ -1,4 +1,8 @@
-"""How large a picture must be for an `end` to have a pixel, by ONNX's own shape inference."""
+"""Find out how large a picture must be for an `end` to have a pixel, by ONNX's shape inference."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import onnx
 
 from . import attributes
@@ -7,9 +11,16 @@ from .windows import Window
 LARGE = 1 << 11   # a size at which every net has pixels everywhere
 
 
-def end_shape(model, name, end, shape):
-    """The shape of tensor `end` when the input `name` has `shape`; None where the picture is too small (or, behind an
-    InnerProduct, of another size than the net's)."""
+def end_shape(model: onnx.ModelProto, name: str, end: str, shape: Sequence[int]) -> tuple[int, ...] | None:
+    """Return the shape of an end for a picture of a certain shape.
+
+    model: a forward graph; `without_weights` makes this faster.
+    name: the input.
+    end: the tensor.
+    shape: the shape of the input.
+
+    Returns None if the picture is too small or, after an InnerProduct, not of the net's size.
+    """
     graph = onnx.GraphProto()
     graph.CopyFrom(model.graph)
     del graph.value_info[:], graph.output[:]
@@ -30,15 +41,18 @@ def end_shape(model, name, end, shape):
 
 
 def _window_fits(node, shapes):
-    """Is the padded input at least one window large? (Shape inference rounds a negative count towards one.)"""
+    """Does at least one window fit into the padded input? (Shape inference rounds a negative number of them up.)"""
     if node.op_type not in ("Conv", "MaxPool", "AveragePool") or node.input[0] not in shapes:
         return True
-    told = {k: v for k, v in attributes(node).items() if k not in ("auto_pad", "ceil_mode")}
-    return Window.of(told, shapes[node.input[1]][2:] if len(node.input) > 1 else None).fits(shapes[node.input[0]][2:])
+    attr = {k: v for k, v in attributes(node).items() if k not in ("auto_pad", "ceil_mode")}
+    return Window.of(attr, shapes[node.input[1]][2:] if len(node.input) > 1 else None).fits(shapes[node.input[0]][2:])
 
 
-def without_weights(model, limit=1024):
-    """A copy in which large initializers are mere inputs: shape inference needs their shapes, not their numbers."""
+def without_weights(model: onnx.ModelProto, limit: int = 1024) -> onnx.ModelProto:
+    """Copy a model with its weights replaced by inputs, since shape inference needs only their shapes.
+
+    limit: vectors of up to this size are kept as initializers.
+    """
     light = onnx.ModelProto()
     light.CopyFrom(onnx.helper.make_model(onnx.helper.make_graph(model.graph.node, "shapes", model.graph.input, []),
                                           opset_imports=model.opset_import, ir_version=model.ir_version))
@@ -51,10 +65,17 @@ def without_weights(model, limit=1024):
     return light
 
 
-def smallest_size(model, name, end, nominal):
-    """(h, w) of the smallest picture for which `end` has at least one pixel, each axis by itself; the flag says that
-    only this size will do (an `end` behind an InnerProduct). nominal: the input's declared shape. (1, 1) for a net
-    that meets itself at some sizes only: there the run has to tell."""
+def smallest_size(model: onnx.ModelProto, name: str, end: str, nominal: Sequence[int]) -> tuple[int, int, bool]:
+    """Find the smallest picture for which an end has a pixel, each axis by itself.
+
+    model: a forward graph.
+    name: the input.
+    end: the tensor.
+    nominal: the declared shape of the input, (N, C, H, W).
+
+    Returns (height, width, exact); exact is True if only this size is possible, as after an InnerProduct. Returns
+    (1, 1, False) for a net whose branches fit together at some sizes only: running it will tell.
+    """
     light = without_weights(model)
     n, c, *_ = nominal
 

@@ -1,30 +1,41 @@
-"""The model that is differentiated: its nodes, constants and shapes, and what of it depends on the picture."""
+"""Analyze the model that is differentiated: its nodes, constants and shapes, and what depends on the picture."""
+from __future__ import annotations
+
 import math
 
+import numpy as np
 import onnx
 from onnx import numpy_helper, version_converter
 
-from .constants import computed
 from ..errors import ConvertError, about, shown
 from ..facts import Facts
-from . import OPSET, Room, reads, described
+from . import OPSET, Budget, described, reads
+from .constants import computed
 from .sizes import without_weights
 
 
 class Source:
-    """nodes, initializers and producer ({tensor: its node}) of a model of opset 15 or more; an older one is raised.
+    """A model that is differentiated.
 
-    input: the ValueInfoProto of the picture. moving: the tensors that depend on what it holds. others: the names of
-    further inputs. nominal: the shape of the picture that the net declares, if the metadata does not tell it.
+    model: the model, converted to opset 17 if its opset is older than 15.
+    opset: the version of its standard operators.
+    nodes, initializers: its nodes, in order, and {name: TensorProto}.
+    producer: {tensor: the node that computes it}.
+    input: the ValueInfoProto of the picture.
+    other_inputs: the names of further inputs.
+    depends_on_input: the names of the tensors that depend on the values of the picture.
+    nominal: the declared shape of the picture; read from the metadata or the input unless it is passed.
+
+    Raises ConvertError for a model without inputs, or of an opset that cannot be converted.
     """
 
-    def __init__(self, model, nominal=None):
+    def __init__(self, model: onnx.ModelProto, nominal: list[int] | None = None):
         opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), OPSET)
         if opset < 15:
             try:
                 model = version_converter.convert_version(model, OPSET)
-            except Exception as error:   # the converter raises its own kinds
-                raise ConvertError(f"opset {opset} is too old and cannot be raised to {OPSET}: "
+            except Exception as error:   # the converter has its own exceptions
+                raise ConvertError(f"opset {opset} is too old and cannot be converted to {OPSET}: "
                                    + shown(" ".join(str(error).split()), 200)) from None
             opset = OPSET
         self.model, self.opset, self.graph = model, opset, model.graph
@@ -36,21 +47,21 @@ class Source:
         facts = Facts.read(model, whole=False)
         names = [i.name for i in inputs]
         self.input = inputs[names.index(facts.data) if facts and facts.data in names else 0]
-        self.others = [n for n in names if n != self.input.name]
-        self._shapes, self._usual, self._values, self._rectified = None, None, {}, None
+        self.other_inputs = [n for n in names if n != self.input.name]
+        self._shapes, self._declared, self._values, self._non_negative = None, None, {}, None
         self.producer = {o: n for n in self.nodes for o in n.output if o}
-        self.moving = {self.input.name}
+        self.depends_on_input = {self.input.name}
         for node in self.nodes:
-            # a Shape does not depend on what the data holds
-            if node.op_type not in ("Shape", "Size") and any(i in self.moving for i in reads(node)):
-                self.moving.update(o for o in node.output if o)
+            # a shape does not depend on the values of the picture
+            if node.op_type not in ("Shape", "Size") and any(i in self.depends_on_input for i in reads(node)):
+                self.depends_on_input.update(o for o in node.output if o)
         self.weights = sum(math.prod(t.dims) for t in self.graph.initializer)
-        self._room = Room(self.weights)
+        self._budget = Budget(self.weights)
         self.nominal = nominal or facts and list(facts.data_shape) or \
             [d.dim_value or None for d in self.input.type.tensor_type.shape.dim]
 
-    def shape(self, name):
-        """The static shape of a tensor: ints, None for a dynamic axis; None if even the rank is unknown."""
+    def shape(self, name: str) -> list[int | None] | None:
+        """Return the static shape of a tensor: None for a dynamic axis; None if the number of axes is unknown."""
         if name in self.initializers:
             return list(self.initializers[name].dims)
         if self._shapes is None:
@@ -59,21 +70,21 @@ class Source:
             return list(self.value(name).shape)
         return self._shapes.get(name)
 
-    def usual_shape(self, name):
-        """As `shape`, but where that leaves an axis open, what it is for a picture of the declared shape."""
+    def declared_shape(self, name: str) -> list[int | None] | None:
+        """Return the shape of a tensor for a picture of the declared shape; None as in `shape`, where unknown."""
         shape = self.shape(name)
         if shape is None or None not in shape or not self.nominal or None in self.nominal:
             return shape
-        if self._usual is None:
+        if self._declared is None:
             kind = self.input.type.tensor_type.elem_type
-            self._usual = self._inferred(onnx.helper.make_tensor_value_info(self.input.name, kind, self.nominal))
-        usual = self._usual.get(name, [])
-        return [d or u for d, u in zip(shape, usual)] if len(usual) == len(shape) else shape
+            self._declared = self._inferred(onnx.helper.make_tensor_value_info(self.input.name, kind, self.nominal))
+        declared = self._declared.get(name, [])
+        return [a or b for a, b in zip(shape, declared)] if len(declared) == len(shape) else shape
 
     def _inferred(self, data):
-        """{tensor: shape} by shape inference. data: the ValueInfoProto of the picture."""
+        """Return {tensor: shape}, by shape inference. data: the ValueInfoProto of the picture."""
         light = without_weights(self.model)
-        if data is self.input:      # what was found for open sizes holds for these
+        if data is self.input:      # the shapes in the model were inferred for this input
             light.graph.value_info.extend(self.graph.value_info)
             light.graph.output.extend(self.graph.output)
         next(i for i in light.graph.input if i.name == data.name).CopyFrom(data)
@@ -82,8 +93,8 @@ class Source:
                 for info in [*graph.input, *graph.value_info, *graph.output]
                 if info.type.tensor_type.HasField("shape")}
 
-    def value(self, name):
-        """The array behind a name that does not depend on any input, else None."""
+    def value(self, name: str) -> np.ndarray | None:
+        """Return the value of a tensor that does not depend on any input; None for any other tensor."""
         if name not in self._values:
             self._values[name] = self._evaluate(name)
         return self._values[name]
@@ -92,37 +103,42 @@ class Source:
         if name in self.initializers:
             return numpy_helper.to_array(self.initializers[name])
         node = self.producer.get(name)
-        if node is None or name in self.moving:
+        if node is None or name in self.depends_on_input:
             return None
         feeds = {i: self.value(i) for i in node.input if i}
         if any(v is None for v in feeds.values()):
             return None
         try:
             with about(described(node)):
-                return computed(node, feeds, self.model.opset_import, self._room)[name]
-        except ConvertError:      # what cannot be computed is no constant here
+                return computed(node, feeds, self.model.opset_import, self._budget)[name]
+        except ConvertError:      # a constant that cannot be computed is treated as unknown
             return None
 
-    def rectified(self, name):
-        """Is this what a ReLU let through, but for pooling, normalizing and joining? Then it is never negative, and
-        the gradient where it is 0 reaches nothing."""
-        if self._rectified is None:
-            self._rectified = set()
+    def is_non_negative(self, name: str) -> bool:
+        """Tell whether a tensor is the output of ReLUs, perhaps pooled, normalized or concatenated since.
+
+        Such a tensor is never negative, and where it is 0 its gradient does not reach the input.
+        """
+        if self._non_negative is None:
+            self._non_negative = set()
             for node in self.nodes:
                 through = {"Relu": [], "MaxPool": node.input[:1], "LRN": node.input, "Concat": node.input,
                            "Identity": node.input, "Dropout": node.input[:1]}.get(node.op_type)
-                if through is not None and self._rectified.issuperset(through):
-                    self._rectified.update(node.output[:1])
-        return name in self._rectified
+                if through is not None and self._non_negative.issuperset(through):
+                    self._non_negative.update(node.output[:1])
+        return name in self._non_negative
 
-    def leading_to(self, *ends):
-        """The nodes that the ends are computed from, in order."""
+    def leading_to(self, *ends: str) -> list[onnx.NodeProto]:
+        """List the nodes from which the ends are computed, in order.
+
+        Raises ConvertError if an end depends on several inputs of the model.
+        """
         need, nodes = set(ends), []
         for node in reversed(self.nodes):
             if need & set(node.output):
                 nodes.append(node)
                 need.update(i for i in reads(node) if i)
-        other = [o for o in self.others if o in need]
+        other = [o for o in self.other_inputs if o in need]
         if other:
             raise ConvertError(f"'{ends[-1]}' also depends on the input '{other[0]}'; only one input is supported")
         return nodes[::-1]

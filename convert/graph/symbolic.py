@@ -1,9 +1,15 @@
-"""Names for the sizes of dynamic axes, so that a runtime can see which tensors are alike.
+"""Name the sizes of dynamic axes, so that a runtime can see which tensors have the same shape.
 
-onnxruntime keeps sums and products of two tensors in its blocked layout only if their shapes are provably equal. Its
-own inference gives no name to the height behind a convolution; here each size that is new gets one, and windows that
+onnxruntime keeps sums and products of two tensors in its blocked layout only if their shapes are provably equal, and
+its own shape inference does not name the height after a convolution. Here each new size gets a name, and windows that
 take the same number of steps over the same size share it.
 """
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import onnx
+
 from . import attributes
 from .windows import Window, has_fixed_pads, windows
 
@@ -13,12 +19,17 @@ _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Pow", "Sum"}
 _WINDOW = {"Conv", "MaxPool", "AveragePool"}
 
 
-def symbolic_shapes(nodes, data, constants, like):
-    """({tensor: [N, channels, height, width]} with ints and names, of the 4-D tensors where that can be told;
-    {name: what it is made of} for `resolved`).
+def symbolic_shapes(nodes: Iterable[onnx.NodeProto], data: onnx.ValueInfoProto, constants: Mapping[str, Sequence[int]],
+                    like: Mapping[str, str]) -> tuple[dict[str, list], dict[str, tuple]]:
+    """Find the shapes of the tensors with four axes, with names for dynamic sizes.
 
-    nodes: in topological order. data: the input's ValueInfoProto. constants: {name: shape}. like: {tensor: another of
-    the same shape}, known beforehand.
+    nodes: the nodes of a graph, in topological order.
+    data: the input.
+    constants: {name: shape}.
+    like: {tensor: another that is known to have the same shape}.
+
+    Returns ({tensor: [N, channels, height, width]} of ints and names, {name: its definition}); the definitions are
+    for `resolved`. Tensors of unknown shape are left out.
     """
     dims = [d.dim_value or d.dim_param for d in data.type.tensor_type.shape.dim]
     shapes = {data.name: dims} if len(dims) == 4 and all(dims) else {}
@@ -34,17 +45,23 @@ def symbolic_shapes(nodes, data, constants, like):
             for i, o in enumerate(node.output):
                 if like.get(o) in found:
                     found[o] = found[like[o]]
-        for name in node.input:      # an input of the graph that is like a tensor computed before
+        for name in node.input:      # an input of the graph with the shape of a tensor computed before
             if name not in found and like.get(name) in found:
                 found[name] = found[like[name]]
     return ({k: v for k, v in found.items() if k not in constants and len(v) == 4},
-            {name: made_of for name, made_of in sizes.items() if isinstance(name, str)})
+            {name: definition for name, definition in sizes.items() if isinstance(name, str)})
 
 
-def resolved(made_of, known):
-    """The sizes behind the names. known: {name: int} of the data's axes. Returns {name: int}, those among them."""
+def resolved(definitions: Mapping[str, Sequence], known: Mapping[str, int]) -> dict[str, int]:
+    """Compute the sizes that names stand for.
+
+    definitions: {name: (size, slack, stride)}, as returned by `symbolic_shapes`.
+    known: {name: int}, the sizes of the dynamic axes of the input.
+
+    Returns {name: int}, with the known ones; names that cannot be computed are left out.
+    """
     found = dict(known)
-    for name, (size, slack, stride) in made_of.items():      # in the order in which they were made
+    for name, (size, slack, stride) in definitions.items():      # each after those that it refers to
         if size in found:
             found[name] = windows(found[size], slack, stride)
     return found
@@ -73,7 +90,7 @@ def _shape(node, found, sizes):
 
 
 def _broadcast(shapes):
-    """The common shape of operands, None where it cannot be told."""
+    """Return the shape to which operands broadcast; None if unknown."""
     rank = max(map(len, shapes))
     total = [1] * rank
     for shape in shapes:
@@ -85,7 +102,7 @@ def _broadcast(shapes):
 
 
 def _windowed(first, attr, weights, sizes):
-    """The shape behind a convolution or pooling. sizes: {(size, slack, stride): name} and back."""
+    """Return the shape after a convolution or pooling. sizes: {(size, slack, stride): name} and the inverse."""
     if not has_fixed_pads(attr):
         return None
     window = Window.of(attr, weights and weights[2:])
@@ -93,15 +110,15 @@ def _windowed(first, attr, weights, sizes):
     for size, slack, stride in zip(first[2:], window.slack, window.stride):
         if isinstance(size, int):
             shape.append(windows(size, slack, stride))
-        elif stride == 1:     # so many windows more of a size that counts windows itself
+        elif stride == 1:     # this only adds windows to a size that is itself a number of windows
             size, already, step = sizes.get(size, (size, 0, 1))
-            shape.append(_named(size, already + slack * step, step, sizes))
+            shape.append(_name_of(size, already + slack * step, step, sizes))
         else:
-            shape.append(_named(size, slack, stride, sizes))
+            shape.append(_name_of(size, slack, stride, sizes))
     return shape
 
 
-def _named(size, slack, stride, sizes):
+def _name_of(size, slack, stride, sizes):
     key = size, slack, stride
     if key == (size, 0, 1):
         return size

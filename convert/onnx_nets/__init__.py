@@ -1,1 +1,1 @@
-"""Nets in ONNX files of any make: checked, and brought into the form that converted Caffe nets have."""
+"""Check ONNX files from any exporter, and bring the nets into the form of converted Caffe nets."""

@@ -1,25 +1,29 @@
-"""Weights that lie in files beside an .onnx file (PyTorch: net.onnx.data).
+"""Load weights that are stored in files next to an .onnx file (PyTorch: net.onnx.data).
 
-Where they lie the .onnx file says, and that may come from anywhere: only regular files in its own folder are opened,
-and only if they hold what is asked of them.
+The .onnx file names these files, and it may come from anywhere. So only regular files in its folder are opened, and
+only if they are large enough.
 """
+from __future__ import annotations
+
 import math
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import onnx
 from onnx import TensorProto
 
-from .limits import graphs
 from ..errors import ConvertError, shown
+from .limits import graphs
 
 _BITS = {"FLOAT": 32, "DOUBLE": 64, "BOOL": 8}      # of the types that have no number in their names
-SHARED = 4                                          # how often the bytes of a file may be read
+MAX_READS = 4                                       # how many times the bytes of a file may be read
 
 
-def tensors(outer):
-    """All TensorProtos of a graph, those in its subgraphs too."""
+def tensors(outer: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.TensorProto]:
+    """Yield all TensorProtos of a graph, also those in its subgraphs."""
     for graph in graphs(outer):
         yield from getattr(graph, "initializer", ())
         sparse = [*getattr(graph, "sparse_initializer", ())]
@@ -30,14 +34,19 @@ def tensors(outer):
             yield from (both.values, both.indices)
 
 
-def files(model, path):
-    """The files beside `path` that hold weights of its model, in alphabetical order. Raises ConvertError for what is
-    no file that may be read."""
+def files(model: onnx.ModelProto, path: str | os.PathLike) -> list[Path]:
+    """List the other files that hold weights of a model, in alphabetical order.
+
+    model: the model, without these weights.
+    path: its .onnx file.
+
+    Raises ConvertError for a file that must not or cannot be read.
+    """
     return sorted({file for _, file, _, _ in _pieces(model, path)})
 
 
-def load(model, path):
-    """Put the weights that lie in other files into the model."""
+def load(model: onnx.ModelProto, path: str | os.PathLike) -> None:
+    """Copy the weights that are stored in other files into the model. Arguments and errors are those of `files`."""
     for tensor, file, offset, length in list(_pieces(model, path)):
         try:
             with open(file, "rb") as stream:
@@ -50,43 +59,43 @@ def load(model, path):
 
 
 def _pieces(model, path):
-    """(tensor, file, offset, length) of each tensor that lies in another file; checked, and nothing opened."""
-    sizes, wanted = {}, 0
+    """Yield (tensor, file, offset, length) for each tensor in another file. Checks all of these, opens no file."""
+    sizes, total = {}, 0
     for graph in (model.graph, *model.functions):
         for tensor in tensors(graph):
             if tensor.data_location != TensorProto.EXTERNAL and not tensor.external_data:
                 continue
-            told = {entry.key: entry.value for entry in tensor.external_data}
-            file = _inside(path, told.get("location", ""))
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            file = _inside(path, entries.get("location", ""))
             if file not in sizes:
                 sizes[file] = _size(path, file)
             needs = _bytes_of(tensor, path)
-            offset, length = (_number(told.get(key, usual), key, tensor, path) for key, usual in
+            offset, length = (_number(entries.get(key, default), key, tensor, path) for key, default in
                               (("offset", "0"), ("length", str(needs))))
             if length != needs:
-                raise ConvertError(f"{path}: damaged: '{shown(tensor.name)}' takes {needs:,} bytes, not {length:,}")
+                raise ConvertError(f"{path}: damaged: '{shown(tensor.name)}' needs {needs:,} bytes, not {length:,}")
             if offset + length > sizes[file]:
-                raise ConvertError(f"{path}: its weights lie in {file.name}, which must lie beside it, whole: "
-                                   f"{sizes[file]:,} bytes are too few for '{shown(tensor.name)}'")
-            wanted += length
-            if wanted > SHARED * sum(sizes.values()):
-                raise ConvertError(f"{path}: damaged: its weights are many times as large as the files they lie in")
+                raise ConvertError(f"{path}: its weights are in {file.name}, which must be complete and in the same "
+                                   f"folder: {sizes[file]:,} bytes are too few for '{shown(tensor.name)}'")
+            total += length
+            if total > MAX_READS * sum(sizes.values()):
+                raise ConvertError(f"{path}: damaged: its weights are many times as large as the files that hold them")
             yield tensor, file, offset, length
 
 
 def _inside(path, location):
-    """The file at a location that must be relative, and inside the folder of `path` whatever links there are."""
+    """Return the file at a location, which must be relative and, after following links, in the folder of `path`."""
     folder, problem = Path(path).parent, None
     for kind in (PurePosixPath, PureWindowsPath):
         if not location or kind(location).anchor or ".." in kind(location).parts or "\0" in location:
-            problem = "is no plain relative path"
+            problem = "is not a plain relative path"
     if problem is None:
         root = os.path.realpath(folder)
         if os.path.commonpath([root, os.path.realpath(folder / location)]) != root:
             problem = "leads out of the folder of the .onnx file"
     if problem:
-        raise ConvertError(f"{path}: its weights lie in '{shown(location)}', which {problem}; only files beside it "
-                           "are read")
+        raise ConvertError(f"{path}: its weights are in '{shown(location)}', which {problem}; only files in the same "
+                           "folder are read")
     return folder / location
 
 
@@ -96,12 +105,12 @@ def _size(path, file):
     except OSError as error:
         raise _unreadable(path, file, error) from None
     if not stat.S_ISREG(status.st_mode):
-        raise ConvertError(f"{path}: its weights lie in {shown(file)}, which is no regular file")
+        raise ConvertError(f"{path}: its weights are in {shown(file)}, which is not a regular file")
     return status.st_size
 
 
 def _unreadable(path, file, error):
-    return ConvertError(f"{path}: its weights lie in {file.parent / shown(file.name)}: cannot be read: "
+    return ConvertError(f"{path}: its weights are in {file.parent / shown(file.name)}: cannot be read: "
                         f"{error.strerror or error}")
 
 
@@ -112,9 +121,9 @@ def _number(text, key, tensor, path):
 
 
 def _bytes_of(tensor, path):
-    """How many bytes a tensor takes."""
+    """Return the size of a tensor's values in bytes."""
     name = TensorProto.DataType.Name(tensor.data_type) if tensor.data_type in TensorProto.DataType.values() else ""
     bits = _BITS.get(name) or int((re.search(r"\d+", name) or ["0"])[0])
     if not bits or min(tensor.dims, default=0) < 0:
-        raise ConvertError(f"{path}: damaged: '{shown(tensor.name)}' has a type or a shape that none has")
+        raise ConvertError(f"{path}: damaged: '{shown(tensor.name)}' has an impossible type or shape")
     return -(-math.prod(tensor.dims) * bits // 8)

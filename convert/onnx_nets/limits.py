@@ -1,33 +1,42 @@
-"""What an ONNX model may ask for: looked at by arithmetic, before ONNX's own code works on it.
+"""Limits for ONNX models, checked before the onnx package works on a model.
 
-A file of a few bytes can ask for more than any machine has, and some of ONNX's code does not survive numbers that make
-no sense. What is refused here no net has. All of it raises ConvertError.
+A file of a few bytes can ask for more memory than any machine has, and some functions of the onnx package crash on
+nonsensical numbers. No real net exceeds these limits.
 """
+from __future__ import annotations
+
 import math
+from collections.abc import Iterator, Sequence
+
+import onnx
 
 from ..errors import ConvertError, shown
 from ..graph import described
 
-NODES = 10_000          # of a net, its functions written out
-PARTS = 200_000         # names, attributes and all else that is counted
-ARMS = 1000             # inputs of a node, and its outputs
-AXES = 64               # of a tensor
-NUMBERS = 1 << 31       # of the input, 8 GB
-GROWTH = 1 << 24, 1024  # numbers of any other result: so many, and so many for each of the input's
-WINDOW = 65_535         # the largest kernel, stride, pad, dilation
-ROUNDS = 10_000         # of a loop that does not depend on the picture
+# maximum values
+NODES = 10_000          # nodes of a net, with its functions expanded
+PARTS = 200_000         # nodes, names, attributes and other parts
+ARMS = 1000             # inputs of a node, and outputs
+AXES = 64               # axes of a tensor
+NUMBERS = 1 << 31       # elements of the input, 8 GB
+GROWTH = 1 << 24, 1024  # elements of any other result: a fixed part, and a part for each element of the input
+WINDOW = 65_535         # kernel, stride, padding, dilation
+ROUNDS = 10_000         # rounds of a loop that does not depend on the picture
 _LISTS = ("node", "input", "output", "value_info", "initializer", "sparse_initializer")      # of a graph
-# operators that move a window; of their attributes the least that is allowed, and how many there are for each axis
+# operators that move a window; for each of their attributes, the minimum and the number of values for each axis
 _MOVE_WINDOWS = {"AveragePool", "Col2Im", "Conv", "ConvInteger", "ConvTranspose", "DeformConv", "LpPool", "MaxPool",
                  "MaxUnpool", "QLinearConv"}
 _WINDOWS = {"kernel_shape": (1, 1), "strides": (1, 1), "dilations": (1, 1), "pads": (0, 2), "output_padding": (0, 1)}
-# attributes that others are divided by, or that tell how many there are of something
+# attributes that are divisors or counts
 _COUNTS = {"Conv": "group", "ConvTranspose": "group", "DepthToSpace": "blocksize", "SpaceToDepth": "blocksize",
            "GroupNormalization": "num_groups", "LRN": "size", "Split": "num_outputs"}
 
 
-def check_model(model):
-    """Are there no more nodes than a net has, no windows that none has, no circles?"""
+def check_model(model: onnx.ModelProto) -> None:
+    """Check that a model has a plausible number of nodes, plausible windows, and no cycles.
+
+    Raises ConvertError.
+    """
     parts = len(model.functions) + len(model.metadata_props) + len(model.opset_import)
     _check_parts(parts)
     for outer in (model.graph, *model.functions):
@@ -40,21 +49,28 @@ def check_model(model):
                 parts += sum(len(a.tensors) + len(a.graphs) + len(a.sparse_tensors) for a in node.attribute)
                 _check_parts(parts)
                 _check_node(node)
-    if _written_out(model) > NODES:
+    if _expanded_nodes(model) > NODES:
         raise ConvertError(f"more than {NODES:,} nodes; no net has that many")
     _check_order(model.graph)
 
 
-def check_shape(shape, what, data=None):
-    """Is it no larger than any net's? shape: ints. what: has it. data: the shape of the input, if it is not that."""
-    most = NUMBERS if data is None else min(NUMBERS, GROWTH[0] + GROWTH[1] * math.prod(data))
-    if len(shape) > AXES or math.prod(shape) > most or min(shape, default=1) < 0:
+def check_shape(shape: Sequence[int], what: str, data: Sequence[int] | None = None) -> None:
+    """Check that a tensor is not larger than in any real net.
+
+    shape: its shape.
+    what: how the message describes it.
+    data: the shape of the input; None if it is the input itself.
+
+    Raises ConvertError.
+    """
+    limit = NUMBERS if data is None else min(NUMBERS, GROWTH[0] + GROWTH[1] * math.prod(data))
+    if len(shape) > AXES or math.prod(shape) > limit or min(shape, default=1) < 0:
         listed = ", ".join(map(str, shape[:8])) + ", ..." * (len(shape) > 8)
-        raise ConvertError(f"{what} has the shape ({listed}): {AXES} axes and {most:,} numbers are allowed")
+        raise ConvertError(f"{what} has the shape ({listed}): {AXES} axes and {limit:,} numbers are allowed")
 
 
-def graphs(graph):
-    """A graph and all its subgraphs (If, Loop)."""
+def graphs(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    """Yield a graph and all its subgraphs (of If and Loop)."""
     waiting = [graph]
     while waiting:
         graph = waiting.pop()
@@ -84,21 +100,20 @@ def _check_windows(node):
     for attribute in node.attribute:
         if attribute.name not in _WINDOWS or not attribute.ints:
             continue
-        (least, each), values = _WINDOWS[attribute.name], attribute.ints
-        if not all(least <= v <= WINDOW for v in values):
-            raise _wrong(node, attribute.name, list(values[:8]), f"{least} to {WINDOW:,}")
+        (minimum, each), values = _WINDOWS[attribute.name], attribute.ints
+        if not all(minimum <= v <= WINDOW for v in values):
+            raise _wrong(node, attribute.name, list(values[:8]), f"{minimum} to {WINDOW:,}")
         axes = len(values) // each if axes is None else axes
         if len(values) != each * axes or not axes:
-            raise _wrong(node, attribute.name, list(values[:8]), "as many numbers for each axis as of the others")
+            raise _wrong(node, attribute.name, list(values[:8]), "values for as many axes as the other attributes have")
 
 
 def _wrong(node, name, value, allowed):
     return ConvertError(f"{described(node)}: {name} is {value}; allowed: {allowed}")
 
 
-def _written_out(model):
-    """How many nodes there are with each function written out wherever it is called. Functions may call others; one
-    that calls itself has no end."""
+def _expanded_nodes(model):
+    """Count the nodes with each function expanded wherever it is called. Raises ConvertError for a recursive one."""
     functions, counts = {_key(function): function for function in model.functions}, {}
 
     def count(outer):
@@ -117,18 +132,19 @@ def _written_out(model):
 
 
 def _key(thing):
-    """What a function is called by: of itself, or of a node that calls it."""
+    """Return the identity of a function, from itself or from a node that calls it."""
     return thing.domain, getattr(thing, "op_type", "") or thing.name, getattr(thing, "overload", "")
 
 
 def _check_order(graph):
-    """Is no name made twice, or read before it is made? Walks over the nodes would not end."""
+    """Raise ConvertError for a name that is defined twice, or read before it is defined, as in a cycle."""
     known = {i.name for i in (*graph.input, *graph.initializer)}
     makers = {name for node in graph.node for name in node.output if name}
     for node in graph.node:
         early = next((name for name in node.input if name in makers and name not in known), None)
         again = next((name for name in node.output if name and name in known), None)
         if early or again:
-            raise ConvertError(f"damaged: {described(node)} " + (f"reads '{shown(early)}' before it is made" if early
-                                                            else f"makes '{shown(again)}' a second time"))
+            problem = f"reads '{shown(early)}' before it is computed" if early \
+                else f"computes '{shown(again)}' a second time"
+            raise ConvertError(f"damaged: {described(node)} {problem}")
         known.update(node.output)

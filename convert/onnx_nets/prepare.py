@@ -1,8 +1,12 @@
-"""Any ONNX image classifier (PyTorch's, Keras's, MATLAB's) in the form that `forward` gives a Caffe net.
+"""Bring any ONNX image classifier (from PyTorch, Keras, MATLAB) into the form of a converted Caffe net.
 
-What differs between exports is settled here, once: opset, element type, layout, fixed sizes, scale of the pixels.
+The differences between exporters are removed here: opset, element type, layout, fixed sizes, scale of the pixels.
 """
+from __future__ import annotations
+
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +14,36 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
-from . import external
-from .limits import AXES, ROUNDS, check_model, check_shape
-from ..graph.constants import computed
+from ..derivatives.table import VJPS
 from ..errors import ConvertError, about, shown
 from ..facts import End, Facts, Write
-from ..graph import OPSET, REAL, Graph, attributes, float_info, inner_nodes, kind, reads, described
-from ..refusals import refusals
+from ..graph import OPSET, REAL, Graph, attributes, described, float_info, inner_nodes, kind, reads
+from ..graph.constants import computed
 from ..graph.sizes import without_weights
 from ..graph.source import Source
-from ..derivatives.table import VJPS
+from ..refusals import refusals
+from . import external
+from .limits import AXES, ROUNDS, check_model, check_shape
 
-OPSETS = 9, 22               # the oldest and the newest that are read
-LAYOUTS = {"nchw": (0, 1, 2, 3), "nhwc": (0, 3, 1, 2)}     # where N, C, H, W stand among the input's axes
+OPSETS = 9, 22               # the oldest and the newest supported opset
+LAYOUTS = {"nchw": (0, 1, 2, 3), "nhwc": (0, 3, 1, 2)}     # the axes of the input that are N, C, H, W
 DATA = "data"
-SIDE = 224                   # of the data blob before anyone reshapes it, where the export declares no size
-FAR = 20160                  # two sizes that far apart tell strides: it is divisible by 64, 9, 5 and 7
+SIDE = 224                   # height and width of the declared shape, if the model has none
+FAR = 20160                  # strides are measured at this and twice this size; it is divisible by 64, 9, 5 and 7
 
 
 # ---- files
 
-def read(path):
-    """The ModelProto in a file, without what lies in other files. Raises ConvertError for what is no ONNX file."""
+def read(path: str | os.PathLike) -> onnx.ModelProto:
+    """Read and check an .onnx file, without the weights that are in other files.
+
+    Raises ConvertError for a file that is not an ONNX model.
+    """
     try:
         model = onnx.load_model_from_string(Path(path).read_bytes())
     except OSError as error:
         raise ConvertError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception:      # protobuf's own kinds
+    except Exception:      # protobuf has its own exceptions
         raise ConvertError(f"{path}: not an ONNX file, or cut off") from None
     if not model.graph.node:
         raise ConvertError(f"{path}: not an ONNX file: it holds no graph")
@@ -45,8 +52,11 @@ def read(path):
     return model
 
 
-def load(path):
-    """The ModelProto in a file, with all its weights."""
+def load(path: str | os.PathLike) -> onnx.ModelProto:
+    """Read and check an .onnx file, with all its weights.
+
+    Raises ConvertError for a file that is not an ONNX model, or whose weights cannot be read.
+    """
     model = read(path)
     with about(path):
         external.load(model, path)
@@ -55,33 +65,38 @@ def load(path):
 
 # ---- the input
 
-def image_input(model, name=None, layout=None, source="the model"):
-    """The input that takes the picture: (name, layout, shape, element type); shape is that in N, C, H, W, with None
-    where the export left an axis open.
+def image_input(model: onnx.ModelProto, name: str | None = None, layout: str | None = None,
+                source: str = "the model") -> tuple[str, str, list[int | None], int]:
+    """Find the input that takes the picture.
 
-    name: of the input, where the model has several. layout: 'nchw' or 'nhwc'; None: nchw unless the declared shape
-    has 1 or 3 channels on its last axis only. Raises ConvertError for other inputs, channels other than 1 and 3.
+    model: the model.
+    name: the name of the input; needed if several inputs have four axes.
+    layout: 'nchw' or 'nhwc'; None for nhwc if only the last axis has a size of 1 or 3, else nchw.
+    source: what error messages call the model.
+
+    Returns (name, layout, shape, element type). The shape is in the order N, C, H, W, with None for a dynamic axis; a
+    dynamic number of channels counts as 3. Raises ConvertError if there is no suitable input with 1 or 3 channels.
     """
-    held = {t.name for t in model.graph.initializer}      # old exports list their weights among the inputs
-    inputs = {i.name: i.type.tensor_type for i in model.graph.input if i.name not in held}
+    weights = {t.name for t in model.graph.initializer}      # old exporters list the weights among the inputs
+    inputs = {i.name: i.type.tensor_type for i in model.graph.input if i.name not in weights}
     listed = shown(", ".join(f"'{n}' {_described(t)}" for n, t in inputs.items()) or "none", 300)
     if name is not None and name not in inputs:
         raise ConvertError(f"{source}: input: no input is called '{shown(name)}'; its inputs: {listed}")
-    able = [n for n, t in inputs.items() if len(t.shape.dim) == 4] if name is None else [name]
-    if not able or len(inputs[able[0]].shape.dim) != 4:
+    possible = [n for n, t in inputs.items() if len(t.shape.dim) == 4] if name is None else [name]
+    if not possible or len(inputs[possible[0]].shape.dim) != 4:
         raise ConvertError(f"{source}: takes no picture: an input of four axes is needed; its inputs: {listed}")
-    if len(able) > 1:
-        raise ConvertError(f"{source}: several inputs could take the picture, say which (input); its inputs: {listed}")
-    kind = inputs[able[0]]
+    if len(possible) > 1:
+        raise ConvertError(f"{source}: several inputs could take the picture, name one (input); its inputs: {listed}")
+    kind = inputs[possible[0]]
     dims = [d.dim_value or None for d in kind.shape.dim]
     if layout is None:
         layout = "nhwc" if dims[3] in (1, 3) and dims[1] not in (1, 3) else "nchw"
     shape = [dims[axis] for axis in LAYOUTS[layout]]
-    check_shape([d or 1 for d in shape], f"{source}: input '{shown(able[0])}'")
+    check_shape([d or 1 for d in shape], f"{source}: input '{shown(possible[0])}'")
     if shape[1] not in (None, 1, 3):
-        raise ConvertError(f"{source}: input '{shown(able[0])}' {_described(kind)} has {shape[1]} channels as {layout}; "
-                           "1 (grey) or 3 are allowed")
-    return able[0], layout, [shape[0], shape[1] or 3, *shape[2:]], kind.elem_type
+        raise ConvertError(f"{source}: input '{shown(possible[0])}' {_described(kind)} has {shape[1]} channels as "
+                           f"{layout}; 1 (grey) or 3 are allowed")
+    return possible[0], layout, [shape[0], shape[1] or 3, *shape[2:]], kind.elem_type
 
 
 def _described(kind):
@@ -90,25 +105,30 @@ def _described(kind):
 
 # ---- the model
 
-def onnx_net(model, scale=1.0, layout=None, input=None, source=None):
-    """Bring an ONNX model into the form of `convert.to_onnx`.
+def onnx_net(model: str | os.PathLike | onnx.ModelProto, scale: float | Sequence[float] = 1.0,
+             layout: str | None = None, input: str | None = None, source: str | None = None) -> onnx.ModelProto:
+    """Bring an ONNX model into the form that `convert.to_onnx` returns.
 
-    model: a path or a ModelProto, opset 9 to 22. scale: what pictures less their mean (0 to 255) are multiplied by, a
-    number or one a channel. layout, input: as for `image_input`. source: what errors call the model.
+    model: the path of an .onnx file, or a ModelProto, of opset 9 to 22.
+    scale: the factor from a picture minus its mean, in units of 0 to 255, to what the model expects; one number, or one
+    for each channel.
+    layout, input: the layout and the name of the input, see `image_input`.
+    source: what error messages call the model; None for its path.
 
-    Returns a ModelProto of opset 17 in float32: input `data` (N, C, H, W), the sizes open wherever the net allows,
-    every other tensor under its own name. Metadata as `to_onnx` writes it; each of `ends` also has its `operator`.
-    Ends are the results of 4 axes, channels first, and of 2. `left_out` has those that need an operator without
-    derivative. Padding "SAME" becomes the pads that it means at the declared size (or a multiple of the stride), with
-    as many windows at every other. A model that `to_onnx` made comes back as it is.
-    Raises ConvertError, in one line, for what is no net of pictures.
+    Returns a ModelProto of opset 17 in float32, with an input `data` (N, C, H, W). The sizes are dynamic wherever the
+    net allows it, and all other tensors keep their names. The metadata is that of `to_onnx`; each of the `ends` also
+    has its `operator`. Ends are the results with two axes, and with four axes and the channels first; `left_out` holds
+    those that depend on an operator without a derivative. The padding "SAME" becomes the explicit padding that it means
+    at the declared size (or at a multiple of the stride). A model that `to_onnx` returned is returned unchanged.
+
+    Raises ConvertError for a model that is not a net with a picture as its input.
     """
     source = source or (str(model) if isinstance(model, (str, Path)) else "the model")
     with about(source):
         if isinstance(model, (str, Path)):
             model = load(model)
         elif any(t.data_location == TensorProto.EXTERNAL for t in external.tensors(model.graph)):
-            raise ConvertError(f"{source}: its weights lie in other files; give its path, or load them first")
+            raise ConvertError(f"{source}: its weights are in other files; pass its path, or load them first")
         else:
             check_model(model)
         return model if Facts.read(model, source) else _net(model, scale, layout, input, source)
@@ -117,11 +137,11 @@ def onnx_net(model, scale=1.0, layout=None, input=None, source=None):
 def _net(model, scale, layout, input, source):
     name, layout, shape, _ = image_input(model, input, layout, source)
     nominal = [shape[0] or 1, shape[1], shape[2] or SIDE, shape[3] or SIDE]
-    model, opset = _raised(model, source)
+    model, opset = _to_opset(model, source)
     build = _Build(model.graph, opset, name, layout, nominal, np.float32(scale).ravel(), source)
     net = build.model()
     _check_sizes(build, net, nominal)
-    ends, left_out = _ends(net, build.own, nominal)
+    ends, left_out = _ends(net, build.own_names, nominal)
     left_out = {name: shown(reason, 300) for name, reason in left_out.items()}
     if not ends:
         raise ConvertError(f"{source}: nothing to dream at: " + (next(iter(left_out.values())) + " is not supported"
@@ -131,25 +151,25 @@ def _net(model, scale, layout, input, source):
     return net
 
 
-def _raised(model, source):
-    """The model without functions of its own, of opset 17 or more; that opset."""
+def _to_opset(model, source):
+    """Return the model without local functions and with opset 17 or later, and that opset."""
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
     if not OPSETS[0] <= opset <= OPSETS[1]:
-        raise ConvertError(f"{source}: opset {opset} is not known here; export with one of {OPSETS[0]} to {OPSETS[1]} "
+        raise ConvertError(f"{source}: opset {opset} is not supported; export with one of {OPSETS[0]} to {OPSETS[1]} "
                            f"(opset_version={OPSET})")
     if opset < OPSET:
         try:
             model = version_converter.convert_version(model, OPSET)
-        except Exception as error:   # the converter raises its own kinds
-            raise ConvertError(f"{source}: opset {opset} cannot be raised to {OPSET}; export with "
+        except Exception as error:   # the converter has its own exceptions
+            raise ConvertError(f"{source}: opset {opset} cannot be converted to {OPSET}; export with "
                                f"opset_version={OPSET} ({_line(error)})") from None
     return model, max(opset, OPSET)
 
 
 class _Build:
-    """The nodes once more: between them and `data` the scale and the layout, all in float32 and opset 17."""
+    """The construction of the prepared model: scale and layout after `data`, then all nodes in float32 and opset 17."""
 
     def __init__(self, graph, opset, name, layout, nominal, scale, source):
         self.old, self.opset, self.name, self.nominal, self.source = graph, opset, name, nominal, source
@@ -162,24 +182,25 @@ class _Build:
                            weights=sum(v.size for v in self.values.values()))
         self.sizes = None
         self.names = {DATA: self.graph.unique(DATA)} if DATA in names and name != DATA else {}
-        self.names[name] = self.prepared(layout, scale)
-        self.own = {self.names.get(o, o) for node in self.old.node for o in node.output if o}
+        self.names[name] = self.prepare_input(layout, scale)
+        self.own_names = {self.names.get(o, o) for node in self.old.node for o in node.output if o}
         for node in self.old.node:
             with about(described(node)):
                 self.add(node)
 
-    def prepared(self, layout, scale):
-        """The name of `data` as the model wants it."""
+    def prepare_input(self, layout, scale):
+        """Convert `data` to what the model expects. Returns the name of the result."""
         x = self.graph.tensor(DATA)
         if len(scale) not in (1, self.nominal[1]):
             raise ConvertError(f"{self.source}: scale has {len(scale)} numbers for {self.nominal[1]} channel(s); give "
-                               "one, or one a channel")
+                               "one, or one for each channel")
         if not (scale == 1).all():
             x = x * (scale.reshape(1, -1, 1, 1) if len(scale) > 1 else scale[0])
-        self.first = x.name                              # channels first, for a model that asks for no more than that
+        self.first = x.name                              # before a transposition that the model may undo
         return x.name if layout == "nchw" else self.graph.op("Transpose", x, perm=[0, 2, 3, 1]).name
 
     def add_weights(self, tensor):
+        """Add an initializer of the model."""
         what = f"the weights '{shown(tensor.name)}'"
         check_shape(tensor.dims, what)
         with about(what):
@@ -187,6 +208,7 @@ class _Build:
             self.values[tensor.name] = numpy_helper.to_array(self.constants[tensor.name])
 
     def add(self, old):
+        """Add a node of the model, rewritten where necessary, unless it is constant."""
         node = onnx.NodeProto()
         node.CopyFrom(old)
         self.rename(node)
@@ -202,7 +224,7 @@ class _Build:
             return
         attr = attributes(node)
         if node.op_type == "Transpose" and old.input[0] == self.name and node.input[0] != self.first \
-                and list(attr.get("perm", [])) == [0, 3, 1, 2]:      # Keras: there and back again
+                and list(attr.get("perm", [])) == [0, 3, 1, 2]:      # Keras transposes and transposes back
             node = helper.make_node("Identity", [self.first], node.output, node.name)
         if node.op_type in LOWERED and node.domain in ("", "ai.onnx"):
             y = LOWERED[node.op_type](self, node, attr)
@@ -212,51 +234,57 @@ class _Build:
         self.graph.nodes.append(node)
 
     def rename(self, node):
+        """Rename the inputs and outputs of a node, also in its subgraphs."""
         for names in (node.input, node.output):
             names[:] = [self.names.get(n, n) for n in names]
         for inner in inner_nodes(node):
             self.rename(inner)
 
     def folded(self, node):
-        """Is it computed from constants (PyTorch: the pads of F.pad, by ten operators)? Then its results are some."""
-        if node.op_type not in VJPS and node.op_type not in SHAPELY or node.domain not in ("", "ai.onnx") \
+        """Compute a node whose inputs are constant, such as the ten that PyTorch exports for the pads of F.pad.
+
+        Returns whether the node was computed; its outputs then are constants.
+        """
+        if node.op_type not in VJPS and node.op_type not in SIZE_OPERATORS or node.domain not in ("", "ai.onnx") \
                 or any(n and n not in self.values for n in node.input):
             return False
-        found = computed(node, {n: self.values[n] for n in node.input if n}, self.opsets, self.graph.room)
+        found = computed(node, {n: self.values[n] for n in node.input if n}, self.opsets, self.graph.budget)
         self.constants |= found
         self.values |= found
         return True
 
     def tensors(self, node):
+        """Return the inputs of a node as Tensors, None for an omitted one."""
         return [self.graph.tensor(n) if n else None for n in node.input]
 
     def value(self, node, i):
-        """Input i of a node as an array; None if it is absent or no constant."""
+        """Return the value of input i of a node; None if it is omitted or not constant."""
         return self.values.get(node.input[i]) if i < len(node.input) else None
 
     def declared(self, name):
-        """A tensor's shape at the declared size of the input; None if it is not known."""
+        """Return the shape of a tensor at the declared size of the input; None if unknown."""
         if self.sizes is None:
             model = helper.make_model(self.old, opset_imports=self.opsets)
             self.sizes = {name: shape for name, (shape, _) in _shapes(without_weights(model)).items()}
         return self.sizes.get(next((old for old, new in self.names.items() if new == name), name))
 
     def side(self, name, axis):
-        """The declared size of a tensor's spatial axis (0, 1); None if it is not known."""
+        """Return the size of a spatial axis (0 or 1) of a tensor at the declared size; None if unknown."""
         shape = self.declared(name)
         return shape[2 + axis] if shape and len(shape) == 4 else None
 
     def model(self):
+        """Return the prepared ModelProto, without its metadata."""
         used = {i for n in self.graph.nodes for i in n.input}
-        kept = self.own | used
-        self.graph.nodes = [n for n in self.graph.nodes if n.output and n.output[0] in kept]
-        made = {o for n in self.graph.nodes for o in n.output}
+        needed = self.own_names | used
+        self.graph.nodes = [n for n in self.graph.nodes if n.output and n.output[0] in needed]
+        computed_names = {o for n in self.graph.nodes for o in n.output}
         kinds = {self.names.get(o.name, o.name): o.type.tensor_type.elem_type for o in self.old.output}
         outputs = [helper.make_tensor_value_info(o, TensorProto.FLOAT if kind in REAL else kind, None)
-                   for o, kind in kinds.items() if o in made]
+                   for o, kind in kinds.items() if o in computed_names]
         shape = ["N", self.nominal[1], "H", "W"]
         model = self.graph.model(self.old.name or "net", [float_info(DATA, shape)], outputs, constants=self.constants)
-        # inputs besides the picture stay: an end that needs one is refused by name
+        # other inputs than the picture stay, so that an end that depends on one can be rejected with its name
         for info in self.old.input:
             name = self.names.get(info.name, info.name)
             if name in used and info.name != self.name and name not in self.constants:
@@ -268,24 +296,26 @@ class _Build:
 
 
 def _check_sizes(build, net, nominal):
-    """Raise ConvertError for results, at the declared size, that no net has; and, of those that do not depend on the
-    picture, for what would not be ready in time."""
-    moving = {DATA}
+    """Raise ConvertError for implausibly large results, and for long computations that do not depend on the picture.
+
+    All at the declared size.
+    """
+    depending = {DATA}
     sizes = {name: shape for name, (shape, _) in _shapes(without_weights(net), nominal).items()}
     for node in net.graph.node:
-        moves = not moving.isdisjoint(reads(node))
-        if node.op_type == "Loop" and not moves:
+        depends = not depending.isdisjoint(reads(node))
+        if node.op_type == "Loop" and not depends:
             rounds = build.value(node, 0)
             if rounds is None or rounds.size != 1 or rounds.item() > ROUNDS:
-                raise ConvertError(f"{described(node)}: a loop that does not depend on the picture; allowed are {ROUNDS:,} "
-                                   "rounds")
+                raise ConvertError(f"{described(node)}: a loop that does not depend on the picture may have at most "
+                                   f"{ROUNDS:,} rounds")
         for name in node.output:
             check_shape(sizes.get(name) or (), described(node), nominal)
-            if moves:
-                moving.add(name)
+            if depends:
+                depending.add(name)
             else:
                 with about(described(node)):
-                    build.graph.room.take(math.prod(sizes.get(name) or ()))
+                    build.graph.budget.take(math.prod(sizes.get(name) or ()))
 
 
 def _float32(tensor):
@@ -298,21 +328,23 @@ def _line(error):
     return shown(" ".join(str(error).split()), 160)
 
 
-# operators that take a shape, or axes, as the input of this number
+# operators with a shape or a list of axes as an input: the number of that input
 SHAPED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Squeeze": 1, "Tile": 1, "Unsqueeze": 1}
-SHAPELY = {"Constant", "ConstantOfShape", "Gather", "Range", "Shape", "Size"}     # what sizes are computed with
+# operators without a derivative that compute sizes
+SIZE_OPERATORS = {"Constant", "ConstantOfShape", "Gather", "Range", "Shape", "Size"}
 
 
-# ---- operators that were written otherwise before opset 18, or in a form that the derivatives do not take
+# ---- operators to rewrite: their form is newer than opset 17, or has no derivative
 
 def _drop(node, *names):
+    """Remove attributes from a node."""
     kept = [a for a in node.attribute if a.name not in names]
     del node.attribute[:]
     node.attribute.extend(kept)
 
 
 def _reduce(build, node, attr):
-    """Axes as an attribute."""
+    """Write the axes as an attribute."""
     axes = build.value(node, 1)
     if axes is not None:
         node.attribute.append(helper.make_attribute("axes", [int(a) for a in axes]))
@@ -323,7 +355,7 @@ def _reduce(build, node, attr):
 
 
 def _split(build, node, attr):
-    """Equal parts, the last one smaller: opset 17 wants the sizes."""
+    """Replace a number of parts by their sizes, which opset 17 needs: all equal, the last one perhaps smaller."""
     parts, shape = attr.get("num_outputs"), build.declared(node.input[0])
     length = shape[attr.get("axis", 0)] if parts and shape else None
     if length:
@@ -334,7 +366,7 @@ def _split(build, node, attr):
 
 
 def _pad(build, node, attr):
-    """Pads for all axes, if they are given for some."""
+    """Extend pads for some of the axes to all axes."""
     axes, pads = build.value(node, 3), build.value(node, 1)
     if axes is not None and pads is not None:
         full, n = np.zeros((2, 4), np.int64), len(axes)
@@ -344,8 +376,8 @@ def _pad(build, node, attr):
 
 
 def _resize(build, node, attr):
-    _drop(node, *(k for k, usual in (("antialias", 0), ("keep_aspect_ratio_policy", b"stretch"))
-                  if attr.get(k, usual) == usual))
+    _drop(node, *(k for k, default in (("antialias", 0), ("keep_aspect_ratio_policy", b"stretch"))
+                  if attr.get(k, default) == default))
 
 
 def _cast(build, node, attr):
@@ -365,7 +397,7 @@ def _mish(build, node, attr):
 
 
 def _window(build, node, attr):
-    """auto_pad and ceil_mode as pads, no dilations (opset 19) of an AveragePool that has none."""
+    """Replace auto_pad and ceil_mode by pads, and drop the dilations of an AveragePool (opset 19) if all are 1."""
     if node.op_type == "AveragePool" and set(attr.get("dilations", [])) == {1}:
         _drop(node, "dilations")
     weights = build.value(node, 1)
@@ -377,7 +409,7 @@ def _window(build, node, attr):
     auto, pads = attr.get("auto_pad", b"NOTSET"), attr.get("pads", [0] * 4)
     if auto in (b"SAME_UPPER", b"SAME_LOWER"):
         before = []
-        for axis in range(2):      # TensorFlow: as many windows as strides, the padding divided between both sides
+        for axis in range(2):      # TensorFlow: one window for each stride, the padding divided between both sides
             over = (build.side(node.input[0], axis) or 0) % stride[axis] or stride[axis]
             total = max(0, reach[axis] - over)
             before.append(total // 2 if auto == b"SAME_UPPER" else total - total // 2)
@@ -385,7 +417,7 @@ def _window(build, node, attr):
         _drop(node, "auto_pad", "pads", "ceil_mode")
     elif attr.get("ceil_mode", 0) and auto == b"NOTSET":
         if max(stride) > 1:
-            # no window may start behind the picture; what is no pixel may not be counted
+            # no window may start after the picture, and padding must not be counted as pixels
             if any(pads) or attr.get("count_include_pad", 0) or any(r < s for r, s in zip(reach, stride)):
                 return
             pads = [0, 0, *(s - 1 for s in stride)]
@@ -404,8 +436,8 @@ LOWERED = {
 
 # ---- ends
 
-def _ends(net, own, nominal):
-    """({end: facts}, {what is no end: why}), in the net's order. own: the names that the net itself gave."""
+def _ends(net, names, nominal):
+    """Return ({end: End}, {name: why it cannot be an end}), in the net's order. names: those of the original net."""
     light, source = without_weights(net), Source(net, nominal)
     n, c, *size = nominal
     declared, near, far = (_shapes(light, (n, c, *s)) for s in (size, (FAR, FAR), (2 * FAR, 2 * FAR)))
@@ -413,11 +445,11 @@ def _ends(net, own, nominal):
     for node in net.graph.node:
         for name in node.output:
             shape, element = declared.get(name, (None, None))
-            if name not in own or name not in source.moving or element not in (None, TensorProto.FLOAT) \
+            if name not in names or name not in source.depends_on_input or element not in (None, TensorProto.FLOAT) \
                     or shape and len(shape) not in (2, 4):
                 continue
-            # a net of fixed size has none at others
-            sizes = [there.get(name, (None,))[0] or shape for there in (near, far)]
+            # a net of fixed size has no shapes at other sizes
+            sizes = [shapes.get(name, (None,))[0] or shape for shapes in (near, far)]
             if name in reasons or not shape:
                 left_out[name] = reasons.get(name, "a result whose size cannot be told")
             elif len(shape) == 4 and sizes[0][1] != sizes[1][1]:
@@ -428,10 +460,11 @@ def _ends(net, own, nominal):
 
 
 def _stride(shape, near, far, size):
-    """(h, w), pixels of the input for one of this shape; None where it has no place.
+    """Return (h, w), the number of input pixels for one position of a tensor; None if it has a single position.
 
-    shape: at the declared `size`; near, far: at FAR and twice FAR. Where the sizes inside the net are fixed, what the
-    declared size says."""
+    shape: its shape at the declared `size`. near, far: its shapes at FAR and twice FAR; if these are equal, since the
+    net has a fixed size, the declared size counts.
+    """
     if len(shape) != 4 or list(shape[2:]) == [1, 1]:
         return None
     return tuple(round(FAR / (b - a), 2) if b > a else round(s / d) for a, b, s, d in
@@ -439,7 +472,7 @@ def _stride(shape, near, far, size):
 
 
 def _shapes(light, shape=None):
-    """{tensor: (shape or None, element type)} by shape inference, with `data` of this shape."""
+    """Return {tensor: (shape or None, element type)}, by shape inference. shape: that of `data`, if not its own."""
     graph = light.graph
     if shape is not None:
         graph = onnx.GraphProto()

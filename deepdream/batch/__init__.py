@@ -1,1 +1,1 @@
-"""Many dreams: as jobs in this process, in several, or on a cluster; and galleries of them."""
+"""Many dreams: jobs that run in this process, in several processes or on a cluster, and galleries of their dreams."""

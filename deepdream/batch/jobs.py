@@ -1,4 +1,6 @@
-"""Dreams as jobs: here, in several processes, or on a Dask cluster, all through the interface of concurrent.futures."""
+"""Dreams as jobs: in this process, in several processes, or on a Dask cluster."""
+from __future__ import annotations
+
 import gc
 import io
 import os
@@ -6,6 +8,7 @@ import signal
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -15,17 +18,19 @@ import numpy as np
 from ..errors import DreamError
 from ..options import Settings
 
-TRIES = 3      # of a dream whose process dies
+TRIES = 3      # how often a dream is tried whose process dies
 
 
 @dataclass(frozen=True)
 class Job:
-    """A dream to make; it can travel to another process.
+    """A dream to make. It can be sent to another process.
 
-    net: keywords of `Net` for its files: prototxt and the like.
-    settings: with a seed and an end.
-    picture, guide: the bytes of picture files; no guide: None.
-    device: as of `Net`. threads: of the CPU; None: as many as the place has.
+    net: arguments of `Net` that name its files.
+    settings: the settings, with a seed and an end.
+    picture: contents of the picture file.
+    guide: contents of the guide's file, or None.
+    device: as in `Net`.
+    threads: number of CPU threads; None: one for each core of the machine that makes the dream.
     """
     net: dict
     settings: Settings
@@ -37,9 +42,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job: error, one line, if it failed; otherwise
+    """The result of a job.
 
-    picture: (H, W, 3) uint8. objective: before the last step. seconds, device, threads: of its making.
+    error: the reason in one line, if the job failed; the other fields are empty then.
+    picture: the dream, uint8 (H, W, 3).
+    objective: value of the objective before the last step; None for a function of dst.
+    seconds: how long it took.
+    device: name of the device on which it was made.
+    threads: number of CPU threads that it used.
     """
     error: str | None = None
     picture: np.ndarray | None = None
@@ -50,30 +60,34 @@ class Result:
 
 
 class Maker:
-    """Makes dreams, one at a time, and holds the net of the last one."""
+    """A maker of dreams, one at a time, which reuses the net of the last one."""
 
     def __init__(self):
-        self._lock, self._held = threading.Lock(), (None, None)      # a Dask worker may have several threads
+        self._lock, self._cached = threading.Lock(), (None, None)      # a Dask worker may have several threads
 
-    def make(self, job: Job, on_step=None) -> Result:
-        """Make one dream. Never raises but for Ctrl-C. on_step: as of `deepdream`."""
+    def make(self, job: Job, on_step: Callable | None = None) -> Result:
+        """Make one dream. Only Ctrl-C raises an exception; an error is part of the result.
+
+        job: the dream.
+        on_step: as in `deepdream`.
+        """
         with self._lock:
             try:
                 return self._make(job, on_step)
             except Exception as error:
                 return Result(reason(error))
 
-    def forget(self):
-        """Free the net that is held."""
-        self._held = None, None
-        gc.collect()      # a session frees its memory, the GPU's too, when it is collected
+    def forget(self) -> None:
+        """Free the cached net."""
+        self._cached = None, None
+        gc.collect()      # an ONNX Runtime session frees its memory, on the GPU too, when it is collected
 
     def _make(self, job, on_step):
         from .. import pictures
         from ..dream import deepdream, visible
         from ..goals.text import goals
         from ..pictures.starts import starting_picture
-        begun, last, settings = time.monotonic(), None, job.settings
+        start, last, settings = time.monotonic(), None, job.settings
         picture, guide = (data and pictures.load(io.BytesIO(data)) for data in (job.picture, job.guide))
         net = self._net(job)
 
@@ -86,23 +100,23 @@ class Maker:
         dream = deepdream(net, starting_picture(settings, picture), on_step=step,
                           rng=np.random.RandomState(settings.seed), **settings.steps, **goals(net, settings, guide))
         return Result(None, pictures.to_uint8(visible(dream, settings.clip)), last.objective,
-                      round(time.monotonic() - begun, 3), net.device.name, net.thread_count)
+                      round(time.monotonic() - start, 3), net.device.name, net.thread_count)
 
     def _net(self, job):
-        """The job's net. One net with one end's session is held at a time, and freed before the next is loaded."""
+        """Return the job's net. Only one is in memory at a time, with the session for one end."""
         from ..goals.text import needs_surgery
         from ..net import Net
-        what, (held, net) = (job.net, job.settings.end, job.settings.fast, job.device, job.threads), self._held
-        if net is None or held != what or not net.files.is_current():      # a worker lives long, and files change
+        key, (cached, net) = (job.net, job.settings.end, job.settings.fast, job.device, job.threads), self._cached
+        if net is None or cached != key or not net.files.is_current():      # the files may change while a worker runs
             del net
             self.forget()
             arguments = {"surgery": needs_surgery(job.settings.end)} | job.net
-            self._held = what, Net(**arguments, device=job.device, fast=job.settings.fast,
-                                   threads=job.threads or _threads_of_worker())
-        return self._held[1]
+            self._cached = key, Net(**arguments, device=job.device, fast=job.settings.fast,
+                                    threads=job.threads or _threads_of_worker())
+        return self._cached[1]
 
 
-maker = Maker()      # of this process: what a worker is sent to do, it does with the net that it holds
+maker = Maker()      # one for each process, so that the jobs of a worker share its net
 
 
 def make(job: Job) -> Result:
@@ -111,7 +125,7 @@ def make(job: Job) -> Result:
 
 
 def _threads_of_worker():
-    """The threads that a Dask worker was given; None anywhere else."""
+    """Return the number of threads of a Dask worker; None in any other process."""
     try:
         from distributed import get_worker
         return get_worker().state.nthreads
@@ -119,8 +133,8 @@ def _threads_of_worker():
         return None
 
 
-def reason(error):
-    """An exception in one line for people."""
+def reason(error: BaseException) -> str:
+    """Describe an exception in one line."""
     from ..convert.errors import ConvertError
     from ..models.cards import ModelError
     if isinstance(error, (DreamError, ConvertError, ModelError)):
@@ -130,11 +144,15 @@ def reason(error):
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:300]}"
 
 
-def run(jobs, workers):
-    """Run jobs, {key: job}, and yield (key, result) as they finish.
+def run(jobs: dict[Hashable, Job], workers: InProcess | Processes | Cluster) -> Iterator[tuple[Hashable, Result]]:
+    """Run jobs, and yield (key, result) as they finish.
 
-    A dream whose worker dies is made again, up to TRIES times. Where one death breaks all that runs beside it, nobody
-    knows whose fault it was: those dreams are tried again one by one. Leaving early (Ctrl-C) stops what runs.
+    jobs: {key: job}.
+    workers: from `workers`.
+
+    A dream whose worker dies is tried again, up to TRIES times in all. If the death of one worker stops all others, any
+    of their dreams may be the cause, so these dreams are tried again one by one. An exception (Ctrl-C) stops the
+    workers.
     """
     waiting, suspects, tries, running = deque(jobs), deque(), Counter(), {}
     try:
@@ -170,59 +188,74 @@ def run(jobs, workers):
         raise
 
 
-class Here(Executor):
-    """This process, one dream at a time. on_step: as of `deepdream`."""
+# Each of the three classes of workers is a context manager with these members, which `run` uses:
+#     lost              exceptions of a future whose worker died
+#     all_break         whether the death of one worker stops all others
+#     width()           how many jobs to submit at the same time
+#     submit(job)       start a job; returns a Future
+#     renew()           make workers available again after one died
+#     stop(running)     stop the jobs with these futures
+
+class InProcess(Executor):
+    """Workers: this process, which makes one dream at a time.
+
+    on_step: as in `deepdream`.
+    """
     lost, all_break = (), False
 
-    def __init__(self, on_step=None):
+    def __init__(self, on_step: Callable | None = None):
         self.on_step = on_step
 
-    def width(self):
+    def width(self) -> int:
         return 1
 
-    def submit(self, job):
+    def submit(self, job: Job) -> Future:
         future = Future()
         future.set_result(self.make(job))
         return future
 
-    def make(self, job, on_step=None):
-        """Make a job at once."""
+    def make(self, job: Job, on_step: Callable | None = None) -> Result:
+        """Run a job at once.
+
+        job: the job.
+        on_step: as in `deepdream`, for this job only.
+        """
         return maker.make(job, on_step or self.on_step)
 
-    def renew(self):
+    def renew(self) -> None:
         pass
 
-    def stop(self, running):
+    def stop(self, running: Iterable[Future]) -> None:
         pass
 
-    def shutdown(self, wait=True, *, cancel_futures=False):
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         maker.forget()
 
 
 class Processes:
-    """N processes on this machine."""
+    """Workers: n processes on this machine."""
     lost, all_break = (BrokenProcessPool, CancelledError), True
 
-    def __init__(self, n):
+    def __init__(self, n: int):
         self.n = n
         self.renew()
 
-    def renew(self):
-        import multiprocessing  # spawn: onnxruntime's threads do not survive a fork
-        self.pool = ProcessPoolExecutor(self.n, multiprocessing.get_context("spawn"), _worker_begins)
+    def renew(self) -> None:
+        import multiprocessing      # with spawn, because onnxruntime's threads do not survive a fork
+        self.pool = ProcessPoolExecutor(self.n, multiprocessing.get_context("spawn"), _start_worker)
 
-    def width(self):
+    def width(self) -> int:
         return self.n
 
-    def submit(self, job):
+    def submit(self, job: Job) -> Future:
         try:
             return self.pool.submit(make, job)
-        except BrokenProcessPool:      # a worker died while it had nothing to do
+        except BrokenProcessPool:      # a worker died while it was idle
             self.renew()
             return self.pool.submit(make, job)
 
-    def stop(self, running):
-        # the pool's own, not all children of the program; shutdown forgets them
+    def stop(self, running: Iterable[Future]) -> None:
+        # only the processes of the pool, not all children of this one; a pool that is shut down no longer lists them
         processes = list((self.pool._processes or {}).values())
         self.pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
@@ -235,8 +268,8 @@ class Processes:
         self.pool.shutdown(cancel_futures=True)
 
 
-def _worker_begins():
-    """Ctrl-C is the parent's affair; without a parent there is nothing left to do."""
+def _start_worker():
+    """Set up a worker: it ignores Ctrl-C, which its parent handles, and ends if its parent dies."""
     import multiprocessing
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -253,14 +286,17 @@ def _version():
 
 
 class Cluster:
-    """A running Dask cluster. address: of its scheduler, as tcp://host:8786. Its scheduler and its workers must find
-    this project (by PYTHONPATH), the workers also the models that are given as folders.
+    """Workers: those of a running Dask cluster.
 
-    Dask itself makes a dream again whose worker dies, several times (distributed.scheduler.allowed-failures).
+    address: of its scheduler, such as tcp://host:8786.
+
+    The scheduler and the workers must be able to import this project (by PYTHONPATH), and the workers must have the
+    nets that are specified as folders. If a worker dies, Dask itself tries its dream again several times
+    (distributed.scheduler.allowed-failures). Raises DreamError if no scheduler answers.
     """
     all_break = False
 
-    def __init__(self, address):
+    def __init__(self, address: str):
         try:
             import distributed
         except ImportError:
@@ -281,27 +317,28 @@ class Cluster:
                              f"folder in PYTHONPATH ({reason(error)})") from None
         self.pool = self.client.get_executor(pure=False)
 
-    def width(self):
-        """Twice as many dreams as workers are handed out, so that none of them waits for the next."""
+    def width(self) -> int:
+        """Return twice the number of workers, so that none of them has to wait for its next job."""
         return 2 * max(1, len(self._ask(self.client.nthreads)))
 
-    def submit(self, job):
+    def submit(self, job: Job) -> Future:
         return self._ask(self.pool.submit, make, job)
 
     def _ask(self, function, *arguments):
+        """Call a function of the client. Raises DreamError if the connection is lost."""
         try:
             return function(*arguments)
-        except Exception as error:      # Dask's own kinds, when the connection is closed
+        except Exception as error:      # Dask has several types for a closed connection
             raise self._gone() from error
 
     def _gone(self):
-        return DreamError(f"--dask {self.address}: the scheduler is gone; the same command goes on from here")
+        return DreamError(f"--dask {self.address}: lost the connection to the scheduler; repeat the command to go on")
 
-    def renew(self):
+    def renew(self) -> None:
         if self.client.status != "running":
             raise self._gone()
 
-    def stop(self, running):
+    def stop(self, running: Iterable[Future]) -> None:
         for future in running:
             future.cancel()
         self.pool.shutdown(wait=False)
@@ -313,15 +350,26 @@ class Cluster:
         self.client.close(timeout=5)
 
 
-def workers(n=1, dask=None, on_step=None):
-    """Where jobs run: a context manager with what `run` needs. n: processes; dask: a scheduler's address."""
+def workers(n: int = 1, dask: str | None = None, on_step: Callable | None = None) -> InProcess | Processes | Cluster:
+    """Return the workers for `run`, as a context manager.
+
+    n: number of processes; 1: this process.
+    dask: address of a Dask scheduler, whose workers are used instead.
+    on_step: as in `deepdream`; called only if dreams are made in this process.
+    """
     if dask:
         return Cluster(dask)
-    return Here(on_step) if n == 1 else Processes(n)
+    return InProcess(on_step) if n == 1 else Processes(n)
 
 
-def threads_each(threads, n):
-    """Threads of each of n processes; None, for one process, leaves the number to onnxruntime."""
+def threads_each(threads: int | None, n: int) -> int | None:
+    """Divide CPU threads among processes.
+
+    threads: number of all threads; None: one for each core.
+    n: number of processes.
+
+    Returns the number for each process; None, for one process, leaves the number to onnxruntime.
+    """
     return threads if n == 1 else max(1, (threads or _cores()) // n)
 
 

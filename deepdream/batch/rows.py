@@ -1,52 +1,69 @@
-"""Which layers a gallery dreams at, and how they are laid out in rows, from low to high."""
+"""The layers at which a gallery dreams, and their layout in rows, from low to high."""
+from __future__ import annotations
+
 import fnmatch
 from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .. import convert
 from ..errors import DreamError
 from ..models.cards import LEVELS
 
+if TYPE_CHECKING:
+    from ..net import Net
 
-def levels(net):
-    """{end: 'low', 'middle' or 'high'} for all ends of a net, in net order.
 
-    A level reaches up to the last end that the model's record has for it; without a record it is a third of the net.
+def levels(net: Net) -> dict[str, str]:
+    """Assign a level to every end of a net.
+
+    A level reaches up to the last end that the model card lists for it; without a card it is a third of the net.
+
+    Returns {end: 'low', 'middle' or 'high'}, in net order.
     """
     names = list(net.ends)
-    known = record_ends(net)
-    low, middle = (max((names.index(e) for e in known[level]), default=-1) for level in LEVELS[:2])
-    if not (known["low"] and known["middle"]):
+    listed = card_ends(net)
+    low, middle = (max((names.index(e) for e in listed[level]), default=-1) for level in LEVELS[:2])
+    if not (listed["low"] and listed["middle"]):
         low, middle = len(names) // 3, 2 * len(names) // 3
     return {name: LEVELS[(i > low) + (i > middle)] for i, name in enumerate(names)}
 
 
-def record_ends(net):
-    """{level: ends} from the model's record; without one, the outputs of the net's blocks, else all that have a place,
-    in thirds."""
-    given = net.card.ends if net.card else {}
-    given = {level: [e for e in given.get(level, []) if e in net.ends] for level in LEVELS}
-    if any(given.values()):
-        return given
-    flat = [e for e, facts in net.ends.items() if facts.stride is not None and e not in net.inputs]
-    blocks = [e for e in flat if e.endswith(("/output", "/concat"))]
-    names = blocks if len(blocks) >= 6 else flat
+def card_ends(net: Net) -> dict[str, list[str]]:
+    """Return {level: ends} from a net's model card.
+
+    Without a card, the ends are the outputs of the net's blocks or, if it has no blocks, all layers with a spatial
+    size; the first third of them is low, the last third high.
+    """
+    listed = net.card.ends if net.card else {}
+    listed = {level: [e for e in listed.get(level, []) if e in net.ends] for level in LEVELS}
+    if any(listed.values()):
+        return listed
+    spatial = [e for e, facts in net.ends.items() if facts.stride is not None and e not in net.inputs]
+    blocks = [e for e in spatial if e.endswith(("/output", "/concat"))]
+    names = blocks if len(blocks) >= 6 else spatial
     cuts = [round(i * len(names) / 3) for i in range(4)]
     return {level: names[a:b] for level, a, b in zip(LEVELS, cuts, cuts[1:])}
 
 
-def chosen_ends(words, nets):
-    """What `--ends` means: {model: its ends, in net order}.
+def chosen_ends(words: Sequence[str], nets: dict[str, Net]) -> dict[str, list[str]]:
+    """Find the ends that the option --ends chooses.
 
-    words: names of layers, globs, 'low', 'middle', 'high', 'all'; none: two of each level. nets: {model: Net}. What one
-    net is asked for, every other net that has it dreams at too, so that rows can be compared.
+    words: of the option: names of layers, glob patterns, 'low', 'middle', 'high' or 'all'; empty: two ends of each
+    level.
+    nets: {model: Net}.
+
+    An end that is chosen for one net is chosen for every other net that has it, so that rows can be compared.
+    Returns {model: its ends, in net order}. Raises ConvertError for a word that matches no end of any net, and
+    DreamError if nothing is chosen for one of the nets.
     """
-    wanted = set()
+    every = set()
     for word in words or [None]:
         found = {end for net in nets.values() for end in _matching(word, net)}
         if not found:
             raise convert.no_such_end(word, list(dict.fromkeys(e for net in nets.values() for e in net.ends)))
-        wanted |= found
-    chosen = {model: [e for e in net.ends if e in wanted] for model, net in nets.items()}
+        every |= found
+    chosen = {model: [e for e in net.ends if e in every] for model, net in nets.items()}
     for model, ends in chosen.items():
         if not ends:
             raise DreamError(f"--ends {' '.join(words)}: {model} has none of these layers; "
@@ -56,36 +73,40 @@ def chosen_ends(words, nets):
 
 def _matching(word, net):
     if word is None:      # the first and the last of each level
-        return {ends[i] for ends in record_ends(net).values() if ends for i in (0, -1)}
+        return {ends[i] for ends in card_ends(net).values() if ends for i in (0, -1)}
     if word in LEVELS:
-        return record_ends(net)[word]
+        return card_ends(net)[word]
     return [e for e in net.ends if word == "all" or fnmatch.fnmatchcase(e, word)]
 
 
-def rows(chosen, nets):
-    """The rows of a gallery, from low to high: [(level, {model: end})].
+def rows(chosen: dict[str, list[str]], nets: dict[str, Net]) -> list[tuple[str, dict[str, str]]]:
+    """Lay out the ends of a gallery in rows.
 
-    An end that several models share is a row. What only one model has stands beside what only the others have, by its
-    place within the level: nets that share no layer names are compared by depth.
+    chosen: {model: its ends}, from `chosen_ends`.
+    nets: {model: Net}.
+
+    An end that several nets have is one row. Ends that only one net has are put in rows by their depth within the
+    level, so that nets which share no layer names can be compared.
+    Returns [(level, {model: end})], from low to high.
     """
     counts = Counter(e for ends in chosen.values() for e in ends)
-    of = {model: levels(net) for model, net in nets.items()}
+    level_of = {model: levels(net) for model, net in nets.items()}
     depth = {(m, e): i / len(net.ends) for m, net in nets.items() for i, e in enumerate(net.ends)}
-    made = []
+    found = []
     for end in dict.fromkeys(e for ends in chosen.values() for e in ends if counts[e] > 1):
         row = {m: end for m, ends in chosen.items() if end in ends}
-        made.append((of[next(iter(row))][end], row))
+        found.append((level_of[next(iter(row))][end], row))
     for level in LEVELS:
-        lone = {m: [e for e in ends if counts[e] == 1 and of[m][e] == level] for m, ends in chosen.items()}
-        longest = max(lone, key=lambda m: len(lone[m]))
-        beside = [{longest: e} for e in lone[longest]]
-        for model, ends in lone.items():
+        single = {m: [e for e in ends if counts[e] == 1 and level_of[m][e] == level] for m, ends in chosen.items()}
+        longest = max(single, key=lambda m: len(single[m]))
+        lines = [{longest: e} for e in single[longest]]
+        for model, ends in single.items():
             for i, end in enumerate(ends):
-                beside[int((i + 0.5) * len(beside) / len(ends))][model] = end
-        made += [(level, row) for row in beside]
+                lines[int((i + 0.5) * len(lines) / len(ends))][model] = end
+        found += [(level, row) for row in lines]
     order = list(chosen)
 
     def place(row):
         level, ends = row
         return LEVELS.index(level), sum(depth[item] for item in ends.items()) / len(ends)
-    return [(level, {m: row[m] for m in order if m in row}) for level, row in sorted(made, key=place)]
+    return [(level, {m: row[m] for m in order if m in row}) for level, row in sorted(found, key=place)]

@@ -155,6 +155,6 @@ class Executor:
         if device is not self._on:
             self._sessions, self._bindings, self._on = {}, {}, device
         if key not in self._sessions:
-            session = Session(device.session(build(), self.threads, name=self.source[0], alone=False), device)
+            session = Session(device.session(build(), self.threads, name=self.source[0], spin=False), device)
             self._sessions[key] = session
         return self._sessions[key]

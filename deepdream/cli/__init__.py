@@ -1,4 +1,4 @@
-"""The command line: `python -m deepdream COMMAND`."""
+"""The command line, `deepdream COMMAND`."""
 from .command_line import COMMANDS, guarded, main
 
 __all__ = ["COMMANDS", "guarded", "main"]

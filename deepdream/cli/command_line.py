@@ -1,71 +1,104 @@
-"""The command line: `python -m deepdream COMMAND`. Each command is a module in `commands`, imported when it is used."""
+"""The command line, `deepdream COMMAND`. Each command is a module in `commands`, imported only when it is used."""
 import argparse
 import importlib
 import os
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from .. import __version__
 from ..convert import console
 from ..convert.arguments import Parser
 
-MODULES = {"class": "class_"}      # where a command's name cannot be its module's
+MODULES = {"class": "class_"}      # `class` is a keyword of Python, so no module can have that name
 COMMANDS = {   # command -> one line of help; the module of that name has `arguments(parser)` and `run(args)`
-    "dream": "dream a picture (the default: without any argument, a sky by formula)",
-    "class": "what a net thinks a class looks like: from grey or noise, on its score",
-    "enhance": "make stronger what a layer already sees, and keep the picture natural",
-    "gallery": "what several nets dream at several layers, as a page to look at",
-    "compare": "source and the dreams of two nets side by side, as one picture",
-    "zoom": "dream, zoom in, dream again: the notebook's endless zoom",
-    "regress": "does this installation dream what Google's did? Statistics of the notebook's pictures",
-    "layers": "list the layers of a net that one can dream at",
-    "models": "list the models that have a name here, and fetch their files",
+    "dream": "dream a picture (the default command)",
+    "class": "show what a net thinks a class looks like",
+    "enhance": "strengthen what a layer sees in a picture, and keep the picture natural",
+    "gallery": "compare what several nets dream at several layers, on a web page",
+    "compare": "put a picture and the dreams of two nets side by side",
+    "zoom": "dream, zoom in and dream again: the notebook's endless zoom",
+    "regress": "check that this installation dreams what Google's notebook dreamt",
+    "layers": "list the layers of a net at which it can dream",
+    "models": "list the nets that can be used by name, and download their files",
+    "convert": "convert a Caffe net, or the gradient of one of its layers, to ONNX",
 }
 
 
-def main(argv=None):
-    """Run a command line. Returns the exit code: 0, 2 for what the user can mend, 130 after Ctrl-C."""
+DESCRIPTION = "Google's DeepDream notebook of 2015 on ONNX Runtime: the same nets, the same steps, the same dreams."
+EPILOG = """`deepdream COMMAND --help` explains a command. `deepdream cat.jpg` is short for `deepdream dream cat.jpg`.
+Without any argument, `deepdream` dreams on a computed sky, with a small net that comes with it, and writes
+dream.jpg."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line.
+
+    argv: its words, without the program's name; those of sys.argv if None.
+
+    Returns the exit code: 0; 2 for a mistake that the user can correct, after one line on stderr; 130 after Ctrl-C.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if not argv:
-        argv = ["dream"]
+    if not argv or argv[0] not in (*COMMANDS, "-h", "--help", "--version"):
+        if argv and not _belongs_to_dream(argv[0]):
+            return console.complain("deepdream", f"'{argv[0]}' is not a command; {_advice(argv[0])}")
+        argv.insert(0, "dream")
     name = argv[0]
-    if name not in COMMANDS and name not in ("-h", "--help", "--version"):
-        guess = f"did you mean `deepdream dream {' '.join(argv)}`?" if name.startswith("-") or os.path.exists(name) \
-            else f"the commands are {', '.join(COMMANDS)}"
-        return console.complain("deepdream", f"'{name}' is not a command; {guess}")
-    parser = Parser(prog="deepdream", description="DeepDream as Google's notebook of 2015 made it, from Caffe's nets, "
-                    "on ONNX Runtime.", epilog="`deepdream COMMAND --help` tells more. Without any argument: "
-                    "dream a sky with the net that comes along, and write dream.jpg.",
+    if name == "convert":
+        from ..convert.__main__ import main as convert
+        return convert(argv[1:], "deepdream convert")
+    parser = Parser(prog="deepdream", description=DESCRIPTION, epilog=EPILOG,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"deepdream {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     modules = {}
     for command, line in COMMANDS.items():
-        wanted = command == name
-        sub = commands.add_parser(command, help=line, add_help=wanted,
+        chosen = command == name
+        sub = commands.add_parser(command, help=line, add_help=chosen,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
-        if wanted:
+        if chosen:
             modules[command] = importlib.import_module(f".commands.{MODULES.get(command, command)}", __package__)
             sub.description = modules[command].__doc__
             modules[command].arguments(sub)
     args = parser.parse_args(argv)
 
     def run():
-        _refuse_empty(args)
+        _reject_empty(args)
         return modules[args.command].run(args)
 
     return guarded(run, "deepdream")
 
 
-def _refuse_empty(args):
-    """Raise DreamError for an argument that is there and empty: mostly a variable of the shell that is not set."""
+def _belongs_to_dream(word):
+    """Return whether the first word is an option or a picture, so that the command `dream` was left out."""
+    from ..pictures import FORMATS, ONLY_READ
+    return word.startswith("-") or os.path.lexists(word) or Path(word).suffix.lower() in {*FORMATS, *ONLY_READ}
+
+
+def _advice(word):
+    """Return a suggestion for a word that is not a command."""
+    from difflib import get_close_matches
+    near = get_close_matches(word[:80].lower(), COMMANDS, 1)
+    return f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"
+
+
+def _reject_empty(args):
+    """Raise DreamError for an empty argument, which is mostly a shell variable that is not set."""
     from ..errors import DreamError
     for name, value in vars(args).items():
         if value == "" or isinstance(value, list) and "" in value:
-            raise DreamError(f"{name.upper() if name in ('picture', 'label') else '--' + name.replace('_', '-')}: is empty")
+            option = name.upper() if name in ("picture", "label") else "--" + name.replace("_", "-")
+            raise DreamError(f"{option}: is empty")
 
 
-def guarded(run, prog):
-    """Call `run`; what the user can mend becomes one line on stderr and exit code 2."""
+def guarded(run: Callable[[], int | None], prog: str) -> int:
+    """Call a function, and turn the user's mistakes into one line on stderr.
+
+    run: the function; it returns an exit code, or None for 0.
+    prog: name of the program, for messages.
+
+    Returns the exit code: that of `run`; 2 for a mistake that the user can correct; 130 after Ctrl-C.
+    """
     from ..convert.errors import ConvertError
     from ..errors import DreamError
     from ..models.cards import ModelError

@@ -1,37 +1,48 @@
-"""The net that the command line asks for."""
+"""The options that choose a net, and the net that they ask for."""
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from math import isfinite
+from typing import TYPE_CHECKING
 
 from ..errors import DreamError
 from ..goals.text import needs_surgery
 from ..models.onnx_card import CHANNELS, LAYOUTS, numbers
 
+if TYPE_CHECKING:
+    from ..net import Net
+
 MODEL = "mini_imagenet"
 SHIPPED = ["mini_imagenet", "mini_places"]
-# how an .onnx file wants its pictures: option -> the name of its argument
+# How an .onnx file expects its pictures: option -> the attribute of the parsed arguments
 PIXELS = {"mean": "pixel_mean", "scale": "pixel_scale", "channels": "channels", "layout": "layout", "input": "input"}
 
 
-def add_model(parser):
-    """--model."""
-    parser.add_argument("--model", metavar="MODEL", help="a name from `deepdream models`, a folder with a prototxt and a "
-                        f"caffemodel, or an .onnx file ({MODEL})")
+def add_model(parser: ArgumentParser) -> None:
+    """Add --model to a command's parser."""
+    parser.add_argument("--model", metavar="MODEL", help="the net: a name from `deepdream models`, a folder with a "
+                        f"deploy.prototxt and a .caffemodel, or an .onnx file (default: {MODEL})")
 
 
-def add_pixels(parser):
-    """What only a net in an .onnx file needs: how it wants its pictures."""
-    group = parser.add_argument_group("of an .onnx file, if its pictures are not told of in the .toml of the same name "
-                                      "beside it")
-    group.add_argument("--mean", type=_numbers(False), metavar="R,G,B", dest=PIXELS["mean"], help="subtracted from "
-                       "pixels of 0 to 255, in the order of the net's channels, or one number (PyTorch's ImageNet mean)")
-    group.add_argument("--scale", type=_numbers(True), metavar="R,G,B", dest=PIXELS["scale"], help="what they are "
-                       "multiplied by then, as 0.0171,0.0175,0.0174 or 1/255 (PyTorch's ImageNet deviation)")
-    group.add_argument("--channels", choices=CHANNELS, help="order of the net's channels (rgb)")
-    group.add_argument("--layout", choices=LAYOUTS, help="of the net's input (nchw, if its shape does not say nhwc)")
-    group.add_argument("--input", metavar="NAME", help="the input that takes the picture, if there are several")
+def add_pixels(parser: ArgumentParser) -> None:
+    """Add the options that only a net in an .onnx file needs: the pixels that it expects."""
+    group = parser.add_argument_group("pixels that a net in an .onnx file expects (the default is what net.toml, next "
+                                      "to net.onnx, says)")
+    group.add_argument("--mean", type=_numbers(False), metavar="R,G,B", dest=PIXELS["mean"], help="subtracted from the "
+                       "pixels, 0 to 255: one number for each channel, in the net's order, or one for all (default "
+                       "without a net.toml: the ImageNet mean as PyTorch's nets use it)")
+    group.add_argument("--scale", type=_numbers(True), metavar="R,G,B", dest=PIXELS["scale"], help="factor of the "
+                       "pixels after that, such as 0.0171,0.0175,0.0174 or 1/255 (default without a net.toml: 1 / the "
+                       "ImageNet standard deviation as PyTorch's nets use it)")
+    group.add_argument("--channels", choices=CHANNELS, help="order of the channels (default: rgb)")
+    group.add_argument("--layout", choices=LAYOUTS, help="order of the input's axes (default: recognized by the "
+                       "input's shape, else nchw)")
+    group.add_argument("--input", metavar="NAME", help="name of the input that takes the picture, if there are several")
 
 
 def _numbers(positive):
+    """Return an argparse type: numbers separated by commas."""
     import argparse
 
     from ..convert.errors import shown
@@ -40,17 +51,22 @@ def _numbers(positive):
         try:
             return numbers(word, positive)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"'{shown(word)}' is not a number, a fraction or one for each channel, like "
-                                             "104,116,122" + " (above 0)" * positive) from None
+            raise argparse.ArgumentTypeError(f"'{shown(word)}' is not a number, a fraction or one for each channel, "
+                                             "like 104,116,122" + " (above 0)" * positive) from None
     return parse
 
 
-def check_pixels(values: dict):
-    """Raise TypeError for values of the arguments of PIXELS, {name: value}, that make no sense."""
+def check_pixels(values: dict) -> None:
+    """Check settings for the options of `add_pixels` that come from a picture's metadata.
+
+    values: {name of an argument: value}; names that are missing are not checked.
+
+    Raises TypeError, with the name, for a value that is not allowed.
+    """
     for name in ("pixel_mean", "pixel_scale"):
-        numbers_ = values.get(name)
-        if numbers_ is not None and not (isinstance(numbers_, (list, tuple)) and numbers_ and
-                                         all(type(v) in (int, float) and isfinite(v) for v in numbers_)):
+        value = values.get(name)
+        if value is not None and not (isinstance(value, (list, tuple)) and value and
+                                      all(type(v) in (int, float) and isfinite(v) for v in value)):
             raise TypeError(name)
     for name, allowed in (("channels", CHANNELS), ("layout", LAYOUTS)):
         if values.get(name) is not None and values[name] not in allowed:
@@ -59,11 +75,15 @@ def check_pixels(values: dict):
         raise TypeError("input")
 
 
-def net_of(args, ends: Sequence[str] = (), fast: bool = False, **options):
-    """The Net that the arguments of `add_model`, `add_pixels` and `add_device` ask for.
+def net_of(args: Namespace, ends: Sequence[str] = (), fast: bool = False, **options) -> Net:
+    """Load the net that the command line asks for.
 
-    ends: the ENDs of the dream; if one of them is a class, the classifier runs at any size. options: of Net, beside those
-    among the arguments.
+    args: the parsed options of `add_model`, `add_pixels` and `add_device`.
+    ends: the ENDs of the dream; if one of them is a class, the classifier is converted to run at any picture size.
+    fast: allow TF32 on CUDA.
+    options: further arguments of `Net`, which override the options.
+
+    Raises DreamError for pixel options of a net that is not in an .onnx file, and whatever `Net` raises.
     """
     from ..net import Net
     name = MODEL if args.model is None else args.model
@@ -72,18 +92,23 @@ def net_of(args, ends: Sequence[str] = (), fast: bool = False, **options):
         raise DreamError(f"--{next(iter(pixels))}: only for a net in an .onnx file; {name} knows its own")
     if "channels" in pixels:
         pixels["channel_swap"] = CHANNELS[pixels.pop("channels")]
-    given = {k: getattr(args, k) for k in ("device", "threads") if hasattr(args, k)}
-    return Net(name, surgery=needs_surgery(ends), fast=fast, **pixels, **{**given, **options})
+    device = {k: getattr(args, k) for k in ("device", "threads") if hasattr(args, k)}
+    return Net(name, surgery=needs_surgery(ends), fast=fast, **pixels, **{**device, **options})
 
 
 def nets_of(names: Sequence[str]) -> dict:
-    """{name: Net}, in order: they tell their layers and settings only, and dream elsewhere."""
+    """Load several nets, only to read their layers and settings: the dreams are made by jobs with nets of their own.
+
+    names: as for --model; repeated ones are loaded once.
+
+    Returns {name: Net}, in the same order, where a second net of the same name gets -2, and so on.
+    """
     from ..net import Net
     nets = {}
     for text in dict.fromkeys(names):
         net = Net(text, device="cpu")
         name, i = net.name, 1
-        while name in nets:      # two folders of one name
+        while name in nets:
             i += 1
             name = f"{net.name}-{i}"
         nets[name] = net

@@ -1,28 +1,52 @@
-"""What commands write: checked before the work, never over what was read, under a free name where none is given."""
+"""Output files of the commands: checked before the work begins, never written over an input, and named if the user
+names none."""
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..convert.files import free_names
 from ..errors import DreamError
 
-
-def output_of(args, usual: str) -> Path:
-    """Where the picture goes: -o, or the first free name of dream.jpg, dream-2.jpg ... as things are now."""
-    return Path(args.output) if args.output else next(free_names(Path(usual)))
+if TYPE_CHECKING:
+    import numpy as np
 
 
-def save_output(picture, args, usual: str, record: dict) -> Path:
-    """Write the picture. Returns where: another process may have taken the name that `output_of` told of."""
+def output_of(args: Namespace, default: str) -> Path:
+    """Return the file that -o specifies, or the first unused one of dream.jpg, dream-2.jpg, ...
+
+    args: parsed arguments.
+    default: the file name without -o.
+    """
+    return Path(args.output) if args.output else next(free_names(Path(default)))
+
+
+def save_output(picture: np.ndarray, args: Namespace, default: str, metadata: dict) -> Path:
+    """Write a picture.
+
+    picture: (H, W, 3), 0 to 255.
+    args: parsed arguments, with output and quality.
+    default: the file name without -o.
+    metadata: settings and provenance, saved in the file.
+
+    Returns the file's path. Without -o it may differ from that of `output_of`, if another process has used that name.
+    """
     from .. import pictures
     if not args.output:
-        return pictures.save_new(picture, usual, record, args.quality)
-    pictures.save(picture, args.output, record, args.quality)
+        return pictures.save_new(picture, default, metadata, args.quality)
+    pictures.save(picture, args.output, metadata, args.quality)
     return Path(args.output)
 
 
-def check_outputs(outputs: dict, read) -> None:
-    """Raise DreamError unless all files can be written, each under a name of its own that none of those read has.
+def check_outputs(outputs: dict, inputs: Iterable) -> None:
+    """Check that all output files can be written, have different names and overwrite no input.
 
-    outputs: {option: path or None}, in the order in which they are checked; `--log` is no picture. read: paths or None.
+    outputs: {option: path or None}, in the order in which they are checked; all but `--log` are pictures.
+    inputs: paths of the files that are read, or None.
+
+    Raises DreamError.
     """
     from .. import pictures
     taken = []
@@ -30,14 +54,14 @@ def check_outputs(outputs: dict, read) -> None:
         if not path:
             continue
         (pictures.check_file if option == "--log" else pictures.check_target)(path, option)
-        pictures.refuse_inputs(path, *read, option=option)
+        pictures.refuse_inputs(path, *inputs, option=option)
         if any(Path(path).resolve() == Path(other).resolve() for other in taken):
             raise DreamError(f"{option} {path}: another file of this run has that name")
         taken.append(path)
 
 
-def make_folder(path: Path):
-    """Make the folder of -o, if it is not there. Raises DreamError."""
+def make_folder(path: Path) -> None:
+    """Create the folder of -o unless it exists. Raises DreamError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,32 +1,51 @@
-"""What the commands that dream do before they begin: the net, the settings with nothing left open, and the checks."""
+"""Preparation of a dream: load the net, complete the settings, and check everything before any work is done."""
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
 from ..errors import DreamError
 from ..options import Settings
 from .nets import net_of
 from .options import drawn_seed, settings_of
 
+if TYPE_CHECKING:
+    from ..engine.step import Step
+    from ..net import Net
 
-def net_and_settings(args, base: Settings = Settings()):
-    """The net and the settings that the arguments ask for. base: settings that are not among the arguments."""
+
+def net_and_settings(args: Namespace, base: Settings = Settings()) -> tuple[Net, Settings]:
+    """Load the net and complete the settings that the command line specifies.
+
+    args: parsed arguments.
+    base: the settings to take where the command line specifies nothing.
+
+    Returns the net, and settings that name a layer; the seed may still be None.
+    """
     settings = settings_of(args, base)
     net = net_of(args, settings.end, settings.fast)
     return net, settings.replace(end=settings.end or (net.default_end,))
 
 
 def with_seed(settings: Settings) -> Settings:
-    """Settings with a seed: drawn, if none was given."""
+    """Return the settings, with a random seed if they have none."""
     return settings.replace(seed=drawn_seed()) if settings.seed is None else settings
 
 
-def check_start(args):
-    """Raise DreamError where there are two things to start from."""
+def check_start(args: Namespace) -> None:
+    """Raise DreamError if the command line specifies both a picture and --start."""
     if args.picture and args.start:
         raise DreamError(f"--start {args.start}: there is a picture to start from, {args.picture}; leave out one")
 
 
-def checked_sizes(net, settings: Settings, goals: dict, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """(h, w) of the octaves of a picture of a size (h, w). Raises what `deepdream` would, before anything is made.
+def checked_sizes(net: Net, settings: Settings, goals: dict, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Compute the sizes of the octaves, and check that the dream is possible at these sizes.
 
-    goals: from `goals.text.goals`.
+    net, settings: as for the dream.
+    goals: objective, end and priors, from `goals.text.goals`.
+    size: (h, w) of the picture.
+
+    Returns [(h, w)], smallest first. Raises the exceptions that `deepdream` would raise before its first step.
     """
     from ..dream import check_dream, octave_sizes
     sizes = octave_sizes(*size, settings.octave_n, settings.octave_scale)
@@ -34,7 +53,11 @@ def checked_sizes(net, settings: Settings, goals: dict, size: tuple[int, int]) -
     return sizes
 
 
-def step_of(settings: Settings, goals: dict):
-    """The Step of a dream. goals: from `goals.text.goals`."""
+def step_of(settings: Settings, goals: dict) -> Step:
+    """Return the Step of a dream.
+
+    settings: as for the dream.
+    goals: objective, end and priors, from `goals.text.goals`.
+    """
     from ..engine.step import Step
     return Step(goals["objective"], settings.clip, goals["priors"], settings.tile or None)

@@ -1,10 +1,16 @@
-"""The record of a run: a line a step, as CSV and as a plot."""
+"""The run log of a dream: one row for each step, as CSV and as a plot."""
+from __future__ import annotations
+
 import csv
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import pictures
+
+if TYPE_CHECKING:
+    from ..dream import StepReport
 
 COLUMNS = ["octave", "step", "width", "height", "objective", "mean_abs_gradient", "jitter_x", "jitter_y",
            "milliseconds"]
@@ -12,29 +18,37 @@ PANELS = {"objective": (88, 150, 214), "mean_abs_gradient": (214, 132, 60), "mil
 
 
 class RunLog:
-    """Collects the steps of a dream; `step` is an on_step callback of `deepdream`."""
+    """A collection of the steps of a dream."""
 
     def __init__(self):
         self.rows = []
 
-    def step(self, octave, i, vis, told):
-        h, w = told.size
-        self.rows.append([octave + 1, i + 1, w, h, told.objective, told.mean_abs, *told.jitter,
-                          round(told.milliseconds, 3)])
+    def step(self, octave: int, i: int, vis: object, report: StepReport) -> None:
+        """Add a step; an `on_step` callback of `deepdream`."""
+        h, w = report.size
+        self.rows.append([octave + 1, i + 1, w, h, report.objective, report.mean_abs, *report.jitter,
+                          round(report.milliseconds, 3)])
 
-    def csv(self):
-        """All steps so far, as bytes."""
+    def csv(self) -> bytes:
+        """Return all steps so far as the contents of a CSV file."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(self.rows)
         return text.getvalue().encode()
 
-    def column(self, name):
+    def column(self, name: str) -> list:
+        """Return the values of a column, one of COLUMNS."""
         return [row[COLUMNS.index(name)] for row in self.rows]
 
-    def plot(self, width=960, height=220):
-        """(H, W, 3) uint8: a panel each for objective, mean |gradient| and milliseconds, an octave a stripe."""
+    def plot(self, width: int = 960, height: int = 220) -> np.ndarray:
+        """Draw objective, mean |gradient| and milliseconds of all steps, each in a panel; every other octave is shaded.
+
+        width: of the whole picture, in pixels.
+        height: of each panel, in pixels.
+
+        Returns uint8 (H, W, 3).
+        """
         from PIL import Image, ImageDraw, ImageFont
         left, gap = 80, 26
         sheet = Image.new("RGB", (width, gap + len(PANELS) * (height + gap) + gap), "white")
@@ -73,8 +87,12 @@ class RunLog:
             draw.text((across((steps[0] + steps[-1]) / 2), sheet.height - gap), text, (40, 40, 40), font, anchor="ma")
         return np.asarray(sheet)
 
-    def save(self, log=None, plot=None):
-        """Write the CSV and the plot; None: not this one."""
+    def save(self, log: str | None = None, plot: str | None = None) -> None:
+        """Write the run log.
+
+        log: path of the CSV file, or None.
+        plot: path of the plot, or None.
+        """
         if log:
             pictures.write(log, self.csv())
         if plot:

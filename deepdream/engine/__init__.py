@@ -1,1 +1,1 @@
-"""How the steps of a dream run: their graphs, the sessions of these, tiles of large pictures, memory."""
+"""Running the steps of a dream: step graphs, sessions, tiles of large pictures, and memory estimates."""

@@ -1,9 +1,12 @@
-"""How much memory a dream needs: what cannot fit is refused before anything is dreamt.
+"""Estimates of the memory that a dream needs, so that one that cannot fit is rejected before it starts.
 
-The estimate goes through the nodes of the graph that will run, at the sizes that ONNX's shape inference gives its
-tensors, and adds up what is alive at a time. onnxruntime takes more than that (its arena grows in powers of two,
-blocked layouts are copies), by a factor that was much the same for all nets, ends and sizes that were measured.
+The estimate walks through the nodes of the graph that will run, with the sizes that ONNX's shape inference finds for
+its tensors, and adds up the tensors that are in use at the same time. onnxruntime needs more than that, because its
+arena grows in powers of two and its blocked layouts are copies. The factor was nearly the same for all measured nets,
+ends and sizes.
 """
+from __future__ import annotations
+
 import functools
 import json
 
@@ -15,29 +18,33 @@ from . import tiles
 from .programs import Program
 from .step import Step
 
-ARENA = 1.55          # of what is alive at a time
-PROCESS = 200e6       # bytes of Python, its libraries and a small net
-HOST = 80             # bytes a pixel of the picture: the picture, its octaves, the dream so far, the encoder
-TILED = 30            # and of steps in NumPy: the shifted picture, its gradient
-OCTAVES = 2           # times the largest octave are all of them, which stay where steps are captured
-PROBE = 1024          # pixels of the square at which a graph is gone through
-SUGGESTED = (1024, 512, 256)      # tiles to offer
-# operators whose output may take the place of an input that nothing else reads
+
+ARENA = 1.55          # memory that onnxruntime takes, as a multiple of the tensors in use
+PROCESS = 200e6       # bytes for Python, its libraries and a small net
+HOST = 80             # bytes per pixel of the picture, for the picture, its octaves, the dream so far and the encoder
+TILED = 30            # additional bytes per pixel in tiles, for the shifted picture and its gradient in NumPy
+OCTAVES = 2           # all octaves together, as a multiple of the largest: captured graphs keep the memory of each
+PROBE = 1024          # height and width at which the tensors of a graph are measured, in pixels
+SUGGESTED = (1024, 512, 256)      # sizes of tiles to suggest in messages
+# operators whose output may reuse the memory of an input that no other node reads
 IN_PLACE = {"Relu", "Add", "Mul", "Sub", "Div", "Sum", "HardSigmoid", "Sqrt", "Reciprocal", "Identity", "Min", "Max",
             "BatchNormalization", "Reshape", "Unsqueeze", "Squeeze", "Clip", "Abs"}
 
 
-def check(net, step: Step, size: tuple[int, int], whole_step: bool = True):
-    """Raise DreamError if a dream of a picture of `size` (h, w), the largest octave, needs more memory than there is.
+def check_fits(net, step: Step, size: tuple[int, int], whole_step: bool = True) -> None:
+    """Raise DreamError if a dream needs more memory than is free.
 
-    whole_step: it runs as step graphs; otherwise as graphs of the objective and its gradient.
+    net: the net.
+    step: the step that the dream repeats.
+    size: (h, w) of the largest octave.
+    whole_step: whether the dream runs step graphs. If not, it runs graphs of the objective and its gradient.
     """
     free = free_memory(net.device)
     if free is None or net.leftover:
         return
     tiled, program = step.in_tiles(*size), _program(net, step, size, whole_step)
-    wanted = estimate(net, program, step, size)
-    if wanted <= free:
+    needed = estimate(net, program, step, size)
+    if needed <= free:
         return
     advice = ""
     for tile in SUGGESTED:
@@ -49,11 +56,11 @@ def check(net, step: Step, size: tuple[int, int], whole_step: bool = True):
     h, w = size
     raise DreamError(f"the picture has {w}x{h} pixels; a dream at {' and '.join(step.ends)}"
                      + f" in tiles of {step.tile}" * tiled
-                     + f" needs about {_gb(wanted)} GB, and {_gb(free)} GB are free; give {advice}a smaller picture")
+                     + f" needs about {_gb(needed)} GB, and {_gb(free)} GB are free; give {advice}a smaller picture")
 
 
 def _program(net, step, size, whole_step):
-    """The graph that takes the memory."""
+    """Return the program that needs the most memory during the dream."""
     if not step.objective.in_graph:
         return net.programs.gradient(step.ends[0])
     if step.in_tiles(*size) or not whole_step:
@@ -62,24 +69,34 @@ def _program(net, step, size, whole_step):
 
 
 def estimate(net, program: Program, step: Step, size: tuple[int, int]) -> float:
-    """Bytes that a process needs to dream a picture of `size` (h, w)."""
-    def find():
+    """Return the bytes that a process needs for a dream.
+
+    net: the net.
+    program: the program that needs the most memory.
+    step: the step that the dream repeats.
+    size: (h, w) of the largest octave.
+    """
+    def measure():
         graph = net.programs.graph(program)
         with about(net.prototxt):
-            return json.dumps(_alive(graph)).encode()
+            return json.dumps(peak_memory(graph)).encode()
 
     name = f"{graph_key(net.checksum, *program.key, 'memory')}.json"
-    a_pixel, weights = json.loads(cached(name, find) if program.keep == "disk" else find())
+    per_pixel, weights = json.loads(cached(name, measure) if program.keep == "disk" else measure())
     (h, w), tiled = size, step.in_tiles(*size)
     rows, columns = tiles.tile_size(h, w, step.tile, net, step.ends) if tiled else size
     if net.device.captures:
-        a_pixel *= OCTAVES
+        per_pixel *= OCTAVES
     host = 0 if net.device.is_cuda else (HOST + TILED * tiled) * h * w + PROCESS
-    return ARENA * a_pixel * rows * columns + 2 * weights + host
+    return ARENA * per_pixel * rows * columns + 2 * weights + host
 
 
-def _alive(graph: bytes) -> tuple[float, int]:
-    """Bytes a pixel that are alive at a time at most, and bytes of the weights, of a serialized graph."""
+def peak_memory(graph: bytes) -> tuple[float, int]:
+    """Measure the memory that a serialized graph needs.
+
+    Returns the maximum number of bytes of tensors that are in use at the same time, per pixel, and the bytes of the
+    weights.
+    """
     import onnx
 
     from ..convert.graph import metadata
@@ -94,9 +111,9 @@ def _alive(graph: bytes) -> tuple[float, int]:
         for dim in info.type.tensor_type.shape.dim:
             if dim.dim_param in known:
                 dim.dim_value = known[dim.dim_param]
-    found = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
     size = {}
-    for info in (*found.input, *found.value_info, *found.output):
+    for info in (*inferred.input, *inferred.value_info, *inferred.output):
         dims = info.type.tensor_type.shape.dim
         if info.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
             size[info.name] = functools.reduce(lambda n, d: n * d.dim_value, dims, 4)
@@ -106,7 +123,7 @@ def _alive(graph: bytes) -> tuple[float, int]:
     alive = peak = sum(size.get(info.name, 0) for info in model.graph.input)
     for i, node in enumerate(model.graph.node):
         read = {name: size[name] for name in node.input if name in size}
-        for name in node.output:      # what inference cannot tell is as large as what it is made of
+        for name in node.output:      # a tensor of unknown size is assumed to be as large as the largest input
             size.setdefault(name, max(read.values(), default=0))
         new, done = sum(size[o] for o in node.output), [n for name, n in read.items() if last[name] == i]
         reused = new if node.op_type in IN_PLACE and new in done else 0

@@ -1,4 +1,6 @@
-"""The graphs that a net runs, and their sessions: built once, kept on disk where that is possible, a few kept ready."""
+"""The graphs that a net runs, and their sessions. Graphs are cached on disk, and a few sessions in memory."""
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,17 +14,18 @@ from ..runtime.device import Device
 from .session import Session
 from .step import Step
 
-READY = 4         # sessions kept ready at a time; each holds its own copy of the weights
-CAPTURED = 16     # and where steps are captured, each for its size
+
+READY = 4         # the maximum number of cached sessions: each has its own copy of the weights
+CAPTURED = 16     # the same with captured CUDA graphs, where there is one session for each size
 
 
 class Program(NamedTuple):
     """A graph to run.
 
-    key: what tells it from other graphs of the same net.
-    build: makes it; returns the serialized ModelProto.
-    keep: where the graph is kept: on 'disk', if the key is text and so says all that it is made from; in 'memory', until
-    another one is made; or nowhere (None).
+    key: distinguishes the graph from other graphs of the same net.
+    build: builds the graph and returns the serialized ModelProto.
+    keep: where the graph is cached: on 'disk', if the key consists of text and numbers and so describes the graph
+        completely; in 'memory', until another graph is built; or nowhere (None).
     """
     key: tuple
     build: Callable[[], bytes]
@@ -32,20 +35,25 @@ class Program(NamedTuple):
 class Programs:
     """The programs of one net on one device.
 
-    files: those of the net: `proto` reads the forward graph, `release()` forgets it; `checksum`; `prototxt` is what errors
-    name.
-    bias: the net's mean, (C, 1, 1), by which pictures are clipped.
+    files: the files of the net (see `net.files.Files`).
+    bias: the net's mean, (C, 1, 1), to clip pictures with.
+    device: the device that sessions run on.
+    threads: the number of CPU threads; None leaves it to onnxruntime.
     """
 
     def __init__(self, files, bias: np.ndarray, device: Device, threads: int | None = None):
         self.files, self.bias = files, bias
         self.device, self.threads = device, threads
-        self._sessions, self._last_built = OrderedDict(), (None, None)
+        self.sessions, self._last_built = OrderedDict(), (None, None)
 
-    # ---- what there is to run
+    # ---- the programs
 
     def forward(self, data: str, tensors: list[str]) -> Program:
-        """From the input `data` to tensors of the forward graph."""
+        """Return the program that computes tensors of the forward graph.
+
+        data: the name of the graph's input.
+        tensors: the names of the tensors.
+        """
         def build():
             from onnx.utils import Extractor
             with about(self.files.prototxt):
@@ -56,75 +64,84 @@ class Programs:
         return Program(("forward", *tensors), build, None)
 
     def gradient(self, end: str) -> Program:
-        """The gradient graph of one layer."""
-        return self._of_gradient((end,), [end], lambda graph: graph, "disk")
+        """Return the program of the gradient graph of one layer."""
+        return self._around_gradient((end,), [end], lambda graph: graph, "disk")
 
     def objective(self, step: Step, tile: bool = False) -> Program:
-        """The objective of a step and its gradient by the picture (tile: by a tile of it)."""
-        from .graphs import objective_graph  # with onnx, which a graph on disk does without
-        what, keep = _parts(step.objective, ())
-        return self._of_gradient(("tile" if tile else "objective", *what), step.ends,
-                                 lambda graph: objective_graph(graph, step, tile), keep)
+        """Return the program that computes an objective and its gradient with respect to the picture.
+
+        step: the step, of which only the objective is used.
+        tile: whether the picture is a tile of a larger one (see `graphs.objective_graph`).
+        """
+        from .graphs import objective_graph  # imports onnx, which is slow and not needed for a graph in the cache
+        parts, keep = _key_parts(step.objective, ())
+        return self._around_gradient(("tile" if tile else "objective", *parts), step.ends,
+                                     lambda graph: objective_graph(graph, step, tile), keep)
 
     def step(self, step: Step) -> Program:
-        """The whole step."""
+        """Return the program of a whole step (see `graphs.step_graph`)."""
         def around(graph):
             from .graphs import step_graph
             return step_graph(graph, step, self.bias if step.clip else None)
 
-        what, keep = _parts(step.objective, step.priors)
-        return self._of_gradient(("step", str(self.bias.tolist()) if step.clip else None, *what), step.ends, around, keep)
+        parts, keep = _key_parts(step.objective, step.priors)
+        bias = str(self.bias.tolist()) if step.clip else None
+        return self._around_gradient(("step", bias, *parts), step.ends, around, keep)
 
-    def _of_gradient(self, key, ends, around, keep):
+    def _around_gradient(self, key, ends, around, keep):
+        """Return a program whose graph is `around(gradient graph of the ends)`."""
         def build():
             with about(self.files.prototxt):
                 graph = convert.gradient_graph(self.files.proto, ends[0] if len(ends) == 1 else ends)
-            self.files.release()      # not to hold the weights twice during a dream
+            self.files.release()      # so that the weights are not in memory twice during a dream
             return around(graph).SerializeToString()
 
         return Program(key, build, keep)
 
-    # ---- running it
+    # ---- running them
 
     def graph(self, program: Program) -> bytes:
-        """The serialized graph: from where it is kept, or built now."""
+        """Return the serialized graph of a program, from the cache or newly built."""
         if program.keep is None:
             return program.build()
         if program.keep == "disk":
             return cached(f"{graph_key(self.files.checksum, *program.key)}.onnx", program.build)
-        if self._last_built[0] != program.key:      # the octaves of a dream ask for the same one after the other
+        if self._last_built[0] != program.key:      # the octaves of a dream ask for the same graph one after another
             self._last_built = program.key, program.build()
         return self._last_built[1]
 
     def session(self, program: Program, size: tuple[int, int] | None = None, steps: int = 1) -> Session:
-        """A session of a program.
+        """Return a session of a program, from the cache or a new one.
 
-        size, steps: (h, w) of the only pictures that it will see now, and how many steps it will run for them. Where
-        that is much work, the session is made for this size alone, in which the same sums are computed faster.
+        program: the program.
+        size: (h, w) of the only pictures that the session will see now; None if their sizes differ.
+        steps: the number of steps that it will run at this size. If that is much work, the session is created for this
+            size only, which makes it faster without changing the results.
         """
         if size is not None and not self.device.fixes_size(*size, steps):
             size = None
         name = (*program.key, size) if self.device.captures else program.key
-        session = self._sessions.pop(name, None)
+        session = self.sessions.pop(name, None)
         if session is None or session.size != size:
-            session = None                                       # free the old one first: each has memory of its own
+            session = None      # frees the memory of the old session before the new one is created
             self.device.announce()
-            while len(self._sessions) >= (CAPTURED if self.device.captures else READY):
-                self._sessions.popitem(last=False)
-            session = Session(self.device.session(self.graph(program), self.threads, size, self.files.prototxt), self.device, size)
-        self._sessions[name] = session
+            while len(self.sessions) >= (CAPTURED if self.device.captures else READY):
+                self.sessions.popitem(last=False)
+            session = Session(self.device.session(self.graph(program), self.threads, size, self.files.prototxt),
+                              self.device, size)
+        self.sessions[name] = session
         return session
 
-    def move(self, device: Device):
+    def move(self, device: Device) -> None:
         """Run on another device from now on."""
         if device is not self.device:
             self.device = device
-            self._sessions.clear()
+            self.sessions.clear()
 
 
-def _parts(objective, priors):
-    """What the nodes of an objective and of priors depend on, as a part of a key, and where such a graph is kept."""
+def _key_parts(objective, priors):
+    """Return the parts of a program's key that describe an objective and priors, and where such a graph is cached."""
     terms = [(term.end, term.identity, weight != 1) for weight, term in objective.terms]
     identities = [identity for _, identity, _ in terms] + [prior.identity for prior in priors]
-    plain = all(isinstance(identity, str) for identity in identities)
-    return (*terms, *(prior.identity for prior in priors)), "disk" if plain else "memory"
+    all_text = all(isinstance(identity, str) for identity in identities)
+    return (*terms, *(prior.identity for prior in priors)), "disk" if all_text else "memory"

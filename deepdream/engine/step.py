@@ -1,4 +1,6 @@
-"""One step of a dream, as a record: what the engine's modules hand to each other."""
+"""The description of one step of a dream, which the modules of the engine pass to each other."""
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from ..goals.objectives import Objective
@@ -7,12 +9,12 @@ from ..goals.priors import Prior, as_priors
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """What a step does to a picture, whatever its size.
+    """What a step does to a picture of any size.
 
-    objective: what grows, with a layer for each of its terms (see `goals.objectives.as_objective`).
-    clip: keep the picture within 0 to 255.
-    priors: what keeps the picture natural, in their order.
-    tile: dream pictures that are larger than so many pixels in tiles of at most so many in each direction.
+    objective: what to maximize, with a layer for each of its terms (see `goals.objectives.as_objective`).
+    clip: whether the picture is kept within 0 to 255.
+    priors: the priors, in the order in which they are applied.
+    tile: pictures larger than this, in pixels, are dreamt in tiles of at most this size; None for no tiles.
     """
     objective: Objective
     clip: bool = True
@@ -28,10 +30,13 @@ class Step:
         return self.objective.ends
 
     def in_tiles(self, h: int, w: int) -> bool:
-        """Is a picture of h x w pixels dreamt in tiles?"""
+        """Return whether a picture of h x w pixels is dreamt in tiles."""
         return self.tile is not None and max(h, w) > self.tile
 
     def is_graph(self, net, h: int, w: int) -> bool:
-        """Does the whole step run as one graph? If not, NumPy steps around the gradient: for a function of dst, where
-        diffs are kept layer by layer, and in tiles."""
+        """Return whether the whole step runs as one graph for a picture of h x w pixels.
+
+        If not, the step is done in NumPy and only the gradient by graphs: for a function of dst, for a net with
+        leftover diffs, and in tiles.
+        """
         return self.objective.in_graph and not net.leftover and not self.in_tiles(h, w)

@@ -1,1 +1,1 @@
-"""What a dream is after: objectives, which it makes larger, and priors, which keep the picture natural."""
+"""The goals of a dream: objectives, which it maximizes, and priors, which keep the picture natural."""

@@ -1,8 +1,8 @@
-"""What a dream makes larger.
+"""Objectives: what a dream maximizes.
 
 Any function of `dst` that sets `dst.diff` is an objective, as in the notebook. An `Objective` can also write itself as
-ONNX nodes, and so runs inside the step graph while the picture stays on the device. Objectives add and scale, and each
-may look at a layer of its own:
+ONNX nodes. It then runs inside the step graph, and the picture stays on the device. Objectives can be added and scaled,
+and each can look at another layer:
 
     objective_L2 + 0.3 * objective_L2.at("inception_3b/output")
     objective_channel([13, 17]).at("inception_4d/3x3") - 0.1 * objective_L2
@@ -10,17 +10,20 @@ may look at a layer of its own:
 import copy
 import numbers
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..errors import DreamError
 
-PRODUCTS = 1 << 24      # of the matrix of dot products with a guide, so many (64 MB) at a time
+if TYPE_CHECKING:
+    from ..convert.graph import Graph, Tensor
+
+PRODUCTS = 1 << 24      # the maximum number of dot products with a guide that are computed at a time (64 MB)
 
 
 class Term(NamedTuple):
-    """One summand of an objective."""
+    """A term of an objective, with its weight."""
     weight: float
     objective: "Objective"
 
@@ -28,49 +31,59 @@ class Term(NamedTuple):
 class Objective:
     """An objective that can write itself as ONNX nodes.
 
-    The nodes are written once for a dream, so whatever changes from step to step belongs into the inputs.
+    A subclass implements `__call__` and `nodes`. The nodes are written once for a dream, so everything that changes
+    from step to step must be an input.
 
-    formula: what grows, in one line.
+    formula: the value of the objective, in one line.
+    in_graph: whether the objective can write itself as ONNX nodes.
+    tileable: whether it treats all positions alike, so that a picture can be dreamt tile by tile.
+    is_mean: whether it is a mean over the positions rather than a sum.
     inputs: the arrays that the nodes read, by name.
-    end: the layer that the objective looks at; None stands for the dream's own `end`.
+    end: the layer that the objective looks at; None for the `end` of the dream.
     """
     formula = ""
-    in_graph = True         # can it write itself as ONNX nodes?
-    tileable = True         # does it treat all positions alike, so that a picture can be dreamt tile by tile?
-    is_mean = False         # is it a mean over the positions, rather than a sum?
+    in_graph = True
+    tileable = True
+    is_mean = False
 
-    def __init__(self, **inputs):
+    def __init__(self, **inputs: np.ndarray):
         self.inputs, self.end = inputs, None
 
-    def __call__(self, dst):
-        """Set dst.diff with NumPy and return the objective. `nodes` is compared with this."""
+    def __call__(self, dst) -> float | None:
+        """Set dst.diff in NumPy and return the value of the objective. Tests compare `nodes` with it."""
         raise NotImplementedError
 
-    def nodes(self, g, x, inputs):
-        """Append the objective's nodes to the graph g.
+    def nodes(self, g: "Graph", x: "Tensor", inputs: dict[str, "Tensor"]) -> tuple["Tensor", "Tensor"]:
+        """Append the nodes of the objective to a graph.
 
-        x: the Tensor of the layer's value, (1, C, h, w) or (1, C).
-        inputs: {name: Tensor}, the objective's own.
-        Returns (value, diff): the objective, a scalar, and its gradient by x.
+        g: the graph (a convert.graph.Graph).
+        x: the value of the layer, (1, C, h, w) or (1, C).
+        inputs: the inputs of the objective, by name.
+
+        Returns the objective, a scalar, and its gradient with respect to x.
         """
         raise NotImplementedError
 
-    def check(self, name: str, channels: int | None):
-        """Raise DreamError if the objective makes no sense at the layer `name`, which has so many channels."""
+    def check_layer(self, name: str, channels: int | None) -> None:
+        """Raise DreamError if the objective does not suit a layer.
+
+        name: the name of the layer.
+        channels: the number of its channels; None if it is unknown.
+        """
 
     def at(self, end: str) -> "Objective":
-        """The same objective at the layer `end`."""
+        """Return the same objective at the layer `end`."""
         new = copy.copy(self)
         new.end = end
         return new
 
     def bound(self, end: str) -> "Objective":
-        """The same objective, with `end` for every term that has no layer of its own."""
+        """Return the same objective, with the layer `end` for each term that does not name a layer."""
         return self if self.end else self.at(end)
 
     @property
     def terms(self) -> list[Term]:
-        """The summands."""
+        """The terms of the objective, with their weights."""
         return [Term(1.0, self)]
 
     @property
@@ -84,13 +97,16 @@ class Objective:
         return {term.end for _, term in self.terms if term.is_mean}
 
     @property
-    def identity(self):
-        """What decides which nodes are written: the name of a class of this module. An objective of the user's own may
-        write anything, so only the object itself says what it is."""
+    def identity(self) -> object:
+        """The part of a graph's cache key that stands for the objective's nodes.
+
+        For a class of this module it is the name of the class. A custom objective can write any nodes, so it is
+        identified by the object itself.
+        """
         return type(self).__name__ if type(self).__module__ == __name__ else self
 
     def feeds(self) -> dict[str, np.ndarray]:
-        """The arrays that the objective's graph is fed with, by the names of its inputs."""
+        """Return the arrays that the graph of the objective is fed with, by the names of the graph's inputs."""
         named = {f"term{t}:{k}": v for t, (_, term) in enumerate(self.terms) for k, v in term.inputs.items()}
         named |= {f"term{t}:weight": np.float32(w) for t, (w, _) in enumerate(self.terms) if w != 1}
         return {k: np.asarray(v) for k, v in named.items()}
@@ -98,7 +114,7 @@ class Objective:
     def __add__(self, other):
         return Sum(self.terms + other.terms) if isinstance(other, Objective) else NotImplemented
 
-    def __radd__(self, other):       # so that sum() works
+    def __radd__(self, other):       # sum() starts with 0 + the first objective
         return self if isinstance(other, numbers.Real) and other == 0 else NotImplemented
 
     def __mul__(self, weight):
@@ -121,7 +137,10 @@ class Objective:
 
 
 class Sum(Objective):
-    """A weighted sum of objectives, each at its own layer."""
+    """A weighted sum of objectives, each at any layer.
+
+    terms: pairs of a weight and an objective.
+    """
 
     def __init__(self, terms: Iterable[tuple[float, Objective]]):
         super().__init__()
@@ -151,7 +170,7 @@ class Sum(Objective):
 
 
 class Function(Objective):
-    """Any function of `dst` that sets `dst.diff`, as in the notebook. It runs in Python, between two passes."""
+    """Any function of `dst` that sets `dst.diff`, as in the notebook. It runs between forward and backward."""
     formula = "a function of dst"
     in_graph = False
 
@@ -163,11 +182,15 @@ class Function(Objective):
         self.function(dst)
 
 
-def as_objective(objective, end: str, arguments: dict | None = None) -> Objective:
-    """The objective that `make_step` and `deepdream` were given, with a layer for each of its terms.
+def as_objective(objective: Objective | type[Objective] | Callable, end: str,
+                 arguments: dict | None = None) -> Objective:
+    """Convert what was passed to `make_step` or `deepdream` to an Objective with a layer for each of its terms.
 
-    objective: an Objective, a class of objectives with its `arguments`, or any function of dst.
-    Raises DreamError for a guide without features, TypeError for arguments that nothing takes.
+    objective: an Objective, a subclass of Objective, or any function of dst.
+    end: the layer of terms that do not name a layer.
+    arguments: the arguments of the class, if the objective is a class.
+
+    Raises DreamError for objective_guide without arguments, and TypeError for arguments that nothing takes.
     """
     arguments = arguments or {}
     if isinstance(objective, type) and issubclass(objective, Objective):
@@ -180,6 +203,7 @@ def as_objective(objective, end: str, arguments: dict | None = None) -> Objectiv
 
 
 class L2(Objective):
+    """The notebook's objective: half the sum of the squares of a layer's values."""
     formula = "1/2 sum(x^2)"
 
     def __call__(self, dst):
@@ -191,13 +215,16 @@ class L2(Objective):
 
 
 class objective_channel(Objective):
-    """The notebook's L2 over some of the channels only. channels: their numbers, from 0."""
+    """Half the sum of the squares of some channels.
+
+    channels: the numbers of the channels, from 0.
+    """
     formula = "1/2 sum(x[channels]^2)"
 
     def __init__(self, channels: Iterable[int]):
         super().__init__(channels=np.unique(np.asarray(channels, np.int64)))
 
-    def check(self, name, channels):
+    def check_layer(self, name, channels):
         _check_channels(self.inputs["channels"], name, channels)
 
     def __call__(self, dst):
@@ -212,8 +239,11 @@ class objective_channel(Objective):
 
 
 class objective_neuron(Objective):
-    """One neuron: the value of a channel at one place. x, y: 0 to 1 from the left and from the top, the middle if not
-    given, so that it is the same place in every octave."""
+    """The value of one neuron: of one channel at one position.
+
+    channel: the number of the channel, from 0.
+    x, y: the position, 0 to 1 from the left and from the top, so that it is the same in each octave.
+    """
     formula = "x[channel] at one position"
     tileable = False
 
@@ -222,7 +252,7 @@ class objective_neuron(Objective):
             raise DreamError(f"a neuron's place is {x:g},{y:g}; allowed is 0 to 1 from the left and from the top")
         super().__init__(channel=np.array([channel], np.int64), place=np.array([y, x], np.float32))
 
-    def check(self, name, channels):
+    def check_layer(self, name, channels):
         _check_channels(self.inputs["channel"], name, channels)
 
     def __call__(self, dst):
@@ -234,7 +264,7 @@ class objective_neuron(Objective):
         return float(dst.data[at])
 
     def nodes(self, g, x, inputs):
-        size = g.op("Concat", g.shape(x, start=2), [1, 1], axis=0)            # (h, w) also of what has no positions
+        size = g.op("Concat", g.shape(x, start=2), [1, 1], axis=0)            # (h, w), or (1, 1) without positions
         size = g.slice(size, [0], [0], [2])
         place = g.op("Cast", inputs["place"] * g.op("Cast", size, to=1), to=7)
         place = g.op("Min", place, g.op("Sub", size, [1]))
@@ -246,14 +276,17 @@ class objective_neuron(Objective):
 
 
 class objective_class(Objective):
-    """A class: its score before the softmax; of a map of scores, their mean. index: of the class, from 0."""
+    """The score of a class before the softmax; if the scores are a map, their mean.
+
+    index: the number of the class, from 0.
+    """
     formula = "mean(x[class])"
     is_mean = True
 
     def __init__(self, index: int):
         super().__init__(channel=np.array([index], np.int64))
 
-    def check(self, name, channels):
+    def check_layer(self, name, channels):
         _check_channels(self.inputs["channel"], name, channels)
 
     def __call__(self, dst):
@@ -270,7 +303,10 @@ class objective_class(Objective):
 
 
 class objective_match(Objective):
-    """To look, at `end`, like given activations. features: (C, h, w), of a picture of the same size."""
+    """The negative squared distance to target features, which makes a picture look like another one to the net.
+
+    features: (C, h, w), the features at `end` of a picture of the same size.
+    """
     formula = "-sum((x - features)^2)"
     tileable = False
 
@@ -279,19 +315,19 @@ class objective_match(Objective):
         super().__init__(features=np.array(features[None] if features.ndim in (1, 3) else features))
 
     def __call__(self, dst):
-        away = self.inputs["features"] - dst.data
-        dst.diff[...] = 2 * away
-        return -float(np.sum(np.square(away, dtype=np.float64)))
+        missing = self.inputs["features"] - dst.data
+        dst.diff[...] = 2 * missing
+        return -float(np.sum(np.square(missing, dtype=np.float64)))
 
     def nodes(self, g, x, inputs):
-        away = inputs["features"] - x
-        return -g.op("ReduceSumSquare", away, keepdims=0), away * 2.0
+        missing = inputs["features"] - x
+        return -g.op("ReduceSumSquare", missing, keepdims=0), missing * 2.0
 
 
 class objective_guide(Objective):
-    """The notebook's guide: each position of the picture follows the position of the guide that fits it best.
+    """The notebook's guide: each position of the picture follows the position of the guide that it resembles most.
 
-    guide_features: the guide's values at `end`, (C, h, w) or (1, C, h, w) float32.
+    guide_features: the guide's values at `end`, float32 (C, h, w) or (1, C, h, w).
     """
     formula = "sum over positions of max over j of x . y_j"
 
@@ -302,10 +338,10 @@ class objective_guide(Objective):
             raise ValueError(f"guide_features must be (C, h, w), not {y.shape}")
         super().__init__(guide=np.array(y.reshape(y.shape[0], -1)))
 
-    def check(self, name, channels):
-        there = len(self.inputs["guide"])
-        if channels not in (None, there):
-            raise DreamError(f"the guide's features have {there} channels, '{name}' has {channels}")
+    def check_layer(self, name, channels):
+        guide_channels = len(self.inputs["guide"])
+        if channels not in (None, guide_channels):
+            raise DreamError(f"the guide's features have {guide_channels} channels, '{name}' has {channels}")
 
     def __call__(self, dst):
         y = self.inputs["guide"]
@@ -326,13 +362,13 @@ class objective_guide(Objective):
 
     @staticmethod
     def _best(g, flat, y):
-        """For each position the column of y with the largest dot product, block by block."""
+        """Return, for each position, the column of y with the largest dot product, computed in blocks of positions."""
         from onnx import TensorProto, helper
         count = g.shape(flat, start=0, end=1)
         block = g.op("Max", g.op("Div", [PRODUCTS], g.shape(y, start=1)), [1])
         block = g.op("Min", block, count)
-        short = g.op("Mod", g.op("Sub", block, g.op("Mod", count, block)), block)    # rows missing in the last block
-        padded = g.op("Pad", flat, g.op("Concat", [0, 0], short, [0], axis=0))
+        missing = g.op("Mod", g.op("Sub", block, g.op("Mod", count, block)), block)    # rows to fill the last block
+        padded = g.op("Pad", flat, g.op("Concat", [0, 0], missing, [0], axis=0))
         blocks = g.op("Reshape", padded, g.op("Concat", [-1], block, g.shape(flat, start=1), axis=0))
         names = [g.unique(f"scan:{n}") for n in ("block", "products", "best")]
         body = helper.make_graph(
@@ -350,12 +386,13 @@ objective_L2 = L2()
 def _check_channels(chosen, name, channels):
     wrong = [int(c) for c in chosen if c < 0 or channels is not None and c >= channels]
     if wrong or not len(chosen):
-        few = f"0 to {channels - 1}" if channels is not None else "numbers from 0"
-        raise DreamError(f"'{name}' has no channel {wrong[0] if wrong else 'of no number'}; allowed are {few}")
+        allowed = f"0 to {channels - 1}" if channels is not None else "numbers from 0"
+        raise DreamError(f"'{name}' has no channel {wrong[0]}; allowed are {allowed}" if wrong else
+                         f"'{name}': no channels are given; allowed are {allowed}")
 
 
 def _channels_of(g, indices, x):
-    """1 for the channels with these numbers and else 0, to be multiplied with x, (1, C, h, w) or (1, C)."""
+    """Return a mask, 1 for the channels with these numbers and 0 for others, to multiply with x."""
     from onnx import numpy_helper
     one = numpy_helper.from_array(np.ones(1, np.int64))
     ones = g.op("ConstantOfShape", g.op("Sub", g.shape(g.shape(x)), [2]), value=one)
@@ -367,7 +404,7 @@ def _as(g, flat, x):
 
 
 def _marked(g, indices, count, shape):
-    """A tensor of `count` numbers, 1 at the indices and else 0, in this shape."""
+    """Return a tensor of `count` numbers in the shape `shape`: 1 at the indices, and 0 elsewhere."""
     numbers_ = g.op("Range", np.array(0), g.op("Reshape", count, np.array([], np.int64)), np.array(1))
     hits = g.op("Cast", g.op("Equal", g.op("Unsqueeze", indices, [1]), numbers_), to=1)
     return g.op("Reshape", g.op("ReduceMax", hits, axes=[0], keepdims=0), shape)

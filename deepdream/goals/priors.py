@@ -1,65 +1,86 @@
-"""What keeps a dream natural, beside the objective. The notebook has none of it, and all of it is off unless asked for.
+"""Priors, which keep the picture of a dream natural. The notebook has none, and none is on by default.
 
-A prior is written like an objective: a line of formula, a NumPy function, and the same as ONNX nodes. It acts at one
+A prior is written like an objective: a formula, a NumPy function, and the same function as ONNX nodes. It acts at one
 place of a step:
 
-    gradient    on the gradient, before it is scaled to the step size
-    penalty     its own gradient is subtracted, `weight` times, in units of the step: 1 is as strong as the dream itself
-                (`value` is what that is the gradient of; `enhance` minimizes it)
-    picture     on the picture after the step
+    gradient    changes the gradient, before it is scaled to the step size
+    penalty     subtracts its gradient, multiplied by its weight and the step size: at weight 1 it is as strong as the
+                dream itself. (Its method `value` is the function with this gradient; `enhance` minimizes it.)
+    picture     changes the picture after the step
 """
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import DreamError
 
+if TYPE_CHECKING:
+    from ..convert.graph import Graph, Tensor
+
 LUMA = (0.299, 0.587, 0.114)                           # of R, G, B: ITU-R BT.601
 PYRAMID = np.float32([1, 4, 6, 4, 1]) / 16             # Burt and Adelson 1983
-SOFT = 1.0                                             # levels: below it, a difference counts as flat
+SOFT = 1.0                                             # differences below this, of 255, count as flat
 
 
 class Prior:
-    """What every prior has.
+    """The base class of priors. A subclass implements `__call__` and `nodes`.
 
-    formula: what it does, in one line.
+    formula: the effect of the prior, in one line.
     place: where in a step it acts: 'gradient', 'penalty' or 'picture'.
-    inputs: the arrays that its nodes read, by name.
+    inputs: the arrays that the nodes read, by name.
     """
     formula, place = "", ""
 
-    def __init__(self, **inputs):
+    def __init__(self, **inputs: np.ndarray):
         self.inputs = inputs
 
     @property
-    def identity(self):
-        """What decides which nodes are written, as a text; a prior of the user's own may write anything, so only the
-        object itself says what it is."""
+    def identity(self) -> object:
+        """The part of a graph's cache key that stands for the prior's nodes.
+
+        For a class of this module it is a text. A custom prior can write any nodes, so it is identified by the object
+        itself.
+        """
         return type(self).__name__ if type(self).__module__ == __name__ else self
 
-    def feeds(self, i: int, n: int) -> dict:
-        """The inputs at step i of n, counted over all octaves. Asked for more than once a step."""
+    def feeds(self, i: int, n: int) -> dict[str, np.ndarray]:
+        """Return the inputs at step i of n, counted over all octaves. Called more than once per step."""
         return self.inputs
 
-    def __call__(self, x, feeds):
-        """What takes the place of x, (1, C, H, W): the gradient, or the picture less the mean. A penalty returns its
-        gradient by x. `nodes` is compared with this."""
+    def __call__(self, x: np.ndarray, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        """Apply the prior in NumPy. Tests compare `nodes` with it.
+
+        x: the gradient, or the picture with the mean subtracted, (1, C, H, W).
+        feeds: the inputs, from `feeds`.
+
+        Returns the new gradient or picture. A penalty returns its gradient with respect to x.
+        """
         raise NotImplementedError
 
-    def nodes(self, g, x, inputs):
-        """The same as nodes of the graph g. x: a Tensor; inputs: {name: Tensor}."""
+    def nodes(self, g: "Graph", x: "Tensor", inputs: dict[str, "Tensor"]) -> "Tensor":
+        """Append the nodes that compute the same as `__call__` to a graph.
+
+        g: the graph (a convert.graph.Graph).
+        x: the gradient or the picture.
+        inputs: the inputs of the prior, by name.
+        """
         raise NotImplementedError
 
 
 class TotalVariation(Prior):
-    """Prefer smooth areas with sharp edges."""
+    """Prefer smooth areas with sharp edges.
+
+    weight: at 1, the penalty is as strong as the dream itself.
+    """
     formula, place = "weight * sum sqrt(dx^2 + dy^2 + 1)", "penalty"
 
     def __init__(self, weight: float):
         super().__init__(weight=np.float32(weight))
 
-    def value(self, x, feeds):
+    def value(self, x: np.ndarray, feeds: dict[str, np.ndarray]) -> float:
+        """Return the penalty, of which `__call__` returns the gradient."""
         return feeds["weight"] * np.sum(self._edges(x)[2], dtype=np.float64)
 
     def __call__(self, x, feeds):
@@ -72,7 +93,7 @@ class TotalVariation(Prior):
 
     @staticmethod
     def _edges(x):
-        """(dx, dy, length), each in the shape of x: the differences to the next pixel, 0 at the last."""
+        """Return (dx, dy, length) of each pixel: its differences to the next ones, 0 at the last, and their length."""
         dx, dy = np.zeros_like(x), np.zeros_like(x)
         dx[..., :-1], dy[..., :-1, :] = np.diff(x, axis=3), np.diff(x, axis=2)
         return dx, dy, np.sqrt(dx * dx + dy * dy + np.float32(SOFT * SOFT))
@@ -85,27 +106,31 @@ class TotalVariation(Prior):
 
     @staticmethod
     def _difference(g, x, axis):
-        """To the next pixel; 0 at the last."""
+        """Return the difference of each pixel to the next one along an axis; 0 at the last."""
         pads = [0] * 8
         pads[4 + axis] = 1
         return g.op("Pad", g.slice(x, [axis], [1], [2 ** 62]) - g.slice(x, [axis], [0], [-1]), pads)
 
     @staticmethod
     def _before(g, x, axis):
-        """What stands at the pixel before; 0 at the first."""
+        """Return the value of the previous pixel along an axis; 0 at the first."""
         pads = [0] * 8
         pads[axis] = 1
         return g.op("Pad", g.slice(x, [axis], [0], [-1]), pads)
 
 
 class Grey(Prior):
-    """Pull colours back towards the mean, so that none is stronger than it needs to be."""
+    """Pull colours towards the mean, so that none is stronger than it needs to be.
+
+    weight: the strength of the penalty.
+    """
     formula, place = "weight * sum x^2 / 256", "penalty"
 
     def __init__(self, weight: float):
         super().__init__(weight=np.float32(weight))
 
-    def value(self, x, feeds):
+    def value(self, x: np.ndarray, feeds: dict[str, np.ndarray]) -> float:
+        """Return the penalty, of which `__call__` returns the gradient."""
         return feeds["weight"] * np.sum(np.square(x, dtype=np.float64)) / 256
 
     def __call__(self, x, feeds):
@@ -116,11 +141,11 @@ class Grey(Prior):
 
 
 class Blur(Prior):
-    """Blur the picture every so many steps, by a Gaussian.
+    """Blur the picture with a Gaussian, after every step or after every few steps.
 
-    sigma: its standard deviation, in pixels.
-    every: blur once in so many steps.
-    until: the standard deviation in the last step, if it changes on the way.
+    sigma: the standard deviation, in pixels.
+    every: blur after every Nth step.
+    until: the standard deviation in the last step, to which it changes gradually; None for no change.
     """
     formula, place = "gaussian(x, sigma) every k steps", "picture"
 
@@ -133,7 +158,7 @@ class Blur(Prior):
         t = i / (n - 1) if n > 1 else 0.0
         sigma = 0.0 if (i + 1) % self.every else self.sigma + t * (self.until - self.sigma)
         at = np.arange(-self.radius, self.radius + 1)
-        with np.errstate(over="ignore"):      # by a sigma that is next to nothing
+        with np.errstate(over="ignore"):      # with a very small sigma
             kernel = np.exp(-0.5 * (at / sigma) ** 2) if sigma > 0 else at == 0
         return {"kernel": np.float32(kernel / kernel.sum())}
 
@@ -143,26 +168,31 @@ class Blur(Prior):
         return x
 
     def nodes(self, g, x, inputs):
-        shape, one = g.shape(x), g.op("Transpose", x, perm=[1, 0, 2, 3])       # a channel at a time
+        shape, planes = g.shape(x), g.op("Transpose", x, perm=[1, 0, 2, 3])       # the channels as a batch
         radius = g.op("Div", g.shape(inputs["kernel"]), [2])
         for axis in (3, 2):
             zeros, ends = [0] * axis, [0] * (3 - axis)
             pads = g.op("Concat", *[p for p in (zeros, radius, ends, zeros, radius, ends) if p != []], axis=0)
             kernel = g.op("Reshape", inputs["kernel"], [1, 1, 1, -1] if axis == 3 else [1, 1, -1, 1])
-            one = g.op("Conv", g.op("Pad", one, pads, mode="edge"), kernel)
-        return g.op("Reshape", one, shape)
+            planes = g.op("Conv", g.op("Pad", planes, pads, mode="edge"), kernel)
+        return g.op("Reshape", planes, shape)
 
 
 class Laplacian(Prior):
-    """Let details of all sizes grow alike: scale each level of the gradient's Laplacian pyramid to a standard deviation
-    of 1 (TensorFlow's DeepDream tutorial of 2015)."""
+    """Let details of all sizes grow alike.
+
+    Each level of the gradient's Laplacian pyramid is scaled to a root mean square of 1, as in TensorFlow's DeepDream
+    tutorial of 2015.
+
+    levels: the number of levels of the pyramid.
+    """
     formula, place = "sum over levels of L / rms(L)", "gradient"
 
     def __init__(self, levels: int = 4):
         super().__init__()
         self.levels = int(levels)
 
-    identity = property(lambda self: f"Laplacian {self.levels}")      # each level has nodes of its own
+    identity = property(lambda self: f"Laplacian {self.levels}")      # the number of nodes depends on the levels
 
     def __call__(self, x, feeds):
         bands = []
@@ -194,11 +224,11 @@ class Laplacian(Prior):
         return x / max(float(np.sqrt(np.mean(np.square(x, dtype=np.float64)))), 1e-10)
 
     def nodes(self, g, x, inputs):
-        def one_channel(t):
+        def channels_as_batch(t):
             return g.op("Transpose", t, perm=[1, 0, 2, 3])
 
         kernel = np.outer(PYRAMID, PYRAMID)[None, None]
-        x, bands, shapes = one_channel(x), [], []
+        x, bands, shapes = channels_as_batch(x), [], []
 
         def up(low, shape):
             wide = g.op("ConvTranspose", low, 4 * kernel, strides=[2, 2])
@@ -218,12 +248,16 @@ class Laplacian(Prior):
         x = scaled(x)
         for band, shape in zip(bands[::-1], shapes[::-1]):
             x = up(x, shape) + scaled(band)
-        return one_channel(x)
+        return channels_as_batch(x)
 
 
 class Luminance(Prior):
-    """Dream in the luminance only: all channels of a pixel change alike, so the source keeps its colours (except where
-    it reaches black or white)."""
+    """Dream in luminance only, so that the picture keeps its colours.
+
+    All channels of a pixel change alike. Colours change only where the picture reaches black or white.
+
+    channel_swap: the order of the net's channels, as in `Net`.
+    """
     formula, place = "0.299 g_R + 0.587 g_G + 0.114 g_B in each channel", "gradient"
 
     def __init__(self, channel_swap: Sequence[int] = (2, 1, 0)):
@@ -237,28 +271,28 @@ class Luminance(Prior):
         return g.op("Expand", g.op("ReduceSum", x * inputs["luma"], [1]), g.shape(x))
 
 
-def _correlate1d(*arguments, **more):
-    from scipy.ndimage import correlate1d  # takes long to import, and only the reference needs it
-    return correlate1d(*arguments, **more)
+def _correlate1d(*arguments, **keywords):
+    from scipy.ndimage import correlate1d  # slow to import, and needed only for steps in NumPy
+    return correlate1d(*arguments, **keywords)
 
 
 def at_place(priors: Sequence[Prior], place: str) -> list[tuple[int, Prior]]:
-    """The priors that act at one place of a step, each with its number."""
+    """List the priors that act at one place of a step, each with its number."""
     return [(i, p) for i, p in enumerate(priors) if p.place == place]
 
 
 def prior_feeds(priors: Sequence[Prior], i: int = 0, n: int = 1) -> dict[str, np.ndarray]:
-    """The arrays that the nodes of the priors are fed with at step i of n, by the names of their inputs."""
+    """Return the arrays that the nodes of the priors are fed with at step i of n, by the names of the inputs."""
     return {f"prior{p}:{k}": np.asarray(v) for p, prior in enumerate(priors) for k, v in prior.feeds(i, n).items()}
 
 
 def need_unshifted(priors: Sequence[Prior]) -> bool:
-    """Does one of the priors look at the picture itself, which then must not be left shifted by the jitter?"""
+    """Return whether a prior works on the picture itself, which must then not stay shifted by the jitter."""
     return bool(at_place(priors, "penalty") or at_place(priors, "picture"))
 
 
-def as_priors(priors) -> tuple[Prior, ...]:
-    """Priors as a tuple. Raises DreamError for what is no prior."""
+def as_priors(priors: Iterable[Prior]) -> tuple[Prior, ...]:
+    """Return priors as a tuple. Raises DreamError if one is not a Prior."""
     for prior in priors:
         if not isinstance(prior, Prior):
             raise DreamError(f"{prior!r} is not a prior; see deepdream.goals.priors")

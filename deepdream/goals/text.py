@@ -1,31 +1,43 @@
-"""Objectives and priors as texts and numbers, which settings hold, turned into those that `deepdream` takes.
+"""Objectives and priors from settings: the texts and numbers of settings become arguments of `deepdream`.
 
-An END is
-    NAME                     a layer: its L2 norm grows, or, with a guide, what it has in common with the guide
-    NAME[13,17,20-25]        some of its channels only
-    NAME[13@0.5,0.25]        one neuron: a channel at a place, from the left and from the top, 0 to 1
-    class:samoyed            a class of the net's classifier: its score before the softmax; a label or a number
-each with a weight behind a colon, if it is not 1: inception_3b/output:0.3
+An END is one of
+    NAME                     a layer: its L2 norm is maximized or, with a guide, its resemblance to the guide
+    NAME[13,17,20-25]        some of its channels
+    NAME[13@0.5,0.25]        one neuron: a channel at a position, 0 to 1 from the left and from the top
+    class:samoyed            a class of the net's classifier, by label or number: its score before the softmax
+and can end with a colon and a weight, which is 1 by default: inception_3b/output:0.3
 """
+from __future__ import annotations
+
 import difflib
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..convert.errors import shown
 from ..errors import DreamError
 from .objectives import objective_channel, objective_class, objective_guide, objective_L2, objective_neuron
 from .priors import Blur, Grey, Laplacian, Luminance, TotalVariation
 
+if TYPE_CHECKING:
+    from ..options import Settings
+
 CLASS = "class:"
-NEAREST = 5
-MOST = 1 << 16      # channels of a range
-MANY = 10 ** 9      # the number of a channel that nothing has
+SUGGESTIONS = 5     # the maximum number of labels that a message suggests
+MOST = 1 << 16      # the maximum number of channels in a range
+MANY = 10 ** 9      # more classes than any net has
 
 
-def goals(net, settings, guide=None) -> dict:
-    """The keywords `end`, `objective` and `priors` of `deepdream`.
+def goals(net, settings: Settings, guide: np.ndarray | None = None) -> dict:
+    """Return the arguments `end`, `objective` and `priors` of `deepdream`.
 
-    settings: an `options.Settings`; without an end, the net's own choice. guide: a picture (H, W, 3).
-    Raises DreamError for an END that the net does not have, ConvertError for a layer.
+    net: the net.
+    settings: the settings. Without an end, the net's default is used.
+    guide: the picture of the guide, (H, W, 3), or None.
+
+    Raises ConvertError for a layer that the net does not have, and DreamError for any other END that is not valid.
     """
     terms = [_term(net, text, guide) for text in settings.end or [net.default_end]]
     objective = terms[0] if len(terms) == 1 else sum(terms[1:], terms[0])
@@ -35,8 +47,8 @@ def goals(net, settings, guide=None) -> dict:
             "priors": [PRIORS[name](net, value) for name, value in settings.priors.items()]}
 
 
-def needs_surgery(ends) -> bool:
-    """Must the classifier run at any size of the picture, as Net(surgery=True) makes it?"""
+def needs_surgery(ends: Iterable[str]) -> bool:
+    """Return whether one of the ENDs is a class, which needs a classifier for any picture size: Net(surgery=True)."""
     return any(text.startswith(CLASS) for text in ends)
 
 
@@ -61,20 +73,21 @@ def _scaled(objective, weight):
 
 
 def _weighted(text, names):
-    """(what stands before the weight, weight). A name that holds a colon is itself."""
-    before, colon, behind = text.rpartition(":")
+    """Split a text into what comes before the weight, and the weight. A text among `names` has no weight."""
+    before, colon, after = text.rpartition(":")
     if text in names or not colon or not before:
         return text, 1.0
     try:
-        weight = float(behind)
+        weight = float(after)
     except ValueError:
         return text, 1.0
     if not abs(weight) <= 1e9:
-        raise DreamError(f"--end: the weight of {shown(before)} is {shown(behind)}; allowed are numbers to 1e9")
+        raise DreamError(f"--end: the weight of {shown(before)} is {shown(after)}; allowed are numbers to 1e9")
     return before, weight
 
 
 def _selected(inside, text):
+    """Return the objective of the channels or the neuron that the text inside of the brackets selects."""
     channel, at, place = inside.partition("@")
     try:
         if at:
@@ -92,8 +105,14 @@ def _selected(inside, text):
     return objective_neuron(channel, x, y) if at else objective_channel(channels)
 
 
-def class_index(net, label):
-    """The number of a class, from a label (or one of its synonyms, in any case) or from a number."""
+def class_index(net, label: str) -> int:
+    """Return the number of a class.
+
+    net: the net.
+    label: the label, one of its synonyms, or the number of the class. Upper and lower case are the same.
+
+    Raises DreamError for a class that the net does not have.
+    """
     label = label.strip().strip("\"'")
     count, labels = net.ends[net.classifier].channels, net.labels
     if not label:
@@ -111,14 +130,14 @@ def class_index(net, label):
     if _plain(label) in words:
         return words[_plain(label)]
     near = [w for w in words if re.search(rf"\b{re.escape(_plain(label))}\b", w)] + \
-        difflib.get_close_matches(_plain(label), words, NEAREST, 0.6)
-    near = [shown(name) for name in dict.fromkeys(labels[words[w]].split(",")[0] for w in near)][:NEAREST]
+        difflib.get_close_matches(_plain(label), words, SUGGESTIONS, 0.6)
+    near = [shown(name) for name in dict.fromkeys(labels[words[w]].split(",")[0] for w in near)][:SUGGESTIONS]
     raise DreamError(f"class '{shown(label)}': {net.name} knows none of this name; "
                      + (f"did you mean {', '.join(near)}?" if near else "`deepdream layers --labels` lists them"))
 
 
-def class_name(net, index):
-    """What people call a class."""
+def class_name(net, index: int) -> str:
+    """Return the first label of a class, or its number if there are no labels."""
     return net.labels[index].split(",")[0].replace("_", " ") if index < len(net.labels) else f"class {index}"
 
 
@@ -126,7 +145,7 @@ def _plain(text):
     return text.strip().lower().replace("_", " ")
 
 
-PRIORS = {   # name -> the prior, from the net and the value that was chosen
+PRIORS = {   # name -> function of the net and the value in the settings that returns the prior
     "tv": lambda net, weight: TotalVariation(weight),
     "grey": lambda net, weight: Grey(weight),
     "blur": lambda net, value: Blur(*value),

@@ -1,4 +1,4 @@
-"""A net in pycaffe's shape, the files that it comes from, and how pictures become its data."""
+"""Nets with the interface of pycaffe, the files that they are read from, and the preparation of pictures."""
 from .net import Net
 
 __all__ = ["Net"]

@@ -1,11 +1,15 @@
-"""One thread at a time for what computes on a net."""
+"""A decorator that lets only one thread at a time compute on a net."""
 import functools
+from collections.abc import Callable
 
 
-def exclusive(function):
-    """A function, or a method, of a net that holds the net's lock while it runs: another thread waits."""
+def exclusive(function: Callable) -> Callable:
+    """Decorate a function whose first argument is a net, or a method of a net, so that it holds the net's lock.
+
+    Other threads that compute on the same net wait until it returns.
+    """
     @functools.wraps(function)
-    def held(net, *args, **more):
+    def locked(net, *args, **kwargs):
         with net.lock:
-            return function(net, *args, **more)
-    return held
+            return function(net, *args, **kwargs)
+    return locked

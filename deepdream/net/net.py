@@ -1,10 +1,14 @@
-"""A net in pycaffe's shape: `net.blobs[name].data`, `.diff`, `net.forward(end=)`, `net.backward(start=)`."""
+"""Nets with the interface of pycaffe: `net.blobs[name].data`, `.diff`, `net.forward(end=)`, `net.backward(start=)`."""
+from __future__ import annotations
+
 import functools
 import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,40 +24,65 @@ from .files import files_of
 from .lock import exclusive
 from .pixels import preprocess
 
-CHANNELS = 1024                   # of a picture; ours have 1 or 3
-BLOCK_ENDS = ("Concat", "Add")    # how a block of a GoogLeNet, a DenseNet, a ResNet ends
+if TYPE_CHECKING:
+    import onnx
+
+CHANNELS = 1024                   # the maximum number of channels of an input; pictures have 1 or 3
+BLOCK_ENDS = ("Concat", "Add")    # the operators that end a block of a GoogLeNet, a DenseNet or a ResNet
 
 
 class Net:
     """A Caffe net, or any image classifier in an .onnx file, on ONNX Runtime.
 
-    prototxt: path of the deploy.prototxt; or, alone, a folder that holds both files, the name of a model (see `models`),
-    or an .onnx file.
-    caffemodel: path of the weights.
-    mean: subtracted from pictures: B, G, R, in the order of the net's channels.
-    channel_swap: the picture's channels in the net's order. Mean and channel_swap come from the model's card if they are
-    left out; without a card they are (104, 116, 122) and (2, 1, 0), and for an .onnx file what `files.OnnxFile` says.
-    device: 'auto' (CUDA if it works, else the CPU), 'cpu', 'cuda', 'cuda:N', or a Device.
-    threads: of the CPU; all cores if None.
-    leftover_diffs: keep diffs as Caffe does, which never clears them: on a net that has dreamt before, an `end` inside an
-    inception block collects what is left in its siblings (see `leftover`). Google's second picture was made so. Without
-    it every gradient is that of a fresh net. As slow as a function of dst.
-    surgery: make each InnerProduct a convolution, so that a classifier runs at any picture size (see `convert.to_onnx`).
-    fast: let CUDA's convolutions round to TF32, which is no longer step for step what Caffe computes.
-    scale, layout, input: of an .onnx file only: what the pixels less their mean are multiplied by (a number, or one a
-    channel); 'nchw' or 'nhwc'; the name of its input, if there are several.
+    prototxt: the path of the deploy.prototxt. Without a caffemodel: a folder with both files, the name of a model (see
+        `models`), or an .onnx file.
+    caffemodel: the path of the weights.
+    mean: what is subtracted from pictures, in the order of the net's channels (for Caffe's nets B, G, R); one number,
+        or one for each channel.
+    channel_swap: for each channel of the net, the number of the picture's channel (0 red, 1 green, 2 blue). If mean or
+        channel_swap is None, the model card specifies it. Without a card they are (104, 116, 122) and (2, 1, 0); for
+        an .onnx file see `files.OnnxFile`.
+    device: 'auto' (CUDA if it works, otherwise the CPU), 'cpu', 'cuda', 'cuda:N', or a Device.
+    threads: the number of CPU threads; None for one per core.
+    leftover_diffs: whether diffs are never cleared, as in Caffe. On a net that has dreamt before, the gradient at an
+        `end` inside an inception block then also contains what is left in its siblings (see `leftover`); Google's
+        second picture was made this way. By default each gradient is that of a fresh net. As slow as an objective that
+        is a function of dst.
+    surgery: whether each InnerProduct layer becomes a convolution, so that a classifier runs at any picture size (see
+        `convert.to_onnx`).
+    fast: whether convolutions on CUDA may round to TF32. The net then no longer computes step by step what Caffe does.
+    scale: for an .onnx file only: what the pixels are multiplied by after the mean is subtracted; one number, or one
+        for each channel.
+    layout: for an .onnx file only: 'nchw' or 'nhwc'.
+    input: for an .onnx file only: the name of the input that takes the picture, if there are several.
 
-    One thread computes on a net at a time: forward, backward, features, make_step, deepdream and enhance hold its lock,
-    and another thread waits, for a dream until the whole of it is done. Whoever sets blobs between forward and backward
-    holds the lock over both: `with net.lock:`. What is to run side by side needs a Net each.
+    Only one thread at a time can compute on a net: forward, backward, features, make_step, deepdream and enhance hold
+    its lock until they return, and other threads wait. Code that changes blobs between forward and backward must hold
+    the lock itself: `with net.lock:`. To compute in parallel, create several nets.
 
     Raises ConvertError, models.ModelError or DreamError with one line that names the file or the layer.
+
+    Attributes, in addition to the arguments:
+    blobs: {name: Blob}, all blobs of the net, in order.
+    inputs, outputs: lists of the names of the input and of the outputs.
+    ends: {name: convert.facts.End}, the layers that can be an `end`, in order.
+    left_out: {name: reason}, the layers that cannot.
+    transformer: the mean and channel_swap of the input (see `blobs.Transformer`).
+    name, card, checksum: the name of the net, its model card or None, and the checksum of its files.
+    files: the files of the net (see `files.Files`).
+    facts: the description of the forward graph (see `convert.Facts`).
+    programs: the graphs and sessions of the net (see `engine.programs.Programs`).
+    leftover: a `leftover.Leftover` with leftover_diffs, otherwise None.
     """
 
-    def __init__(self, prototxt, caffemodel=None, mean=None, channel_swap=None, device="auto", threads=None,
-                 leftover_diffs=False, surgery=False, fast=False, scale=None, layout=None, input=None):
+    def __init__(self, prototxt: str | Path, caffemodel: str | Path | None = None,
+                 mean: float | Sequence[float] | np.ndarray | None = None, channel_swap: Sequence[int] | None = None,
+                 device: str | Device = "auto", threads: int | None = None, leftover_diffs: bool = False,
+                 surgery: bool = False, fast: bool = False, scale: float | Sequence[float] | None = None,
+                 layout: str | None = None, input: str | None = None):
         self.lock = threading.RLock()
-        self.files = files_of(prototxt, caffemodel, mean, channel_swap, surgery, scale=scale, layout=layout, input=input)
+        self.files = files_of(prototxt, caffemodel, mean, channel_swap, surgery, scale=scale, layout=layout,
+                              input=input)
         self.facts = convert.Facts.from_plain(json.loads(cached(f"{graph_key(self.checksum)}-facts.json",
                                                                 self._describe)))
         name, shape = self.facts.data, self.facts.data_shape
@@ -66,7 +95,7 @@ class Net:
                                  device if isinstance(device, Device) else Device(device, fast), threads)
         self.blobs = OrderedDict((blob, Blob(blob, shape if blob == name else (0,), lock=self.lock))
                                  for _, blob, _ in self.facts.writes)
-        self._smallest = {}
+        self._smallest = {}      # {end: result of `smallest`}
         self.leftover_diffs, self.leftover = bool(leftover_diffs), None
         if leftover_diffs:
             if self.caffemodel is None:
@@ -76,7 +105,7 @@ class Net:
             for blob in self.blobs.values():
                 blob.diffs = self.leftover
 
-    # ---- what it is
+    # ---- description
 
     prototxt = property(lambda self: self.files.prototxt)
     caffemodel = property(lambda self: self.files.caffemodel)
@@ -90,25 +119,28 @@ class Net:
 
     @property
     def thread_count(self) -> int | None:
-        """How many threads of the CPU it computes with; None where that cannot be told, and on CUDA."""
+        """The number of CPU threads that the net computes with; None on CUDA, and if it is unknown."""
         return None if self.device.is_cuda else self.threads or cores()
 
     @functools.cached_property
     def labels(self) -> list[str]:
-        """The names of the classes, in their order; none if there is no such file."""
+        """The labels of the classes, in order; an empty list if the model has no labels."""
         return models.read_labels(self.card.labels) if self.card and self.card.labels else []
 
     @property
     def classifier(self) -> str:
-        """The layer with a score for each class: the one before the softmax. Raises DreamError if there is none."""
+        """The layer with the score of each class, before the softmax. Raises DreamError if the net has none."""
         if self.facts.classifier is None:
             raise DreamError(f"{self.name} has no classifier to ask for a class: {self.facts.no_classifier}")
         return self.facts.classifier
 
     @property
     def default_end(self) -> str:
-        """The end to dream at if none is asked for: the card's, else the notebook's, else one in the middle, in an
-        .onnx file of the results of its blocks."""
+        """The layer to dream at by default.
+
+        It is the one in the model card; or else the notebook's, inception_4c/output; or else one in the middle of the
+        net, at the end of a block if the net is an .onnx file.
+        """
         wanted = [self.card and self.card.default_end, "inception_4c/output"]
         if wanted[0] and self.caffemodel is None:
             return self.checked(wanted[0])
@@ -117,20 +149,26 @@ class Net:
         return next((e for e in wanted if e in self.ends), names[len(names) // 2])
 
     @property
-    def model(self):
-        """The forward graph, a ModelProto."""
+    def model(self) -> onnx.ModelProto:
+        """The forward graph."""
         return self.files.proto
 
     def _describe(self):
         classifier, no_classifier = convert.classifier(self.model)
-        facts = replace(convert.Facts.read(self.model, self.prototxt), classifier=classifier, no_classifier=no_classifier)
+        facts = replace(convert.Facts.read(self.model, self.prototxt), classifier=classifier,
+                        no_classifier=no_classifier)
         return json.dumps(facts.plain()).encode()
 
     # ---- pycaffe
 
     @exclusive
     def forward(self, end: str | None = None) -> dict[str, np.ndarray]:
-        """Run from `data` up to the layer `end` (all layers if None). Returns {name: data} of the end's blob."""
+        """Compute the net from `data` to a layer.
+
+        end: the layer; None for the last one.
+
+        Returns {name: data} of the layer's blob.
+        """
         end = self._last_layer() if end is None else self.checked(end)
         if self.leftover:
             for name, value in self.leftover.forward(end).items():
@@ -147,7 +185,12 @@ class Net:
 
     @exclusive
     def backward(self, start: str | None = None) -> dict[str, np.ndarray]:
-        """Run from the `diff` of the layer `start` to the `diff` of `data`. Returns {'data': diff}."""
+        """Compute the gradient with respect to `data` from the `diff` of a layer's blob.
+
+        start: the layer; None for the last one.
+
+        Returns {'data': diff}.
+        """
         start = self._last_layer() if start is None else self.checked(start)
         data, diff = self.blobs[self.inputs[0]], self.blobs[start].diff
         if self.leftover:
@@ -158,21 +201,31 @@ class Net:
         return {self.inputs[0]: data.diff}
 
     @exclusive
-    def features(self, img: np.ndarray, end: str | Sequence[str], what: str = "the picture"):
-        """What the net computes at `end` for a picture (H, W, 3), at the picture's own size: (C, h, w).
-        Of several ends (a list), in one pass: a list."""
+    def features(self, img: np.ndarray, end: str | Sequence[str],
+                 what: str = "the picture") -> np.ndarray | list[np.ndarray]:
+        """Compute the values of a layer for a picture, at the size of the picture. The blobs do not change.
+
+        img: the picture, (H, W, 3), RGB, 0 to 255.
+        end: the layer, or a list of layers.
+        what: what error messages call the picture.
+
+        Returns (C, h, w); a list of them for a list of layers.
+        """
         ends = [self.checked(e) for e in ([end] if isinstance(end, str) else end)]
         deepest = max(ends, key=self._position)
         for name in ends:
             self.check_size(name, *img.shape[:2], what)
         data = np.ascontiguousarray(preprocess(self, img)[None])
-        found = [x[0].copy() for x in self.run_forward(deepest, [self.tensor_of(e, e) for e in ends], data)]
-        return found[0] if isinstance(end, str) else found
+        results = [x[0].copy() for x in self.run_forward(deepest, [self.tensor_of(e, e) for e in ends], data)]
+        return results[0] if isinstance(end, str) else results
 
     # ---- layers and sizes
 
     def checked(self, end: str) -> str:
-        """The name of a layer. Raises ConvertError or DreamError if it is no `end`."""
+        """Return the name of a layer unchanged, after a check that it can be an `end`.
+
+        Raises ConvertError for a name that the net does not have, and DreamError for a layer that is not supported.
+        """
         if end not in self.ends:
             if end in self.left_out:
                 raise DreamError(f"{self.left_out[end]} is not supported, and '{shown(end)}' needs it")
@@ -180,7 +233,13 @@ class Net:
         return end
 
     def smallest(self, end: str) -> tuple[int, int, bool]:
-        """(h, w, exact): the smallest picture for which `end` has a pixel; exact: no other will do."""
+        """Return the size of the smallest picture for which the blob of a layer has at least one position.
+
+        end: the layer.
+
+        Returns (h, w, exact). If exact is True, the layer comes after one of fixed size, and every picture must have
+        exactly this size.
+        """
         def find():
             with about(self.prototxt):
                 return json.dumps(convert.min_size(self.model, end)).encode()
@@ -189,30 +248,52 @@ class Net:
             self._smallest[end] = tuple(json.loads(cached(f"{graph_key(self.checksum, end, 'size')}.json", find)))
         return self._smallest[end]
 
-    def check_size(self, end: str, h: int, w: int, what: str = "the picture"):
-        """Raise DreamError if a picture of h x w pixels is too small for `end`."""
+    def check_size(self, end: str, h: int, w: int, what: str = "the picture") -> None:
+        """Raise DreamError if a picture is too small for a layer, or if the layer needs another size.
+
+        end: the layer.
+        h, w: size of the picture, in pixels.
+        what: what error messages call the picture.
+        """
         low_h, low_w, exact = self.smallest(end)
         if exact and (h, w) != (low_h, low_w):
             before = "an InnerProduct" if self.caffemodel else "a layer of fixed size"
-            raise DreamError(f"'{shown(end)}' stands behind {before} and needs a picture of exactly {low_w}x{low_h} pixels; "
-                             f"{what} has {w}x{h}")
+            raise DreamError(f"'{shown(end)}' comes after {before} and needs a picture of exactly {low_w}x{low_h} "
+                             f"pixels; {what} has {w}x{h}")
         if h < low_h or w < low_w:
             raise DreamError(f"{what} has {w}x{h} pixels, too small for '{shown(end)}', "
                              f"which needs at least {low_w}x{low_h}")
 
     def shape_at(self, end: str, data_shape: Sequence[int]) -> tuple[int, ...]:
-        """The shape of `end`'s blob for data of a shape (N, C, H, W)."""
+        """Return the shape that the blob of a layer has for an input of a certain shape. Nothing is computed.
+
+        end: the layer.
+        data_shape: the shape of the input, (N, C, H, W).
+        """
         from ..convert.graph.sizes import end_shape, without_weights
         with about(self.prototxt):
             return end_shape(without_weights(self.model), self.inputs[0], self.tensor_of(end, end), data_shape)
 
     def tensor_of(self, blob: str, end: str) -> str:
-        """The tensor that a blob holds after a forward pass up to the layer `end`."""
+        """Return the name of the tensor of the forward graph that a blob contains after `forward(end=end)`.
+
+        Several layers can write to one blob: a convolution and its in-place ReLU share one, but have a tensor each.
+
+        blob: the name of the blob.
+        end: the layer at which the forward pass ends.
+        """
         return [w.tensor for w in self.facts.writes[:self._position(end) + 1] if w.blob == blob][-1]
 
     @exclusive
     def run_forward(self, end: str, tensors: list[str], data: np.ndarray) -> list[np.ndarray]:
-        """The values of tensors of the forward graph, none of them after the layer `end`."""
+        """Compute tensors of the forward graph. The blobs do not change.
+
+        end: the last layer that is needed. It determines the smallest allowed size of the picture.
+        tensors: the names of the tensors (see `tensor_of`), none of them after that layer.
+        data: the input, float32 (N, C, H, W).
+
+        Returns the values of the tensors, in the same order.
+        """
         if tensors == self.inputs:
             return [data]
         if data.ndim == 4:
@@ -231,10 +312,11 @@ class Net:
 
 
 def _mean_of(mean, channels):
-    """One number a channel."""
+    """Return the mean as one number for each channel."""
     mean = np.asarray(mean, np.float32).ravel()
     if channels == 1:
-        mean = mean.mean(keepdims=True)      # a grey net takes the mean of the colours
+        mean = mean.mean(keepdims=True)      # for grey pictures, the average of the colours
     if mean.size not in (1, channels):
-        raise DreamError(f"mean: {mean.size} numbers for a net of {channels} channels; give one, or one a channel")
+        raise DreamError(f"mean: {mean.size} numbers for a net of {channels} channels; give one number, or one "
+                         "for each channel")
     return np.broadcast_to(mean, (channels,)).copy()

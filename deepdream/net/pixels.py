@@ -1,19 +1,34 @@
-"""The notebook's functions preprocess and deprocess, between a picture and the data of a net."""
+"""The notebook's functions `preprocess` and `deprocess`, which convert a picture to the input of a net and back."""
+from __future__ import annotations
+
+
 import numpy as np
 
 
 def preprocess(net, img: np.ndarray) -> np.ndarray:
-    """A picture (H, W, 3), RGB 0 to 255, as Caffe's input (C, H, W): channels in the net's order, mean subtracted."""
+    """Convert a picture to the input of a net: channels in the net's order, the mean subtracted.
+
+    net: the net.
+    img: the picture, (H, W, 3), RGB, 0 to 255.
+
+    Returns float32 (C, H, W).
+    """
     name = net.inputs[0]
     chw = np.moveaxis(np.asarray(img), 2, 0)
     mean, swap = net.transformer.mean[name], net.transformer.channel_swap[name]
-    if len(mean) == 1:      # a grey net: ITU-R 601, as in Pillow's and Caffe's readers
+    if len(mean) == 1:      # a net for grey pictures: ITU-R BT.601, as in Pillow and in Caffe's readers
         return np.float32(np.tensordot(np.float32([0.299, 0.587, 0.114]), chw, 1)[None]) - mean
     return np.float32(chw[list(swap)]) - mean
 
 
 def deprocess(net, img: np.ndarray) -> np.ndarray:
-    """Undo `preprocess`: (C, H, W) to a picture (H, W, 3)."""
+    """Convert the input of a net to a picture, the reverse of `preprocess`.
+
+    net: the net.
+    img: (C, H, W).
+
+    Returns the picture, (H, W, 3), RGB.
+    """
     name = net.inputs[0]
     mean, swap = net.transformer.mean[name], net.transformer.channel_swap[name]
     chw = img + mean

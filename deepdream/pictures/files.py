@@ -1,4 +1,4 @@
-"""Pictures: reading them right, writing them with the settings that made them, showing them."""
+"""Reading, writing and showing pictures. The settings of a dream are saved in the metadata of its picture."""
 import contextlib
 import io
 import json
@@ -15,19 +15,19 @@ from ..convert.files import write, write_new
 from ..errors import DreamError
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-SIDE = {"JPEG": 65500, "WEBP": 16383}      # pixels of a side at most: the libraries write no more
-ONLY_READ = (".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")      # suffixes of what `load` takes and `save` does not
+SIDE = {"JPEG": 65500, "WEBP": 16383}      # the maximum height and width that the libraries can write
+ONLY_READ = (".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")      # suffixes that `load` supports and `save` does not
 READABLE = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-LONGEST = 10 ** 6      # characters of settings in a picture's metadata: what is longer is not ours
+LONGEST = 10 ** 6      # the maximum length of settings in metadata; longer texts are from other software
 
 
 @contextlib.contextmanager
 def _opened(path):
-    """A picture file as Pillow opens it. Whatever goes wrong with it in here becomes one line that names the file."""
+    """Open a picture file with Pillow. Any error inside of the `with` becomes a DreamError that names the file."""
     name = path if isinstance(path, (str, os.PathLike)) else "the picture"
     try:
         if name is path and os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-            raise DreamError(f"{path}: cannot be read: not a regular file")      # and a pipe would be waited for
+            raise DreamError(f"{path}: cannot be read: not a regular file")      # opening a pipe would block
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             yield image
     except DreamError:
@@ -40,16 +40,20 @@ def _opened(path):
         raise DreamError(f"{name}: too large a picture: {error}") from None
     except MemoryError:
         raise DreamError(f"{name}: cannot be read: not enough memory for a picture of this size") from None
-    except Exception as error:      # Pillow lets through what its decoders stumble over: struct.error, IndexError ...
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DreamError(f"{name}: cannot be read: {shown(said, 200)}") from None
+    except Exception as error:      # Pillow's decoders raise exceptions of many types: struct.error, IndexError ...
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise DreamError(f"{name}: cannot be read: {shown(reason, 200)}") from None
 
 
-def load(path):
-    """Read a picture upright, as RGB. Returns float32 (H, W, 3), 0 to 255.
+def load(path: str | Path) -> np.ndarray:
+    """Read a picture as RGB.
 
-    Grey, palette, CMYK and 16-bit pictures are converted, transparency is laid on white, of several frames the first
-    is taken. Raises DreamError for a file that is none of JPEG, PNG, WebP, TIFF (BMP, GIF, PPM), or damaged.
+    A rotation in the metadata is applied. Grey, palette, CMYK and 16-bit pictures are converted to RGB, and transparent
+    ones are put on a white background. Of several frames, the first is read.
+
+    path: a JPEG, PNG, WebP, TIFF, BMP, GIF or PPM file.
+
+    Returns float32 (H, W, 3), 0 to 255. Raises DreamError for a missing or damaged file, and for other formats.
     """
     with _opened(path) as image:
         if image.format not in READABLE:
@@ -70,18 +74,25 @@ def _rgb(image, path):
         return np.repeat(grey[:, :, None], 3, axis=2)
     if mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(ground, image)
+        background = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(background, image)
     return image.convert("RGB") if image.mode != "RGB" else image
 
 
-def to_uint8(array):
-    """What the notebook showed and saved: clipped, then cut off (not rounded) to 8 bits."""
+def to_uint8(array: np.ndarray) -> np.ndarray:
+    """Convert a picture to 8 bits as the notebook did: clip it to 0 to 255 and truncate the values (no rounding)."""
     return np.uint8(np.clip(array, 0, 255))
 
 
-def encode(array, fmt="jpeg", **options):
-    """The bytes of a picture file of an (H, W, 3) array. Raises OSError for what the format cannot hold."""
+def encode(array: np.ndarray, fmt: str = "jpeg", **options) -> bytes:
+    """Return the bytes of a picture file.
+
+    array: the picture, (H, W, 3), 0 to 255.
+    fmt: the format, by Pillow's name.
+    options: Pillow's options of the format.
+
+    Raises OSError if the format cannot store the picture.
+    """
     file, image = io.BytesIO(), Image.fromarray(to_uint8(array))
     try:
         image.save(file, fmt, **options)
@@ -90,48 +101,78 @@ def encode(array, fmt="jpeg", **options):
     return file.getvalue()
 
 
-def check_target(path, option="-o"):
-    """Raise DreamError unless a picture can be written to `path`; tried out with a file beside it."""
+def check_target(path: str | Path, option: str = "-o") -> None:
+    """Raise DreamError unless a picture can be written to a file.
+
+    This is tried out with a temporary file in the same folder.
+
+    path: the file.
+    option: the option that specifies the file, for the message.
+    """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise DreamError(f"{option} {path}: '{path.suffix}' is not a picture format; allowed are {', '.join(FORMATS)}")
     check_file(path, option)
 
 
-def check_size(path, h, w, option="-o"):
-    """Raise DreamError unless a file of this name can hold a picture of h x w pixels."""
+def check_size(path: str | Path, h: int, w: int, option: str = "-o") -> None:
+    """Raise DreamError unless the format of a file can store pictures of a certain size.
+
+    path: the file; its suffix determines the format.
+    h, w: size of the picture, in pixels.
+    option: the option that specifies the file, for the message.
+    """
     fmt = FORMATS[Path(path).suffix.lower()]
     if max(h, w) > SIDE.get(fmt, max(h, w)):
         raise DreamError(f"{option} {path}: the picture has {w}x{h} pixels, and a {fmt} file holds at most {SIDE[fmt]} "
                          "in each direction; .png and .tif hold more")
 
 
-def check_file(path, option):
-    """Raise DreamError unless a file, given by `option`, can be written to `path`."""
+def check_file(path: str | Path, option: str) -> None:
+    """Raise DreamError unless a file of any format can be written. option: the option that specifies the file."""
     files.check_target(path, option, DreamError)
 
 
-def refuse_inputs(target, *inputs, option="-o"):
-    """Raise DreamError if writing `target` would overwrite one of the files that are read (None: no file)."""
+def refuse_inputs(target: str | Path, *inputs: str | Path | None, option: str = "-o") -> None:
+    """Raise DreamError if writing a file would overwrite one that is read.
+
+    target: the file to write.
+    inputs: the files that are read; None for no file.
+    option: the option that specifies the target, for the message.
+    """
     files.refuse_inputs(target, *inputs, option=option, error=DreamError)
 
 
-def save(array, path, settings=None, quality=95):
-    """Write an (H, W, 3) array, with the settings (a dict) in the file's metadata, beside first and then renamed.
+def save(array: np.ndarray, path: str | Path, settings: dict | None = None, quality: int = 95) -> None:
+    """Write a picture, with settings in its metadata.
 
-    JPEG: the comment; PNG: the text chunk `deepdream`; WebP and TIFF: the description (EXIF, TIFF tag 270).
+    The settings are stored in the comment of a JPEG file, in the text chunk `deepdream` of a PNG file, and in the
+    description of a WebP or TIFF file (tag 270, in WebP's EXIF). The file is written under a temporary name and then
+    renamed, so that it is never incomplete.
+
+    array: the picture, (H, W, 3), 0 to 255.
+    path: the file; its suffix determines the format (see FORMATS).
+    settings: a dict of plain values.
+    quality: the quality of a JPEG or WebP file, 1 to 100.
+
+    Raises DreamError if the file cannot be written.
     """
     _save(write, array, path, settings, quality)
 
 
-def save_new(array, path, settings=None, quality=95):
-    """`save` to the first free name: `path`, or with -2, -3 ... behind its stem. Returns it. What other processes write
-    there meanwhile stays, too."""
+def save_new(array: np.ndarray, path: str | Path, settings: dict | None = None, quality: int = 95) -> Path:
+    """Write a picture like `save`, but never over an existing file.
+
+    The arguments are those of `save`.
+
+    Returns the path of the new file: `path`, or the first unused one with -2, -3 and so on added to its stem. This is
+    safe even if other processes write files at the same time.
+    """
     return _save(write_new, array, path, settings, quality)
 
 
 def _save(write, array, path, settings, quality):
-    """write: of `convert.files`. Returns what it does."""
+    """Write a picture with `write` or `write_new` of `convert.files`, and return what that returns."""
     path = Path(path)
     check_target(path)
     try:
@@ -141,7 +182,7 @@ def _save(write, array, path, settings, quality):
 
 
 def _file(array, path, settings, quality):
-    """The bytes of a picture file, in the format that its name asks for."""
+    """Return the bytes of a picture file, in the format of its suffix."""
     fmt, text = FORMATS[path.suffix.lower()], json.dumps(settings or {}, ensure_ascii=True)
     options = {}
     if fmt == "JPEG":
@@ -156,31 +197,40 @@ def _file(array, path, settings, quality):
     return encode(array, fmt, **options)
 
 
-def settings(path):
-    """The settings in a picture's metadata, as written by `save`; an empty dict if there are none, or damaged ones.
-    Raises DreamError for what is no picture."""
+def settings(path: str | Path) -> dict:
+    """Read the settings in a picture's metadata, as `save` wrote them.
+
+    path: the picture.
+
+    Returns an empty dict if there are no settings, or if they are damaged. Raises DreamError if the file is not a
+    picture.
+    """
     with _opened(path) as image:
         text = image.info.get("comment") or getattr(image, "text", {}).get("deepdream") \
             or image.getexif().get(ExifTags.Base.ImageDescription)
     if not isinstance(text, (str, bytes)) or len(text) > LONGEST:
         return {}
     try:
-        told = json.loads(text.decode() if isinstance(text, bytes) else text)
-    except (ValueError, RecursionError):      # someone else's words; whole numbers of 5,000 digits; nested too deeply
+        values = json.loads(text.decode() if isinstance(text, bytes) else text)
+    except (ValueError, RecursionError):      # other software's text, numbers of 5,000 digits, or deep nesting
         return {}
-    return told if isinstance(told, dict) else {}
+    return values if isinstance(values, dict) else {}
 
 
-def settings_there(path):
-    """The settings in a picture's metadata; an empty dict also where there is no such picture."""
+def settings_if_any(path: str | Path) -> dict:
+    """Read the settings in a picture's metadata, like `settings`; an empty dict if the file is not a picture."""
     try:
         return settings(path)
     except DreamError:
         return {}
 
 
-def showarray(a, fmt="jpeg"):
-    """Show an (H, W, 3) array in a notebook, as the original's function of this name."""
+def showarray(a: np.ndarray, fmt: str = "jpeg") -> None:
+    """Show a picture in a Jupyter notebook, like the notebook's function of this name.
+
+    a: the picture, (H, W, 3), 0 to 255.
+    fmt: the format in which it is sent to the browser.
+    """
     from IPython.display import Image as Show
     from IPython.display import display
     display(Show(data=encode(a, fmt)))

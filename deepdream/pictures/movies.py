@@ -1,4 +1,4 @@
-"""Movies of picture files."""
+"""Movies, made from picture files."""
 import io
 import itertools
 import tempfile
@@ -14,20 +14,27 @@ from ..errors import DreamError
 from .files import check_file, load, to_uint8
 
 
-def movie(frames: Iterable[Path], path: Path, fps: float = 25):
-    """Write picture files as a .gif, .webp or .mp4 of fps frames a second. Raises DreamError."""
+def movie(frames: Iterable[Path], path: Path, fps: float = 25) -> None:
+    """Write a movie.
+
+    frames: picture files of the same size, in order.
+    path: the movie: .gif, .webp or .mp4.
+    fps: frames per second.
+
+    Raises DreamError if a frame cannot be read, or if the movie cannot be written.
+    """
     path = Path(path)
     try:
         data = MOVIES[path.suffix.lower()](_images(frames), fps)
     except DreamError:
         raise
-    except Exception as error:      # Pillow's and FFmpeg's own: sizes that the format does not have
+    except Exception as error:      # Pillow and FFmpeg raise many types, for example for sizes that a format rejects
         raise DreamError(f"--movie {path}: cannot be written: {shown(error, 200)}") from None
     write(path, data)
 
 
-def check_movie(path: Path):
-    """Raise DreamError unless a movie can be written to `path`."""
+def check_movie(path: Path) -> None:
+    """Raise DreamError unless a movie can be written to this file."""
     path = Path(path)
     if path.suffix.lower() not in MOVIES:
         raise DreamError(f"--movie {path}: '{path.suffix}' is not a format for movies; allowed are {', '.join(MOVIES)}")
@@ -37,7 +44,7 @@ def check_movie(path: Path):
 
 
 def _images(frames):
-    """The frames as Pillow images, read one at a time."""
+    """Yield the frames as Pillow images, read one at a time."""
     size = None
     for path in frames:
         image = Image.fromarray(to_uint8(load(path)))
@@ -56,12 +63,12 @@ def _pillow(fmt, **options):
 
 
 def _mp4(frames, fps):
-    """H.264 as every browser and phone plays it: yuv420p, even sizes, the index in front."""
+    """Encode H.264 that every browser and phone plays: yuv420p, even sizes, with the index at the beginning."""
     av = _av()
     first = next(frames)
     w, h = (n - n % 2 for n in first.size)
-    with tempfile.TemporaryDirectory() as place:      # FFmpeg opens a file twice to put the index in front
-        path = Path(place) / "movie.mp4"
+    with tempfile.TemporaryDirectory() as folder:      # to put the index at the beginning, FFmpeg opens a file twice
+        path = Path(folder) / "movie.mp4"
         with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "18"})
             stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
@@ -73,7 +80,7 @@ def _mp4(frames, fps):
 
 def _av():
     try:
-        import av  # PyAV: FFmpeg's libraries in the wheel, no program to find or run
+        import av  # PyAV, whose wheel contains FFmpeg's libraries
         return av
     except ImportError:
         raise DreamError("--movie: .mp4 needs the package av: pip install av; .gif and .webp need nothing") from None

@@ -1,20 +1,25 @@
-"""A picture of our own to dream on: a summer sky by formula, so that no photograph has to come along."""
+"""The default picture to dream on: a summer sky made by a formula, so that the package needs no photograph."""
 import numpy as np
 import scipy.ndimage as nd
 
 SEED = 6
 
 
-def formula_sky(height=575, width=1024, seed=SEED):
-    """Cumulus clouds over a blue gradient. Returns float32 (height, width, 3), whole numbers 0 to 255.
+def formula_sky(height: int = 575, width: int = 1024, seed: int = SEED) -> np.ndarray:
+    """Compute a picture of cumulus clouds in a blue sky.
 
-    Fractal noise, seen in perspective on a cloud layer overhead; its slope towards the sun at the upper left gives
-    the clouds a bright and a shaded side.
+    The clouds are fractal noise on a plane overhead, seen in perspective. The slope of the noise towards the sun, at
+    the upper left, gives them a bright and a shaded side.
+
+    height, width: size of the picture, in pixels.
+    seed: the seed of the noise.
+
+    Returns float32 (height, width, 3), whole numbers from 0 to 255.
     """
     rng = np.random.Generator(np.random.Philox(key=seed))
     y, x = np.mgrid[0:height, 0:width] / width
     horizon = height / width * 1.25
-    depth = 0.42 / (horizon - y)                     # distance on the cloud layer: far clouds are small and flat
+    depth = 0.42 / (horizon - y)                     # distance on the plane: far clouds are small and flat
     u, v = (x - 0.5) * depth * 1.5 + 20, depth * 2.4 + 20
 
     clouds = _noise(rng, u * 1.6, v * 1.6, octaves=7)
@@ -30,12 +35,12 @@ def formula_sky(height=575, width=1024, seed=SEED):
     white = (1 - shade[..., None]) * np.array([148, 160, 180]) + shade[..., None] * np.array([255, 252, 246])
     alpha = np.clip(0.85 * soft + 0.25 * density, 0, 1)[..., None]
     sky = blue * (1 - alpha) + white * alpha
-    sky += rng.normal(0, 1.2, (height, width, 1))    # a camera's grain
+    sky += rng.normal(0, 1.2, (height, width, 1))    # grain, as in a photograph
     return np.float32(np.clip(np.rint(sky), 0, 255))
 
 
 def _noise(rng, u, v, octaves):
-    """Smooth fractal noise, about 0 to 1: random lattices of halving size, interpolated."""
+    """Compute smooth fractal noise, about 0 to 1, by interpolating random lattices, each half as wide as the last."""
     total, weight = np.zeros_like(u), 0.0
     for i in range(octaves):
         lattice = rng.random((64, 64))

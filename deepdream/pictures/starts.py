@@ -1,53 +1,82 @@
-"""What a dream starts from, if not from a picture: grey, or noise."""
+"""The pictures that a dream starts from: the user's, grey, noise, or a sky."""
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..runtime.cache import cached, key
 
-SIZE = 1024, 575            # (w, h) of a dream that starts from no picture
+if TYPE_CHECKING:
+    from ..options import Settings
+
+SIZE = 1024, 575           # the default (w, h) of a dream without a picture
 GREY = 128.0
 NOISE = (128.0, 20.0)      # mean and standard deviation
 
 
-def grey(height, width):
-    """(height, width, 3), all of one grey."""
+def grey(height: int, width: int) -> np.ndarray:
+    """Return a plain grey picture, float32 (height, width, 3)."""
     return np.full((height, width, 3), GREY, np.float32)
 
 
-def noise(height, width, seed, mean=NOISE[0], spread=NOISE[1]):
-    """(height, width, 3): each number normal around `mean`, with standard deviation `spread`, held within 0 to 255."""
+def noise(height: int, width: int, seed: int, mean: float = NOISE[0], spread: float = NOISE[1]) -> np.ndarray:
+    """Return a picture of normally distributed noise, clipped to 0 to 255.
+
+    height, width: size of the picture, in pixels.
+    seed: the seed of the random numbers.
+    mean, spread: mean and standard deviation of the values.
+
+    Returns float32 (height, width, 3).
+    """
     rng = np.random.Generator(np.random.Philox(key=seed))
     return np.clip(rng.normal(mean, spread, (height, width, 3)), 0, 255).astype(np.float32)
 
 
-def resized(img, height, width):
-    """A picture (H, W, 3) at another size: Lanczos."""
+def resized(img: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Scale a picture with a Lanczos filter.
+
+    img: the picture, (H, W, 3), 0 to 255.
+    height, width: size of the result, in pixels.
+
+    Returns float32 (height, width, 3).
+    """
     from PIL import Image
     bands = [Image.fromarray(np.ascontiguousarray(band)).resize((width, height), Image.Resampling.LANCZOS)
              for band in np.moveaxis(np.float32(img), 2, 0)]
     return np.clip(np.dstack([np.asarray(band) for band in bands]), 0, 255)
 
 
-def start_size(settings, image: np.ndarray | None = None) -> tuple[int, int]:
-    """(h, w) of the picture that a dream starts from. settings: an `options.Settings`; image: the user's, or None."""
+def start_size(settings: Settings, image: np.ndarray | None = None) -> tuple[int, int]:
+    """Return the size (h, w) of the picture that a dream starts from.
+
+    settings: the settings of the dream.
+    image: the user's picture, or None.
+    """
     return image.shape[:2] if image is not None and not settings.size else (settings.size or SIZE)[::-1]
 
 
-def starting_picture(settings, image: np.ndarray | None = None) -> np.ndarray:
-    """The picture that a dream starts from, (H, W, 3): the user's, grey, noise, or else the sky by formula."""
+def starting_picture(settings: Settings, image: np.ndarray | None = None) -> np.ndarray:
+    """Return the picture that a dream starts from.
+
+    settings: the settings of the dream, which can ask for grey, noise or another size.
+    image: the user's picture, (H, W, 3), or None. Without a picture, a dream starts from the sky of `sky.formula_sky`.
+
+    Returns float32 (H, W, 3).
+    """
     h, w = start_size(settings, image)
     if settings.start == "noise":
         return noise(h, w, settings.seed, *(settings.noise or NOISE))
     if settings.start == "grey":
         return grey(h, w)
     if image is None:
-        return _kept_sky(h, w)
+        return cached_sky(h, w)
     return resized(image, h, w) if settings.size else image
 
 
-def _kept_sky(height, width):
-    """The sky by formula. It takes a second, so it is kept under a checksum of the formula."""
+def cached_sky(height: int, width: int) -> np.ndarray:
+    """Return the sky of `sky.formula_sky` in a certain size, from the cache, because computing it takes a second."""
     def make():
         from .sky import formula_sky
         return np.uint8(formula_sky(height, width)).tobytes()

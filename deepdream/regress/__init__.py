@@ -1,1 +1,1 @@
-"""Does this installation dream what Google's did? Dreams whose pixels cannot be compared, compared by statistics."""
+"""The check that this installation dreams what Google's notebook dreamt, by statistics of the pictures."""

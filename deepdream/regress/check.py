@@ -1,12 +1,16 @@
-"""Does this installation dream what Google's did? The notebook's cases again, with several seeds, and their statistics.
+"""The check against Google's pictures: make the notebook's dreams again, with several seeds, and compare statistics.
 
-Google's jitter was not seeded, so its pictures cannot be made again pixel by pixel. What can be asked is whether each
-could be one more seed of ours (see `statistics`), and whether the same question, asked of a net that is run wrongly,
-is answered with no (`NEGATIVES`).
+Google's jitter was not seeded, so its pictures cannot be reproduced pixel by pixel. The check asks whether each of them
+could be one more of our dreams, with another seed (see `statistics`). It also asks whether dreams that are made wrongly
+on purpose (`NEGATIVES`) are recognized as different.
 """
+from __future__ import annotations
+
 import io
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +25,9 @@ from ..runtime.device import Device
 from ..zoom import zoomed
 from . import statistics
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 LAYERS = ["conv2/3x3", "inception_3a/output", "inception_3b/5x5_reduce", "inception_3b/output", "inception_4a/output",
           "inception_4b/output", "inception_4c/output", "inception_4d/output", "inception_4e/output"]
 ZOOM_FRAMES = 30
@@ -28,8 +35,16 @@ ZOOM_FRAMES = 30
 
 @dataclass(frozen=True)
 class Case:
-    """One of the pictures. file: Google's, by the name that `originals` gives it. guided: dreamt towards the guide.
-    after: the end of a dream made on the same net just before, without clearing its diffs. frames: of the zoom."""
+    """One of Google's pictures.
+
+    name: for the command line and for file names.
+    title: for people.
+    end: the layer at which it was dreamt.
+    file: the picture, under the name that `originals` gives it.
+    guided: whether the dream follows the guide.
+    after: the end of a dream that was made on the same net just before and left its diffs behind, or None.
+    frames: number of frames of the zoom; 1: a single dream.
+    """
     name: str
     title: str
     end: str
@@ -53,7 +68,7 @@ ZOOM = Case("zoom", "frame 0029 of the endless zoom", "inception_4c/output", "go
 
 
 class AfterReLU(Objective):
-    """As objective_L2, of the positive part alone: what a net dreams whose ReLU has run too early."""
+    """objective_L2 of the positive part only, as if the ReLU after the layer had run already."""
     formula = "1/2 sum(max(x, 0)^2)"
 
     def __call__(self, dst):
@@ -66,23 +81,31 @@ class AfterReLU(Objective):
 
 @dataclass
 class Run:
-    """How dreams are made: a net, and what of the notebook's settings is to be changed. end: {the case's: another};
-    objective: instead of objective_L2."""
+    """A way to make the dreams of the cases.
+
+    net: the net.
+    settings: the settings; the default ones are the notebook's.
+    end: called with the net and the end of a case; returns the end at which to dream.
+    objective: of dreams without a guide.
+    """
     net: Net
     settings: Settings = Settings()
-    end: Callable = lambda net, end: end
+    end: Callable[[Net, str], str] = lambda net, end: end
     objective: Objective = objective_L2
 
-    def again(self, **net_options):
-        """The same with another net of the same files. The Net is made when it is needed."""
+    def again(self, **net_options) -> Run:
+        """Return the same run with a new net of the same files.
+
+        net_options: arguments of `Net` that differ.
+        """
         net = self.net
         options = {"device": net.device, "threads": net.threads, "mean": net.transformer.mean[net.inputs[0]].ravel(),
                    "channel_swap": net.transformer.channel_swap[net.inputs[0]], **net_options}
         return replace(self, net=Net(**{**net.files.arguments, **options}))
 
 
-def neighbour(net, end):
-    """The next end of the same kind (`*/output`, `*/5x5_reduce`): the mildest wrong layer."""
+def neighbour(net: Net, end: str) -> str:
+    """Return the next end of the same kind (`*/output`, `*/5x5_reduce`), the wrong layer that is hardest to notice."""
     kind = end.rsplit("/", 1)[-1]
     same = [e for e in net.ends if e.rsplit("/", 1)[-1] == kind] if "/" in end else list(net.ends)
     i = same.index(end)
@@ -96,11 +119,16 @@ def _other_net(run):
 
 @dataclass(frozen=True)
 class Negative:
-    """A way to do it wrong. make: Run -> Run; applies: (Run, Case) -> bool; must: the check is worth nothing if no
-    picture shows it."""
+    """A mistake that is made on purpose.
+
+    title: what is wrong, for people.
+    make: turns a run into one with the mistake.
+    applies: whether the mistake can be made in a case.
+    must: whether the check fails if it notices the mistake in no picture.
+    """
     title: str
-    make: Callable
-    applies: Callable = lambda run, case: not case.after and case.frames == 1
+    make: Callable[[Run], Run]
+    applies: Callable[[Run, Case], bool] = lambda run, case: not case.after and case.frames == 1
     must: bool = False
 
 
@@ -112,27 +140,42 @@ NEGATIVES = {
     "layer": Negative("the next layer of the same kind", lambda r: replace(r, end=neighbour), must=True),
     "net": Negative("another net of the same topology", _other_net, must=True),
     "step": Negative("step size 1.4 instead of 1.5", lambda r: replace(r, settings=r.settings.replace(step_size=1.4))),
-    "iterations": Negative("one step less in each octave",
+    "iterations": Negative("one step fewer in each octave",
                            lambda r: replace(r, settings=r.settings.replace(iter_n=r.settings.iter_n - 1))),
     "mean": Negative("no mean subtracted", lambda r: r.again(mean=(0, 0, 0))),
     "swapped": Negative("red and blue swapped", lambda r: r.again(channel_swap=(0, 1, 2))),
     "relu": Negative("features after the ReLU instead of before", lambda r: replace(r, objective=AfterReLU()),
                      lambda run, case: _plain(run, case) and not case.end.endswith(("output", "pool"))),
     "jitter": Negative("no jitter", lambda r: replace(r, settings=r.settings.replace(jitter=0))),
-    "tf32": Negative("products in TF32", lambda r: r.again(device=Device(r.net.device.name, fast=True)),
+    "tf32": Negative("convolutions in TF32", lambda r: r.again(device=Device(r.net.device.name, fast=True)),
                      lambda run, case: run.net.device.is_cuda and not case.after and case.frames == 1),
 }
 
 
 # ---- dreams
 
-def as_saved(picture):
-    """A picture as the original wrote it and as it is read again: JPEG, Pillow's default quality."""
+def as_saved(picture: np.ndarray) -> np.ndarray:
+    """Encode a picture as the notebook saved it (JPEG of Pillow's default quality), and decode it again.
+
+    picture: (H, W, 3), 0 to 255.
+
+    Returns float32 (H, W, 3).
+    """
     return pictures.load(io.BytesIO(pictures.encode(picture)))
 
 
-def dream(run, case, sky, guide, seed, on_step=lambda *_: None):
-    """One dream of a case, as saved: (H, W, 3) float32."""
+def dream(run: Run, case: Case, sky: np.ndarray, guide: np.ndarray, seed: int,
+          on_step: Callable = lambda *_: None) -> np.ndarray:
+    """Make one dream of a case.
+
+    run: how to make it.
+    case: which picture to make.
+    sky, guide: the pictures to start from and to follow, float32 (H, W, 3).
+    seed: of the jitter.
+    on_step: as in `deepdream`.
+
+    Returns the dream as the notebook would have saved it, float32 (H, W, 3).
+    """
     net, settings, end = run.net, run.settings.steps, run.end(run.net, case.end)
     rng = np.random.RandomState(seed)
     if case.after:
@@ -153,67 +196,84 @@ def dream(run, case, sky, guide, seed, on_step=lambda *_: None):
     return as_saved(picture)
 
 
-def measure(run, case, sky, guide, picture):
-    """The statistics of a dream, as the net of a run sees it."""
+def measure(run: Run, case: Case, sky: np.ndarray, guide: np.ndarray, picture: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the statistics of a dream.
+
+    run: its net computes the features.
+    case: the case of the dream.
+    sky, guide: as in `dream`.
+    picture: the dream, (H, W, 3).
+
+    Returns {statistic: array}, as `statistics.measure` does.
+    """
     ends = sorted({*layers_of(run.net), case.end}, key=list(run.net.ends).index)
-    seen = dict(zip(ends, run.net.features(picture, ends)))
+    features = dict(zip(ends, run.net.features(picture, ends)))
     objective = objective_guide(run.net.features(guide, case.end)) if case.guided else objective_L2
-    return statistics.measure(statistics.Dream(picture, sky, seen, case.end, objective))
+    return statistics.measure(statistics.Dream(picture, sky, features, case.end, objective))
 
 
-def layers_of(net):
-    """The layers whose energy is looked at: GoogLeNet's, or nine from low to high."""
+def layers_of(net: Net) -> list[str]:
+    """Return the layers whose energy is compared: LAYERS of a GoogLeNet; of any other net, nine from low to high."""
     known = [e for e in LAYERS if e in net.ends]
     if len(known) > 3:
         return known
-    flat = [e for e, facts in net.ends.items() if facts.stride and e not in net.inputs]
-    return [flat[round(i)] for i in np.linspace(0, len(flat) - 1, min(9, len(flat)))]
+    spatial = [e for e, facts in net.ends.items() if facts.stride and e not in net.inputs]
+    return [spatial[round(i)] for i in np.linspace(0, len(spatial) - 1, min(9, len(spatial)))]
 
 
 class Dreams:
-    """Makes dreams and keeps them: in memory, and in a folder if there is one (made again with other settings only).
+    """A collection that makes each dream once.
 
-    bar: of tqdm, counting dreams.
+    sky, guide: as in `dream`.
+    folder: where the dreams are saved; those that it holds already are used, if their settings are the same. None:
+    dreams
+        are only in memory.
+    bar: a progress bar with the total that `work` computes, or None.
     """
 
-    def __init__(self, sky, guide, folder=None, bar=None):
-        self.sky, self.guide, self.folder, self.bar, self.kept = sky, guide, folder, bar, {}
+    def __init__(self, sky: np.ndarray, guide: np.ndarray, folder: Path | None = None, bar: tqdm | None = None):
+        self.sky, self.guide, self.folder, self.bar, self.made = sky, guide, folder, bar, {}
 
-    def get(self, run, case, seed, label=""):
+    def get(self, run: Run, case: Case, seed: int, label: str = "") -> np.ndarray:
+        """Return a dream, as `dream` makes it.
+
+        run, case, seed: as in `dream`.
+        label: tells the dreams of different runs apart, in names of files.
+        """
         name = f"{case.name}{label and '_' + label}_seed{seed}"
-        if name not in self.kept:
-            self.kept[name] = self._from_folder(run, case, seed, name)
-        return self.kept[name]
+        if name not in self.made:
+            self.made[name] = self._from_folder(run, case, seed, name)
+        return self.made[name]
 
     def _from_folder(self, run, case, seed, name):
         if self.folder is None:
             return self._make(run, case, seed, name)
-        path, record = self.folder / f"{name}.png", self._record(run, case, seed)
-        if pictures.settings_there(path) == record:
-            self._tell(name, steps_of(run, case, self.sky))
+        path, metadata = self.folder / f"{name}.png", self._metadata(run, case, seed)
+        if pictures.settings_if_any(path) == metadata:
+            self._advance(name, steps_of(run, case, self.sky))
             return pictures.load(path)
-        made = self._make(run, case, seed, name)
-        pictures.save(made, path, record)
-        return made
+        picture = self._make(run, case, seed, name)
+        pictures.save(picture, path, metadata)
+        return picture
 
-    def _record(self, run, case, seed):
+    def _metadata(self, run, case, seed):
         net, settings = run.net, run.settings.replace(end=(run.end(run.net, case.end),), seed=seed)
         return provenance(net, settings.to_metadata(), case=case.name, objective=type(run.objective).__name__,
                           mean=net.transformer.mean[net.inputs[0]].ravel().tolist(),
                           channel_swap=list(net.transformer.channel_swap[net.inputs[0]]), fast=net.device.fast)
 
     def _make(self, run, case, seed, name):
-        self._tell(name, 0)
+        self._advance(name, 0)
         return dream(run, case, self.sky, self.guide, seed, self._step(run))
 
     def _step(self, run):
         sizes = _sizes(run, self.sky)
 
         def step(octave, *_):
-            self._tell(None, sizes[octave][0] * sizes[octave][1])
+            self._advance(None, sizes[octave][0] * sizes[octave][1])
         return step
 
-    def _tell(self, name, n):
+    def _advance(self, name, n):
         if self.bar is not None:
             if name:
                 self.bar.set_description_str(name, refresh=False)
@@ -224,8 +284,8 @@ def _sizes(run, sky):
     return octave_sizes(*sky.shape[:2], run.settings.octave_n, run.settings.octave_scale)
 
 
-def steps_of(run, case, sky):
-    """Pixels that all the steps of a case's dream move: the measure of its time."""
+def steps_of(run: Run, case: Case, sky: np.ndarray) -> int:
+    """Return how many pixels all steps of a case's dream change, as a measure of the time that it takes."""
     return sum(h * w for h, w in _sizes(run, sky)) * run.settings.iter_n * (case.frames + bool(case.after))
 
 
@@ -233,44 +293,72 @@ def steps_of(run, case, sky):
 
 @dataclass
 class Checked:
-    """A case and what became of it. results: [statistics.Result]; negative: key in NEGATIVES, for a wrong run."""
+    """The result of checking one case.
+
+    case: the case.
+    results: one for each statistic.
+    reference: the reference picture, (H, W, 3).
+    ours: our dreams, one for each seed.
+    negative: key in NEGATIVES of the mistake with which our dreams were made, or None.
+    """
     case: Case
-    results: list
+    results: list[statistics.Result]
     reference: np.ndarray
-    ours: list
+    ours: list[np.ndarray]
     negative: str | None = None
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
+        """'fits', 'doubtful' or 'no'."""
         return statistics.verdict(self.results)
 
     @property
-    def together(self):
+    def together(self) -> float:
+        """All statistics combined, as `statistics.together` does."""
         return statistics.together(self.results)
 
     @property
-    def out(self):
-        """Names of the statistics that say no by themselves."""
+    def out(self) -> list[str]:
+        """Names of the statistics that are too far out by themselves."""
         return [r.statistic for r in self.results if not r.fits]
 
 
-def check(run, case, reference, dreams, seeds, negative=None):
-    """Could `reference` (H, W, 3) be one more of the dreams that `run` makes of a case?"""
+def check(run: Run, case: Case, reference: np.ndarray, dreams: Dreams, seeds: Sequence[int],
+          negative: str | None = None) -> Checked:
+    """Check whether a reference picture could be one more dream of ours.
+
+    run: how to make our dreams.
+    case: which picture to make.
+    reference: the picture to check, (H, W, 3).
+    dreams: makes our dreams.
+    seeds: at least two; one dream is made with each.
+    negative: key in NEGATIVES, if the run makes that mistake.
+
+    Raises DreamError for a reference that has not the size of the sky.
+    """
     ours = [dreams.get(run, case, seed, negative or "") for seed in seeds]
     if reference.shape != dreams.sky.shape:
-        raise DreamError(f"the reference for {case.title} has {reference.shape[1]}x{reference.shape[0]} pixels, "
-                         f"the sky {dreams.sky.shape[1]}x{dreams.sky.shape[0]}")
+        raise DreamError(f"the reference for {case.title} has {reference.shape[1]}x{reference.shape[0]} pixels, but "
+                         f"the sky has {dreams.sky.shape[1]}x{dreams.sky.shape[0]}")
     measured = [measure(run, case, dreams.sky, dreams.guide, p) for p in [reference, *ours]]
     return Checked(case, statistics.compare(measured[0], measured[1:]), reference, ours, negative)
 
 
-def usable(net, cases):
-    """The cases whose ends a net has."""
+def usable(net: Net, cases: Sequence[Case]) -> list[Case]:
+    """Return the cases whose ends a net has."""
     return [c for c in cases if c.end in net.ends and (not c.after or c.after in net.ends)]
 
 
-def regress(run, references, cases, dreams, seeds, negatives=()):
-    """Check cases. references: {file: (H, W, 3) or None}. negatives: keys of NEGATIVES. Yields Checked ones."""
+def regress(run: Run, references: dict[str, np.ndarray | None], cases: Sequence[Case], dreams: Dreams,
+            seeds: Sequence[int], negatives: Sequence[str] = ()) -> Iterator[Checked]:
+    """Check several cases, and then mistakes, and yield the results.
+
+    run: how to make our dreams.
+    references: {file of a case: the picture (H, W, 3), or None if it is missing}.
+    cases: those without a reference are skipped.
+    dreams, seeds: as in `check`.
+    negatives: keys of NEGATIVES; each is checked in all cases to which it applies.
+    """
     cases = [c for c in cases if references.get(c.file) is not None]
     for case in cases:
         yield check(run, case, references[case.file], dreams, seeds)
@@ -281,15 +369,19 @@ def regress(run, references, cases, dreams, seeds, negatives=()):
             yield check(wrong, case, references[case.file], dreams, seeds, key)
 
 
-def work(run, sky, cases, seeds, negatives=()):
-    """How much `regress` has to do, for a progress bar."""
+def work(run: Run, sky: np.ndarray, cases: Sequence[Case], seeds: Sequence[int], negatives: Sequence[str] = ()) -> int:
+    """Return how much `regress` has to do, in the unit of `steps_of`, as the total of a progress bar."""
     total = sum(steps_of(run, c, sky) for c in cases) * len(seeds)
     return total + sum(steps_of(run, c, sky) * len(seeds) for key in negatives for c in cases
                        if NEGATIVES[key].applies(run, c))
 
 
-def self_test(run, sky, guide, cases, seeds, negatives, bar=None):
-    """The same check without Google: a dream of our own with another seed is the reference. Returns [Checked]."""
+def self_test(run: Run, sky: np.ndarray, guide: np.ndarray, cases: Sequence[Case], seeds: Sequence[int],
+              negatives: Sequence[str], bar: tqdm | None = None) -> list[Checked]:
+    """Do the same check without Google's pictures. The references are dreams of the same run with another seed.
+
+    The arguments are those of `regress` and `Dreams`. Cases with leftover diffs and the zoom are skipped.
+    """
     cases = [c for c in cases if not c.after and c.frames == 1]
     dreams = Dreams(sky, guide, bar=bar)
     references = {c.file: dreams.get(run, c, max(seeds) + 1, "reference") for c in cases}

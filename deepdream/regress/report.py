@@ -1,6 +1,10 @@
-"""What `regress` found, for people and for programs: a table, JSON, an HTML page with the pictures."""
+"""The report of `regress`: as a table, as JSON, and as an HTML page with the pictures."""
+from __future__ import annotations
+
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,14 +12,19 @@ from .. import __version__, pictures
 from . import statistics
 from .check import NEGATIVES
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from .check import Checked, Run
+
 CAUGHT = {"no": "caught", "doubtful": "doubtful", "fits": "MISSED"}
 
 
-def failed(checked):
-    """Lines that say what is wrong: a picture of ours that does not fit, a wrong run that was not noticed."""
-    refused = [c for c in checked if not c.negative and c.verdict == "no" and not _explained(c, checked)]
+def failed(checked: Sequence[Checked]) -> list[str]:
+    """Describe what went wrong, one line for each picture that does not fit and each mistake that was not noticed."""
+    misfits = [c for c in checked if not c.negative and c.verdict == "no" and not _explained(c, checked)]
     lines = [f"{c.case.title}: this installation does not dream what the reference shows "
-             f"({', '.join(c.out) or 'all together'})" for c in refused]
+             f"({', '.join(c.out) or 'all together'})" for c in misfits]
     for key in dict.fromkeys(c.negative for c in checked if c.negative and NEGATIVES[c.negative].must):
         if all(c.verdict != "no" for c in checked if c.negative == key):
             lines.append(f"{NEGATIVES[key].title}: not noticed in any picture")
@@ -23,22 +32,28 @@ def failed(checked):
 
 
 def _explained(c, checked):
-    """A fresh net may be out where the one with leftover diffs fits: that is what Google's had."""
+    """Return whether the picture fits with leftover diffs, which Google's net had; then a fresh net need not fit."""
     return any(o.case.after and o.case.file == c.case.file and not o.negative and o.verdict != "no" for o in checked)
 
 
-def told(run, checked, reference, seeds):
-    """All of it as plain data, for JSON and the page."""
+def summary(run: Run, checked: Sequence[Checked], reference: str, seeds: Sequence[int]) -> dict:
+    """Return the report as plain data, for JSON and the page.
+
+    run: how our dreams were made.
+    checked: from `check.regress`.
+    reference: where the reference pictures come from, for people.
+    seeds: of our dreams.
+    """
     return {"software": f"deepdream {__version__}", "net": run.net.name, "checksum": run.net.checksum,
             "device": run.net.device.name, "reference": reference, "seeds": list(seeds), "failed": failed(checked),
             "limits": {"no": statistics.NO, "together_doubtful": statistics.DOUBTFUL,
                        "together_no": statistics.WRONG},
-            "pictures": [_told(c) for c in checked if not c.negative],
-            "negatives": [{**_told(c), "negative": c.negative, "title": NEGATIVES[c.negative].title,
+            "pictures": [_summary_of(c) for c in checked if not c.negative],
+            "negatives": [{**_summary_of(c), "negative": c.negative, "title": NEGATIVES[c.negative].title,
                            "caught": c.verdict == "no"} for c in checked if c.negative]}
 
 
-def _told(c):
+def _summary_of(c):
     rows = [{**asdict(r), "rank": list(r.rank), "name": statistics.STATISTICS[r.statistic].name,
              "unit": statistics.STATISTICS[r.statistic].unit, "fits": bool(r.fits)} for r in c.results]
     rows = [{k: float(v) if isinstance(v, np.floating) else v for k, v in row.items()} for row in rows]
@@ -46,30 +61,30 @@ def _told(c):
             "together": c.together, "statistics": rows}
 
 
-def table(told):
-    """The report as text for a terminal."""
+def table(summary: dict) -> str:
+    """Return the report as text for a terminal. summary: from `summary`."""
     lines, width = [], max(len(s.name) + len(s.unit) for s in statistics.STATISTICS.values()) + 2
-    for p in told["pictures"]:
+    for p in summary["pictures"]:
         lines += [f"{p['picture']}: {p['verdict']} (all together {p['together']:.2f})",
                   f"  {'':{width}}  {'reference':>9}  {'ours':>19}  {'z':>6}  {'rank':>4}"]
         for r in p["statistics"]:
             span = f"{_short(r['low'])} to {_short(r['high'])}"
             flag = "" if r["fits"] else "  <- no"
-            what = f"{r['name']}, {r['unit']}"
-            lines.append(f"  {what:{width}}  {_short(r['value']):>9}  {span:>19}  {r['z']:6.1f}  "
+            name = f"{r['name']}, {r['unit']}"
+            lines.append(f"  {name:{width}}  {_short(r['value']):>9}  {span:>19}  {r['z']:6.1f}  "
                          f"{r['rank'][0]:>2}/{r['rank'][1]}{flag}")
         lines.append("")
-    if told["negatives"]:
-        lines.append("done wrong on purpose:")
-        width = max(len(n["title"]) for n in told["negatives"])
-        for n in told["negatives"]:
+    if summary["negatives"]:
+        lines.append("mistakes made on purpose:")
+        width = max(len(n["title"]) for n in summary["negatives"])
+        for n in summary["negatives"]:
             out = ", ".join(r["statistic"] for r in n["statistics"] if not r["fits"]) or "-"
             lines.append(f"  {n['title']:{width}}  {n['case']:14} {CAUGHT[n['verdict']]:8} "
                          f"{n['together']:6.1f}  {out}")
         lines.append("")
-    lines += told["failed"] or ["the reference could be one more seed of ours"
-                                if all(p["verdict"] == "fits" for p in told["pictures"]) else
-                                "no picture is refused; for those in doubt see above"]
+    lines += summary["failed"] or ["every reference could be one more dream of this installation"
+                                   if all(p["verdict"] == "fits" for p in summary["pictures"]) else
+                                   "the check passed, but not every picture fits; see above"]
     return "\n".join(lines)
 
 
@@ -77,8 +92,12 @@ def _short(v):
     return f"{v:.4g}" if abs(v) < 1000 else f"{v:.3e}" if abs(v) >= 1e6 else f"{v:.0f}"
 
 
-def page(told, checked):
-    """The report as an HTML page with its pictures inside: the reference, one of ours, their difference."""
+def page(summary: dict, checked: Sequence[Checked]) -> str:
+    """Return the report as an HTML page that contains the pictures: reference, one of our dreams, and the difference.
+
+    summary: from `summary`.
+    checked: from `check.regress`.
+    """
     import base64
 
     import jinja2
@@ -91,10 +110,15 @@ def page(told, checked):
               for c in shown]
     environment = jinja2.Environment(loader=jinja2.PackageLoader(__package__), autoescape=True,
                                      trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template("regress.html").render(told=told, images=images, short=_short)
+    return environment.get_template("regress.html").render(summary=summary, images=images, short=_short)
 
 
-def bar(total, quiet=False):
+def bar(total: int, quiet: bool = False) -> tqdm:
+    """Return a progress bar.
+
+    total: from `check.work`.
+    quiet: show nothing.
+    """
     from tqdm import tqdm
     return tqdm(total=total, file=sys.stderr, leave=False, disable=quiet or not sys.stderr.isatty(), dynamic_ncols=True,
                 bar_format="{desc} |{bar}| {percentage:3.0f}%  {elapsed}, {remaining} left")

@@ -1,1 +1,1 @@
-"""What the machine offers: the device that graphs run on, memory, the cache on disk."""
+"""The resources of the machine: devices, CPU cores, free memory, and the cache on disk."""

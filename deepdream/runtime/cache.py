@@ -1,21 +1,22 @@
-"""Graphs that have been built once are kept in the user's cache, under a checksum of all that went into them."""
+"""The cache on disk: graphs are built once and then read from files, named by a checksum of what they depend on."""
 import contextlib
 import functools
 import hashlib
 import os
 import stat
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import convert, models
 from ..convert.files import write
 
-LIMIT = 1 << 30   # bytes; what has not been used for longest is dropped beyond it
-LARGEST = 1 << 31   # bytes of one file: more no protobuf may have
+LIMIT = 1 << 30     # the maximum size of the cache in bytes: beyond it, the files that were used least recently go
+LARGEST = 1 << 31   # the maximum size of a file in bytes, which is that of a protobuf
 
 
-def key(*parts) -> str:
-    """A name for something built from these parts (bytes or what `str` shows)."""
+def key(*parts: object) -> str:
+    """Return the name of something that depends on these parts, bytes or objects with a `str`: their checksum."""
     digest = hashlib.sha256()
     for part in parts:
         part = part if isinstance(part, bytes) else str(part).encode()
@@ -24,33 +25,36 @@ def key(*parts) -> str:
     return digest.hexdigest()[:40]
 
 
-def graph_key(*parts) -> str:
-    """A name for something that this version of the project builds from these parts."""
+def graph_key(*parts: object) -> str:
+    """Return the name of something that depends on these parts and on this version of the source code."""
     return key(source_hash(), *parts)
 
 
 @functools.cache
 def source_hash() -> str:
-    """A checksum of the source files that write graphs: whoever changes one of them gets new graphs, not kept ones."""
+    """Return the checksum of the source files that build graphs, so that a change to one of them gives new graphs."""
     package = Path(__file__).resolve().parent.parent
     folders = [Path(convert.__file__).resolve().parent, *(package / name for name in ("engine", "goals", "net"))]
     return key(*(file.read_bytes() for folder in folders for file in sorted(folder.rglob("*.py"))))
 
 
 def folder() -> Path:
-    """Where graphs are kept."""
+    """Return the folder of the cached files."""
     return Path(models.cache_dir()) / "graphs"
 
 
-def cached(name: str, build) -> bytes:
-    """The bytes kept under `name`, else `build()`, kept from now on.
+def cached(name: str, build: Callable[[], bytes]) -> bytes:
+    """Return data from the cache, or build it and write it into the cache.
 
-    Each file ends in a checksum of what stands before it: a damaged one is built again. Files are written beside and
-    renamed, so two processes may race for one. Where the cache cannot be read or written, whatever lies there, nothing
-    is kept.
+    Each file ends with a checksum of its data, so that a damaged file is noticed and built again. Several processes can
+    write the same file at once, because it is written under another name and then renamed. If the cache cannot be read
+    or written, the data is built each time.
+
+    name: the name of the file.
+    build: returns the data.
     """
     path = folder() / name
-    data = _kept(path)
+    data = _read(path)
     if data is not None:
         return data
     data = build()
@@ -61,32 +65,33 @@ def cached(name: str, build) -> bytes:
     return data
 
 
-def _kept(path):
-    """What a file keeps; None if it is not there, is damaged or is no file at all."""
+def _read(path):
+    """Return the data of a cached file; None if the file does not exist, is damaged or is not a regular file."""
     try:
-        there = path.stat()
-        if not stat.S_ISREG(there.st_mode) or there.st_size > LARGEST:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode) or info.st_size > LARGEST:
             return None
         data = path.read_bytes()
     except OSError:
         return None
     if len(data) <= 32 or hashlib.sha256(memoryview(data)[:-32]).digest() != data[-32:]:
         return None
-    with contextlib.suppress(OSError):      # a cache that can only be read
+    with contextlib.suppress(OSError):      # the cache may be read-only
         os.utime(path)
     return data[:-32]
 
 
 def _make_room(where, size):
+    """Delete the files that were used least recently, until a file of `size` bytes fits."""
     files = []
     for path in where.iterdir():
-        with contextlib.suppress(OSError):      # another process was faster
-            there = path.lstat()
-            if stat.S_ISREG(there.st_mode):
-                files.append((there.st_mtime, there.st_size, path))
+        with contextlib.suppress(OSError):      # another process may have deleted the file
+            info = path.lstat()
+            if stat.S_ISREG(info.st_mode):
+                files.append((info.st_mtime, info.st_size, path))
     total = size + sum(f[1] for f in files)
     for modified, length, path in sorted(files):
-        stale = path.suffix == ".part" and time.time() - modified > 3600   # left by a process that was killed
+        stale = path.suffix == ".part" and time.time() - modified > 3600   # a process was killed while it wrote
         if total > LIMIT or stale:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)

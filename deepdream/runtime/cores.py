@@ -1,6 +1,7 @@
-"""How many threads onnxruntime computes with where nobody says: one for each core.
+"""The number of CPU cores, which is the number of threads that onnxruntime uses by default.
 
-Sums that are divided among threads are rounded otherwise, so the same dream, bit for bit, needs the same number.
+Sums that are split among threads are rounded in another order. To repeat a dream bit for bit, the number of threads
+must be the same.
 """
 import ctypes
 import functools
@@ -12,23 +13,26 @@ CPUS = Path("/sys/devices/system/cpu")
 
 @functools.lru_cache(None)
 def cores() -> int | None:
-    """The machine's cores; two threads of one count once, and cores that this process may not use count, too, as they
-    do for onnxruntime. None where that cannot be told."""
+    """Return the number of physical cores of the machine; None if it is unknown.
+
+    As in onnxruntime, cores that this process may not use are counted too.
+    """
     if sys.platform == "linux":
-        return _of_linux()
+        return linux_cores()
     if sys.platform == "darwin":
-        return _of_macos()
+        return _macos_cores()
     return None
 
 
-def _of_linux(cpus=CPUS):
+def linux_cores(cpus: Path = CPUS) -> int | None:
+    """Return the number of physical cores under Linux; None if it is unknown. cpus: the kernel's folder of CPUs."""
     try:
         return len({path.read_text() for path in cpus.glob("cpu[0-9]*/topology/thread_siblings_list")}) or None
     except OSError:
         return None
 
 
-def _of_macos():
+def _macos_cores():
     count = ctypes.c_int(0)
     size = ctypes.c_size_t(ctypes.sizeof(count))
     try:

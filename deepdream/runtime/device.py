@@ -1,28 +1,38 @@
-"""Where a graph runs: the CPU, or a GPU by CUDA."""
+"""The device that graphs run on: the CPU, or a GPU with CUDA."""
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import functools
 import math
 import re
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ..convert.errors import shown
-
 from ..errors import DreamError
 from .notices import say_once
 
+if TYPE_CHECKING:
+    import numpy as np
+    import onnxruntime
+
 CHOICES = "auto, cpu, cuda or cuda:N"
-MUCH_WORK = 2.5e6     # pixels times steps from which on a session for this size alone pays for its making
+MUCH_WORK = 2.5e6     # pixels times steps: from this on, creating a session for one size only saves time
 
 
-def driver():
-    """The file of the CUDA driver's library."""
+def driver() -> str:
+    """Return the name of the CUDA driver's library."""
     return "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 @functools.lru_cache(None)
-def cuda_problem(index=0):
-    """Why CUDA device `index` cannot be used, in a few words; None if a graph really ran on it."""
+def cuda_problem(index: int = 0) -> str | None:
+    """Return in a few words why a GPU cannot be used; None if a graph ran on it successfully.
+
+    index: the number of the GPU.
+    """
     try:
         cuda, count = ctypes.CDLL(driver()), ctypes.c_int()
     except OSError:
@@ -37,7 +47,7 @@ def cuda_problem(index=0):
     ort.preload_dlls()
     try:
         _try_out(ort, index)
-    except Exception as error:   # onnxruntime raises its own kinds
+    except Exception as error:   # onnxruntime raises exceptions of its own types
         return str(error).strip().splitlines()[0][:200]
     return None
 
@@ -51,23 +61,33 @@ def _try_out(ort, index):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     quiet = ort.SessionOptions()
     quiet.log_severity_level = 4
-    session = ort.InferenceSession(model.SerializeToString(), quiet, providers=_cuda(index))
+    session = ort.InferenceSession(model.SerializeToString(), quiet, providers=cuda_providers(index))
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise RuntimeError("CUDA libraries missing; pip install 'onnxruntime-gpu[cuda,cudnn]'")
     session.run(None, {"x": np.ones(1, np.float32)})
 
 
-def _cuda(index, tf32=False, **more):
-    # EXHAUSTIVE and HEURISTIC tuning start anew at each octave's size; TF32 has 10 bits of mantissa
+def cuda_providers(index: int, tf32: bool = False, **extra) -> list[tuple[str, dict]]:
+    """Return onnxruntime's list of providers for a GPU.
+
+    index: the number of the GPU.
+    tf32: whether convolutions may round to TF32, which has 10 bits of mantissa.
+    extra: further options of the CUDA provider.
+    """
+    # cuDNN searches again for each new size, which is for each octave, so the quick search is used
     return [("CUDAExecutionProvider", {"device_id": index, "use_tf32": int(tf32),
                                        "cudnn_conv_algo_search": "HEURISTIC",
-                                       "arena_extend_strategy": "kSameAsRequested", **more})]
+                                       "arena_extend_strategy": "kSameAsRequested", **extra})]
 
 
 @contextlib.contextmanager
-def readable(h, w):
-    """Turn onnxruntime's errors during a run at h x w pixels into one line. Nothing but a session runs inside: whatever
-    is raised there is onnxruntime's, in kinds of its own and in Python's."""
+def readable(h: int, w: int) -> Iterator[None]:
+    """Turn the errors of a session's run into a DreamError with one line.
+
+    Only the session may run inside of the `with`, because onnxruntime raises exceptions of many types, Python's too.
+
+    h, w: size of the picture, for the message.
+    """
     try:
         yield
     except Exception as error:
@@ -87,15 +107,25 @@ def _line(error):
 
 
 class Device:
-    """A place to run graphs. name: 'cpu' or 'cuda:N'; note: one line that says what was chosen, and why. fast: TF32 in
-    CUDA's convolutions; on the CPU there is nothing to gain, and it is refused where the CPU was asked for.
+    """A device that graphs run on.
 
-    cuda: more options of onnxruntime's CUDA provider, {name: value}, such as prefer_nhwc. With enable_cuda_graph a step
-    is recorded once for each size and then launched as a whole: for many dreams of one size, as a session with memory
-    of its own stays for each octave."""
-    _free_at_first = {}      # {index of a GPU: bytes}: of the whole process, as the memory is
+    choice: 'auto' (CUDA if it works, otherwise the CPU), 'cpu', 'cuda' (the first GPU) or 'cuda:N'.
+    fast: whether convolutions on CUDA may round to TF32. Not allowed with 'cpu'.
+    cuda: further options of onnxruntime's CUDA provider, {name: value}, such as prefer_nhwc. With enable_cuda_graph, a
+        step is captured once for each size and then launched as a whole. This is meant for many dreams of one size,
+        because the session of each octave keeps its own memory.
 
-    def __init__(self, choice="auto", fast=False, cuda=None):
+    Raises DreamError for a device that does not exist or does not work.
+
+    Attributes:
+    name: 'cpu' or 'cuda:N'.
+    is_cuda: whether it is a GPU.
+    index: the number of the GPU.
+    captures: whether steps are captured as CUDA graphs.
+    much_work: pixels times steps from which on a session is created for one size only.
+    """
+
+    def __init__(self, choice: str = "auto", fast: bool = False, cuda: dict | None = None):
         kind, _, number = str(choice).partition(":")
         numbered = kind == "cuda" and re.fullmatch(r"[0-9]{1,4}", number)
         if kind not in ("auto", "cpu", "cuda") or number and not numbered:
@@ -106,73 +136,88 @@ class Device:
             raise DreamError(f"--device {choice}: {problem}")
         self.is_cuda = kind != "cpu" and problem is None
         if fast and kind == "cpu":
-            raise DreamError("--fast: is TF32 on CUDA; on the CPU there is nothing to gain by it")
+            raise DreamError("--fast: only CUDA has TF32, and the device is the CPU; leave it out")
         self.index, self.fast = index if self.is_cuda else 0, bool(fast)
         self.name = f"cuda:{index}" if self.is_cuda else "cpu"
         self._cuda = dict(cuda or {})
         self.captures = self.is_cuda and str(self._cuda.get("enable_cuda_graph", 0)) in ("1", "True")
-        # the CPU adds in place where it knows the sizes; a captured graph is of one size
+        # With fixed sizes, onnxruntime adds in place on the CPU. A captured CUDA graph always has one size.
         self.much_work = 0 if self.captures else math.inf if self.is_cuda else MUCH_WORK
         self._note = None
         if kind == "auto":
             self._note = f"dreaming on {self.name}" + f" ({problem})" * bool(problem) \
                 + ", where --fast changes nothing" * (fast and not self.is_cuda)
 
-    def announce(self):
-        """Say on stderr, once, which device was chosen, if the choice was ours."""
+    def announce(self) -> None:
+        """Print on stderr, once per process, which device 'auto' chose."""
         if self._note:
             say_once(self._note)
 
     def fixes_size(self, h: int, w: int, steps: int) -> bool:
-        """Are so many steps at h x w pixels enough work for a session of that size alone?"""
+        """Return whether a session is worth creating for h x w pixels only, to run that many steps."""
         return h * w * steps >= self.much_work
 
     @property
     def free_memory(self) -> int | None:
-        """Free bytes of a GPU when it was first asked: what is taken later is mostly onnxruntime's, which takes it over
-        for the next dream. None where it cannot be told."""
-        if self.index not in self._free_at_first:
-            self._free_at_first[self.index] = _free_bytes(self.index)
-        return self._free_at_first[self.index]
+        """The bytes of a GPU that were free when this was first read; None if they are unknown.
 
-    def session(self, graph, threads=None, size=None, name="the net", alone=True):
-        """An onnxruntime session. graph: a serialized model. threads: of the CPU; None leaves it to onnxruntime,
-        which takes one for each core. size: (h, w) of the only pictures that it will see, if that is known. name: what
-        the DreamError calls the net, if onnxruntime cannot run it. alone: False for one of many sessions that take
-        turns."""
+        Most of what is taken later is onnxruntime's, which reuses it for the next dream.
+        """
+        return _free_at_first(self.index)
+
+    def session(self, graph: bytes, threads: int | None = None, size: tuple[int, int] | None = None,
+                name: object = "the net", spin: bool = True) -> onnxruntime.InferenceSession:
+        """Create an onnxruntime session.
+
+        graph: a serialized model.
+        threads: the number of CPU threads; None leaves it to onnxruntime, which uses one per core.
+        size: (h, w) of the only pictures that it will see; None if their sizes differ.
+        name: what error messages call the net.
+        spin: whether its threads wait busily for work; False for one of many sessions that take turns.
+
+        Raises DreamError if onnxruntime cannot run the model.
+        """
         import onnxruntime as ort
-        more = {k: v for k, v in self._cuda.items() if size or k != "enable_cuda_graph"}     # recorded is one size only
-        cuda = _cuda(self.index, self.fast, **more) if self.is_cuda else []
+        # a CUDA graph can be captured for one size only
+        extra = {k: v for k, v in self._cuda.items() if size or k != "enable_cuda_graph"}
+        cuda = cuda_providers(self.index, self.fast, **extra) if self.is_cuda else []
         options = self.options(threads, size)
-        if not alone:      # each session has threads of its own, and waiting busily they would keep each other from work
+        if not spin:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             return ort.InferenceSession(graph, options, providers=[*cuda, "CPUExecutionProvider"])
-        except Exception as error:      # onnxruntime raises its own kinds
+        except Exception as error:      # onnxruntime raises exceptions of its own types
             if _no_memory(error):
                 raise DreamError(f"{name}: not enough memory for this net") from None
             raise DreamError(f"{name}: onnxruntime cannot run this net: {_line(error)}") from error
 
     @staticmethod
-    def options(threads=None, size=None):
-        """The SessionOptions of `session`."""
+    def options(threads: int | None = None, size: tuple[int, int] | None = None) -> onnxruntime.SessionOptions:
+        """Return the options of a session. The arguments are those of `session`."""
         import onnxruntime as ort
         options = ort.SessionOptions()
-        options.log_severity_level = 4          # what goes wrong is raised, and told in one line
-        options.enable_mem_pattern = False      # it plans memory for each octave's size anew and keeps the old: twice
-        options.enable_mem_reuse = False        # what one tensor leaves to the next of its size, nothing else can take
+        options.log_severity_level = 4          # no log: errors are raised
+        options.enable_mem_pattern = False      # it would keep the memory of each octave's size
+        options.enable_mem_reuse = False        # it would reserve a tensor's memory for others of the same size
         if threads:
             options.intra_op_num_threads = threads
         for name, n in zip("NHW", (1, *size) if size else ()):
             options.add_free_dimension_override_by_name(name, n)
         return options
 
-    def place(self, array):
-        """An array on this device, as an OrtValue."""
+    def place(self, array: np.ndarray) -> onnxruntime.OrtValue:
+        """Copy an array to this device."""
         import onnxruntime as ort
         return ort.OrtValue.ortvalue_from_numpy(array, "cuda" if self.is_cuda else "cpu", self.index)
 
-def _free_bytes(index):
+
+@functools.cache
+def _free_at_first(index):
+    return free_gpu_memory(index)
+
+
+def free_gpu_memory(index: int) -> int | None:
+    """Return the free bytes of a GPU now; None if they are unknown. index: the number of the GPU."""
     context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
     try:
         cuda, place = ctypes.CDLL(driver()), ctypes.c_int()

@@ -1,7 +1,8 @@
-"""How much memory a dream may take."""
+"""The memory that is free for a dream."""
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DreamError
@@ -11,8 +12,15 @@ VARIABLE = "DEEPDREAM_MEMORY_GB"
 
 
 def free_memory(device: Device) -> float | None:
-    """Bytes that a dream may take: on the CPU what is free and what this process has already, on a GPU what is free.
-    $DEEPDREAM_MEMORY_GB says it instead, if it is set. None where it cannot be told."""
+    """Return the bytes that a dream can use; None if they are unknown.
+
+    If $DEEPDREAM_MEMORY_GB is set, it is that. Otherwise it is the free memory of the GPU or, for a dream on the CPU,
+    the free memory of the machine together with the memory that this process uses already.
+
+    device: the device that the dream runs on.
+
+    Raises DreamError if $DEEPDREAM_MEMORY_GB is not a number above 0.
+    """
     text = os.environ.get(VARIABLE)
     if text:
         try:
@@ -24,11 +32,12 @@ def free_memory(device: Device) -> float | None:
         raise DreamError(f"{VARIABLE} is '{text}'; allowed is a number of gigabytes greater than 0")
     if device.is_cuda:
         return device.free_memory
-    found = [n for n in (_of_machine(), *_of_cgroups()) if n is not None]
-    return min(found) + _own() if found else None
+    limits = [n for n in (_machine_memory(), *cgroup_memory()) if n is not None]
+    return min(limits) + process_memory() if limits else None
 
 
-def _of_machine():
+def _machine_memory():
+    """Return the free bytes of the machine; all of its bytes under macOS; None if they are unknown."""
     try:
         for line in open("/proc/meminfo"):
             if line.startswith("MemAvailable:"):
@@ -36,14 +45,14 @@ def _of_machine():
     except OSError:
         pass
     if sys.platform == "win32":
-        return _of_windows()
+        return _windows_memory()
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")      # macOS: what is free is told nowhere
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")      # macOS does not report the free memory
     except (AttributeError, ValueError, OSError):
         return None
 
 
-def _of_windows():
+def _windows_memory():
     class Status(ctypes.Structure):
         _fields_ = [("length", ctypes.c_ulong), ("load", ctypes.c_ulong),
                     *((name, ctypes.c_ulonglong) for name in ("total", "free", "page_total", "page_free",
@@ -52,10 +61,14 @@ def _of_windows():
     return status.free if ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else None
 
 
-def _of_cgroups(root=Path("/sys/fs/cgroup"), told="/proc/self/cgroup"):
-    """What the limits of this process's control groups, version 2 or 1, and of those around them leave."""
+def cgroup_memory(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
+    """Yield the free bytes of each control group of this process that has a limit, and of the groups around it.
+
+    root: the folder of the control groups, of version 2 or 1.
+    groups: the kernel's file with the control groups of this process.
+    """
     try:
-        lines = Path(told).read_text().splitlines()
+        lines = Path(groups).read_text().splitlines()
     except OSError:
         return
     files = {"": ("memory.max", "memory.current", "inactive_file"),
@@ -69,18 +82,18 @@ def _of_cgroups(root=Path("/sys/fs/cgroup"), told="/proc/self/cgroup"):
         group = root / kind / path.lstrip("/")
         for folder in (group, *group.parents):
             try:
-                most = (folder / limit).read_text().strip()
+                maximum = (folder / limit).read_text().strip()
                 stat = dict(row.split() for row in (folder / "memory.stat").read_text().splitlines())
-                if most.isdigit():
-                    yield max(0, int(most) - int((folder / used).read_text()) + int(stat.get(cache, 0)))
+                if maximum.isdigit():
+                    yield max(0, int(maximum) - int((folder / used).read_text()) + int(stat.get(cache, 0)))
             except OSError:
                 pass
             if folder == root:
                 break
 
 
-def _own():
-    """Bytes that this process has already: a dream takes them over from the one before."""
+def process_memory() -> int:
+    """Return the bytes that this process uses already, which a dream can reuse; 0 if they are unknown."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, AttributeError, ValueError):

@@ -1,9 +1,9 @@
-"""Lines for people on stderr that are worth saying once a process."""
+"""Notices on stderr that are printed only once per process."""
 import functools
 import sys
 
 
 @functools.cache
-def say_once(text: str):
-    """Print a line on stderr, unless it has been said before."""
+def say_once(text: str) -> None:
+    """Print a line on stderr, unless this process has printed it before."""
     print(text, file=sys.stderr)

@@ -1,9 +1,13 @@
-"""What does a net think a samoyed looks like? From grey or noise, gradient ascent on the score of a class.
+"""Show what a net thinks a class looks like: gradient ascent on the score of the class, from noise or grey.
 
     deepdream class samoyed --model bvlc_googlenet -o samoyed.png
-    deepdream class samoyed dumbbell 207 -o three.png              a grid with captions
-    deepdream class four --model digits -o four.png --strip        from noise to the dream, and the weights themselves
+    deepdream class samoyed dumbbell 207 -o three.png          three classes in a grid, with captions
+    deepdream class four --model digits -o four.png --strip    from noise to the dream, step by step
 """
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
 from ...convert.console import interrupted
 from ...errors import DreamError
 from ...goals.text import CLASS, class_index, class_name, goals
@@ -13,37 +17,41 @@ from ..options import add_device, add_priors, add_quality, add_starts, add_steps
 from ..output import output_of, save_output
 from ..ready import checked_sizes, with_seed
 
-OWN = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, "jitter": 16, "laplacian": 4, "blur": 1.0,
-       "blur_until": 0.4}     # and a picture of twice the size that the net was trained on
-HALFWAY = 8                   # pictures of a strip
-SIDE = 160                    # pixels: smaller pictures are enlarged on a sheet
-STILL = 0.05                  # levels: a step that changes a pixel by less on average changes nothing
+# Settings for a net whose model card has none; the picture is twice as large as the net's input
+DEFAULTS = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, "jitter": 16, "laplacian": 4,
+            "blur": 1.0, "blur_until": 0.4}
+STRIP = 8                     # pictures in a strip, if --strip has no number
+SIDE = 160                    # pixels: smaller pictures are enlarged in a grid or strip
+STILL = 0.05                  # grey levels: an octave ends after a step that changes a pixel by less on average
 
 
-def arguments(parser):
-    parser.add_argument("label", nargs="+", metavar="CLASS", help="its name or number; `deepdream layers --labels` "
-                        "lists them")
-    parser.add_argument("-o", "--output", metavar="OUT", help="where the picture goes: .jpg, .png, .webp or .tif "
-                        "(class.png, or the next free number)")
+def arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("label", nargs="+", metavar="CLASS", help="name or number of a class; `deepdream layers "
+                        "--labels` lists the classes of a net")
+    parser.add_argument("-o", "--output", metavar="OUT", help="the picture file to write: .jpg, .png, .webp or .tif "
+                        "(default: class.png, or class-2.png and so on if it exists)")
     add_model(parser)
     add_pixels(parser)
-    add_starts(parser, "noise", "twice what the net was trained on")
-    parser.add_argument("--strip", nargs="?", type=whole_number(3, 32), const=HALFWAY, metavar="N",
-                        help=f"show 3 to 32 pictures from the start to the dream ({HALFWAY}) and, of a net of one "
-                        "layer, its weights")
-    parser.add_argument("--columns", type=whole_number(1, 32), metavar="N", help="of a grid (as square as it gets)")
-    add_steps(parser, {k: f"the model's own, or {OWN[k]}" for k in NOTEBOOK})
+    add_starts(parser, "noise", "twice the size of the net's input")
+    parser.add_argument("--strip", nargs="?", type=whole_number(3, 32), const=STRIP, metavar="N",
+                        help="write a row of N pictures, 3 to 32, from the start to the finished dream "
+                        f"({STRIP} if N is left out); for a linear net, its weights for the class follow")
+    parser.add_argument("--columns", type=whole_number(1, 32), metavar="N", help="number of columns of the grid of "
+                        "classes or of the strip (default: a grid that is nearly square, a strip of one row)")
+    add_steps(parser, {k: f"the model card's, else {DEFAULTS[k]}" for k in NOTEBOOK})
     add_priors(parser)
     add_device(parser)
     add_quality(parser)
 
 
-def run(args):
+def run(args: Namespace) -> int:
+    """Run this command. Returns its exit code."""
     from ... import pictures
     pictures.check_target(output_of(args, "class.png"))
     if args.strip and len(args.label) > 1:
         raise DreamError(f"--strip: shows one class, and there are {len(args.label)}")
-    settings_of(args, Settings(start="noise"))      # says what contradicts what before the net is loaded
+    settings_of(args, Settings(start="noise"))      # raises an error for contradictory options before the net is loaded
 
     from ...net.pixels import deprocess, preprocess
     from ...pictures.starts import start_size, starting_picture
@@ -56,34 +64,37 @@ def run(args):
     sizes = checked_sizes(net, settings, chosen[0], start_size(settings))
     start = starting_picture(settings)
     if net.blobs[net.inputs[0]].channels == 1:
-        start = deprocess(net, preprocess(net, start))      # as the net sees it
+        start = deprocess(net, preprocess(net, start))      # without the colours, which the net does not see
     dreams, names = [], [class_name(net, i) for i in indices]
     try:
-        for one in chosen:
-            dreams.append(_dream(net, settings, one, start, sizes, args.strip))
+        for goal in chosen:
+            dreams.append(_dream(net, settings, goal, start, sizes, args.strip))
     except KeyboardInterrupt:
         if not dreams:
             raise
-        names = names[:len(dreams)]      # what is finished is shown
+        names = names[:len(dreams)]      # the dreams that are finished are saved
     note = f"{net.name}, from {settings.start}, seed {settings.seed}"
     picture = _strip_of(args, net, start, dreams[0], indices[0], names[0], note) if args.strip else \
         _grid_of(args, dreams, names, note) if len(chosen) > 1 else dreams[0][0]
-    record = provenance(net, settings.to_metadata(), classes=indices[:len(dreams)], **machine(net))
-    del record["end"]      # the classes are in its place
-    output = save_output(picture, args, "class.png", record)
+    metadata = provenance(net, settings.to_metadata(), classes=indices[:len(dreams)], **machine(net))
+    del metadata["end"]      # `classes` replaces it
+    output = save_output(picture, args, "class.png", metadata)
     print(f"{output}: {', '.join(names)}; {note}")
     return interrupted("deepdream") if len(dreams) < len(chosen) else 0
 
 
 def _settings(args, net):
-    """What was asked for; else the model's own settings, else OWN. A blur that was asked for keeps its sigma."""
+    """Return the settings of the command line; for the rest, those of the model card, or else DEFAULTS.
+
+    A --blur on the command line stays constant, unless --blur-until is there, too.
+    """
     h, w = net.blobs[net.inputs[0]].shape[2:]
     low_h, low_w, exact = net.smallest(net.classifier)
     size = {"size": [low_w, low_h], "octave_n": 1} if exact else {"size": [2 * w, 2 * h]}
-    own = {k: OWN[k] for k in NOTEBOOK} | (net.card and net.card.class_pictures or OWN | size)
+    defaults = {k: DEFAULTS[k] for k in NOTEBOOK} | (net.card and net.card.class_pictures or DEFAULTS | size)
     if args.blur is not None:
-        own.pop("blur_until", None)
-    settings = settings_of(args, Settings(**own, start="noise"))
+        defaults.pop("blur_until", None)
+    settings = settings_of(args, Settings(**defaults, start="noise"))
     return settings if settings.size else settings.replace(size=size["size"])
 
 
@@ -104,50 +115,53 @@ def _grid_of(args, dreams, names, note):
     return grid([enlarged(pictures.to_uint8(d), SIDE) for d, _ in dreams], names, note, columns)
 
 
-def _dream(net, settings, chosen, start, sizes, stages):
-    """(dream, [the picture after each step], for `stages` of a strip; else an empty list)."""
+def _dream(net, settings, goal, start, sizes, strip):
+    """Return the dream of a class and, if a strip is requested, a list of the pictures after each step."""
     import numpy as np
 
     from ...dream import SETTLED, deepdream, visible
     from ..progress import Progress
-    before, way = start, []
+    before, steps = start, []
     with Progress(sizes, settings.iter_n) as progress:
         def on_step(octave, i, vis, report):
             nonlocal before
             progress.step(octave, i, vis, report)
             now = vis()
-            if stages:
-                way.append(now)
+            if strip:
+                steps.append(now)
             if now.shape == before.shape and np.abs(now - before).mean() < STILL:
                 return SETTLED
             before = now
-        dream = deepdream(net, start, on_step=on_step, rng=np.random.RandomState(settings.seed), **settings.steps, **chosen)
-    return visible(dream, settings.clip), way
+        dream = deepdream(net, start, on_step=on_step, rng=np.random.RandomState(settings.seed), **settings.steps,
+                          **goal)
+    return visible(dream, settings.clip), steps
 
 
-def _strip(net, start, dream, way, index, n):
-    """([pictures], [captions]): n, or as many as there are, from the start to the dream, the early ones closer to each
-    other; of a net of one layer, its weights too."""
+def _strip(net, start, dream, steps, index, n):
+    """Choose up to n pictures from the start to the dream, more of them from the early steps, where more changes.
+
+    Returns the pictures, with the weights of the class if the net is linear, and their captions.
+    """
     import numpy as np
 
     from ...pictures.starts import resized
     h, w = dream.shape[:2]
-    steps = np.unique(np.geomspace(1, len(way), n - 1).round().astype(int))
-    shown = [start] + [p if p.shape == dream.shape else resized(p, h, w) for p in (way[n - 1] for n in steps[:-1])]
-    captions = ["start"] + [f"step {n}" for n in steps[:-1]]
+    chosen = np.unique(np.geomspace(1, len(steps), n - 1).round().astype(int))
+    shown = [start] + [p if p.shape == dream.shape else resized(p, h, w) for p in (steps[n - 1] for n in chosen[:-1])]
+    captions = ["start"] + [f"step {n}" for n in chosen[:-1]]
     weights = _weights(net, index, h, w)
     if weights is not None:
         grey = [p.mean(2).ravel() - p.mean() for p in (dream, weights)]
-        alike = np.dot(*grey) / np.linalg.norm(grey[0]) / np.linalg.norm(grey[1])
-        print(f"the dream and the weights of the class correlate {alike:.3f}")
-        shown, captions = [*shown, dream, weights], [*captions, f"step {len(way)}", "the weights"]
+        correlation = np.dot(*grey) / np.linalg.norm(grey[0]) / np.linalg.norm(grey[1])
+        print(f"the dream and the weights of the class correlate {correlation:.3f}")
+        shown, captions = [*shown, dream, weights], [*captions, f"step {len(steps)}", "the weights"]
     else:
-        shown, captions = [*shown, dream], [*captions, f"step {len(way)}"]
+        shown, captions = [*shown, dream], [*captions, f"step {len(steps)}"]
     return shown, captions
 
 
 def _weights(net, index, h, w):
-    """The class's weights as a picture (h, w, 3), if the net is linear, so that its gradient is the same everywhere."""
+    """Return the weights of a class as a picture (h, w, 3); None if the gradient shows that the net is not linear."""
     import numpy as np
 
     from ...net.pixels import deprocess

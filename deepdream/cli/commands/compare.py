@@ -1,9 +1,10 @@
-"""Two nets, one picture, one layer: the source and both dreams side by side, with captions, ready to share.
+"""Put a picture and what two nets dream of it side by side, with captions, in one picture to share.
 
     deepdream compare cat.jpg -o compare.jpg
     deepdream compare cat.jpg --models bvlc_googlenet places205_googlenet --end inception_4d/output
     deepdream compare cat.jpg --models bvlc_googlenet my/squeezenet --end inception_4c/output fire8/concat
 """
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ...errors import DreamError
@@ -13,27 +14,32 @@ from ..output import output_of, save_output
 from ..ready import with_seed
 
 
-def arguments(parser):
-    parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
-    parser.add_argument("-o", "--output", metavar="OUT", help="where it goes: .jpg, .png, .webp or .tif; the "
-                        "settings are written into it (compare.jpg, or the next free number)")
+def arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("picture", metavar="PICTURE", help="the picture: JPEG, PNG, WebP or TIFF")
+    parser.add_argument("-o", "--output", metavar="OUT", help="the picture file to write: .jpg, .png, .webp or .tif; "
+                        "the settings are saved in its metadata (default: compare.jpg, or compare-2.jpg and so on if "
+                        "it exists)")
     parser.add_argument("--models", nargs=2, default=SHIPPED, metavar="MODEL",
-                        help=f"names from `deepdream models`, folders, .onnx files ({' '.join(SHIPPED)})")
-    parser.add_argument("--end", nargs="+", metavar="LAYER", dest="layers", help="the layer whose activations grow; "
-                        "where the nets name their layers differently, one for each (the first model's own choice)")
+                        help="the two nets: names from `deepdream models`, folders or .onnx files (default: "
+                        f"{' '.join(SHIPPED)})")
+    parser.add_argument("--end", nargs="+", metavar="LAYER", dest="layers", help="the layer to maximize; two layers, "
+                        "one for each net, if the nets name them differently (default: that of the first net's "
+                        "model card)")
     add_steps(parser)
     add_device(parser, fast=False)
     add_quality(parser)
 
 
-def run(args):
+def run(args: Namespace) -> None:
+    """Run this command."""
     from ... import pictures
     output = output_of(args, "compare.jpg")
     pictures.check_target(output)
     image = pictures.load(args.picture)
     pictures.refuse_inputs(output, args.picture)
 
-    from ...batch.jobs import Here, Job
+    from ...batch.jobs import InProcess, Job
     from ...dream import octave_sizes
     from ...pictures.sheet import side_by_side
     from ...provenance import SOFTWARE
@@ -46,11 +52,11 @@ def run(args):
     ends, settings, data = _ends(args.layers, nets), with_seed(settings_of(args)), Path(args.picture).read_bytes()
     sizes = octave_sizes(*image.shape[:2], settings.octave_n, settings.octave_scale)
     dreams = []
-    with Here() as here:
+    with InProcess() as executor:
         for model, net in nets.items():
             job = Job(net.files.arguments, settings.replace(end=(ends[model],)), data, None, device.name, args.threads)
             with Progress(sizes, settings.iter_n) as progress:
-                result = here.make(job, progress.step)
+                result = executor.make(job, progress.step)
             if result.error:
                 raise DreamError(f"{model}: {result.error}")
             dreams.append(result.picture)
@@ -59,25 +65,26 @@ def run(args):
     captions = ["source"] + [m if one_end else f"{m}, {ends[m]}" for m in nets]
     note = f"{settings.iter_n} steps in each of {settings.octave_n} octaves, seed {settings.seed}"
     sheet = side_by_side([pictures.to_uint8(image), *dreams], captions, f"{ends[model]}, {note}" if one_end else note)
-    record = settings.to_metadata() | {"software": SOFTWARE, "models": list(nets), "ends": list(ends.values()),
-                                  "checksums": [net.checksum for net in nets.values()],
-                                  "picture": Path(args.picture).name, "device": device.name, "threads": result.threads}
-    del record["end"]      # there are two
-    output = save_output(sheet, args, "compare.jpg", record)
+    metadata = settings.to_metadata() | {
+        "software": SOFTWARE, "models": list(nets), "ends": list(ends.values()),
+        "checksums": [net.checksum for net in nets.values()], "picture": Path(args.picture).name, "device": device.name,
+        "threads": result.threads}
+    del metadata["end"]      # `ends` replaces it
+    output = save_output(sheet, args, "compare.jpg", metadata)
     h, w = sheet.shape[:2]
     print(f"{output}: {w}x{h}, {' and '.join(nets)} at {' and '.join(dict.fromkeys(ends.values()))}")
 
 
-def _ends(asked, nets):
-    """{model: end}."""
+def _ends(layers, nets):
+    """Return {model: end}. layers: of the option --end, or None."""
     from ...convert import no_such_end
     first = next(iter(nets.values()))
-    if asked is None:
+    if layers is None:
         end = first.default_end
         return {m: end if end in net.ends else net.default_end for m, net in nets.items()}
-    if len(asked) > 2:
-        raise DreamError(f"--end: {len(asked)} layers; give one, or one for each of the two models")
-    ends = dict(zip(nets, asked if len(asked) == 2 else asked * 2))
+    if len(layers) > 2:
+        raise DreamError(f"--end: {len(layers)} layers; give one, or one for each of the two models")
+    ends = dict(zip(nets, layers if len(layers) == 2 else layers * 2))
     for model, end in ends.items():
         if end not in nets[model].ends:
             raise DreamError(f"--end: {model}: {no_such_end(end, list(nets[model].ends))}")

@@ -1,18 +1,22 @@
-"""Dream a picture: gradient ascent on what one layer of a net sees in it, over octaves.
+"""Dream a picture: exaggerate what a layer of a net sees in it, by gradient ascent over several octaves.
 
-    deepdream dream                                            a sky by formula, with the net that comes along
+    deepdream dream                                            a computed sky, with the net mini_imagenet
     deepdream dream cat.jpg -o out.jpg --end inception_4d/output
     deepdream dream cat.jpg -o out.png --model bvlc_googlenet --guide flowers.jpg --end inception_3b/output
-    deepdream dream cat.jpg -o out.jpg --model my/folder       (with a deploy.prototxt and a caffemodel in it)
-    deepdream dream cat.jpg -o out.jpg --model net.onnx        (any image classifier; `net.toml` beside it tells more)
-    deepdream dream photos/ -o dreams/                         every picture of a folder; what is there is kept
-    deepdream dream cat.jpg --end inception_4c/output --end inception_3b/output:0.3    two layers, weighed
-    deepdream dream cat.jpg --end "inception_4d/3x3[13,17]"    two channels; [13@0.5,0.5]: one neuron
+    deepdream dream cat.jpg --model my/folder                  a Caffe net: deploy.prototxt and a .caffemodel
+    deepdream dream cat.jpg --model net.onnx                   any image classifier in ONNX
+    deepdream dream photos/ -o dreams/                         every picture in a folder
+    deepdream dream cat.jpg --end inception_4c/output --end inception_3b/output:0.3      two layers, with weights
+    deepdream dream cat.jpg --end "inception_4d/3x3[13,17]"    two channels of a layer
     deepdream dream cat.jpg --end class:samoyed                a class of the net's classifier
-    deepdream dream --start noise --size 640x480 --tv 0.3      from noise, kept smooth
-    deepdream dream cat.jpg --settings out.jpg                 as out.jpg was dreamt; other options win
+    deepdream dream --start noise --size 640x480 --tv 0.3      from noise, with smooth areas
+    deepdream dream cat.jpg --settings out.jpg                 with the settings of out.jpg
+
+In a folder, dreams that exist already and were made with the same settings are not made again.
 """
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...convert.console import one_line
@@ -25,28 +29,31 @@ from ..output import check_outputs, make_folder, output_of, save_output
 from ..ready import check_start, checked_sizes, net_and_settings, step_of, with_seed
 
 
-def arguments(parser):
-    parser.add_argument("picture", nargs="?", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF, or a folder of "
-                        "them (a sky by formula)")
-    parser.add_argument("-o", "--output", metavar="OUT", help="where the dream goes: .jpg, .png, .webp or .tif; the "
-                        "settings are written into it (dream.jpg, or the next free number)")
+def arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("picture", nargs="?", metavar="PICTURE", help="the picture to dream: JPEG, PNG, WebP or TIFF, "
+                        "or a folder of such pictures (default: a computed sky)")
+    parser.add_argument("-o", "--output", metavar="OUT", help="the picture file to write: .jpg, .png, .webp or .tif; "
+                        "the settings are saved in its metadata (default: dream.jpg, or dream-2.jpg and so on if it "
+                        "exists). For a folder of pictures, the folder for the dreams")
     add_model(parser)
     add_pixels(parser)
     add_end(parser)
-    parser.add_argument("--guide", metavar="PICTURE", help="dream towards what the net sees in this picture")
+    parser.add_argument("--guide", metavar="PICTURE", help="let the dream follow what the net sees in this picture")
     add_steps(parser)
     add_starts(parser)
     add_priors(parser)
     add_device(parser)
     add_quality(parser)
-    parser.add_argument("--log", metavar="CSV", help="write octave, step, objective, mean |gradient|, jitter and "
-                        "milliseconds of each step")
-    parser.add_argument("--plot", metavar="PICTURE", help="draw them")
-    parser.add_argument("--settings", metavar="PICTURE", help="take the settings, the seed among them, from a picture "
-                        "that was dreamt here; options that are given win")
+    parser.add_argument("--log", metavar="CSV", help="write a table with the octave, objective, mean |gradient|, "
+                        "jitter and time of each step")
+    parser.add_argument("--plot", metavar="PICTURE", help="draw objective, mean |gradient| and time of each step")
+    parser.add_argument("--settings", metavar="PICTURE", help="use the settings that are saved in a picture dreamt "
+                        "with this program, including the seed; other options on the command line take precedence")
 
 
-def run(args):
+def run(args: Namespace) -> int | None:
+    """Run this command. Returns its exit code; None means 0."""
     check_start(args)
     base = Settings()
     if args.settings:
@@ -55,8 +62,12 @@ def run(args):
     return (dream_folder if args.picture and Path(args.picture).is_dir() else dream_picture)(args, base)
 
 
-def dream_picture(args, base):
-    """Dream one picture. base: settings that are not among the arguments."""
+def dream_picture(args: Namespace, base: Settings) -> None:
+    """Dream one picture.
+
+    args: parsed arguments.
+    base: the settings to take where the command line specifies nothing.
+    """
     from ... import pictures
     output = output_of(args, "dream.jpg")
     check_outputs({"-o": output, "--log": args.log, "--plot": args.plot}, [args.picture, args.guide, args.settings])
@@ -72,8 +83,8 @@ def dream_picture(args, base):
     from ..runlog import RunLog
     net, settings = net_and_settings(args, base)
     if args.settings:
-        from ..replay import say_differences
-        say_differences(args.settings, net, args.threads)
+        from ..replay import warn_of_differences
+        warn_of_differences(args.settings, net, args.threads)
     settings, chosen = with_seed(settings), goals(net, settings, guide)
     sizes = checked_sizes(net, settings, chosen, start_size(settings, image))
     pictures.check_size(output, *sizes[-1])
@@ -88,25 +99,27 @@ def dream_picture(args, base):
     finally:
         if log.rows:
             log.save(args.log, args.plot)
-    record = provenance(net, settings.to_metadata(), picture=_name(args.picture), guide=_name(args.guide),
-                        **machine(net))
-    output = save_output(visible(dream, settings.clip), args, "dream.jpg", record)
+    metadata = provenance(net, settings.to_metadata(), picture=_name(args.picture), guide=_name(args.guide),
+                          **machine(net))
+    output = save_output(visible(dream, settings.clip), args, "dream.jpg", metadata)
     h, w = image.shape[:2]
     print(f"{output}: {w}x{h}, {net.name} at {' + '.join(settings.end)}, seed {settings.seed}")
     if not (args.picture or args.start or args.output or args.model):
-        print("next: python -m deepdream dream YOUR_PICTURE.jpg -o out.jpg --end inception_4d/output, "
-              "or --model mini_places")
+        print("next: deepdream YOUR_PICTURE.jpg -o out.jpg --end inception_4d/output, or with --model mini_places")
 
 
 def _name(path):
     return path and Path(path).name
 
 
-def dream_folder(args, base):
-    """Dream every picture of a folder into another one, under the same names (`targets_of`).
+def dream_folder(args: Namespace, base: Settings) -> int:
+    """Dream every picture of a folder into another folder, under the names that `targets_of` chooses.
 
-    A picture that fails is reported and does not stop the others (exit code 2 at the end); a dream that was made with the
-    same settings is kept.
+    args: parsed arguments; `picture` is the folder.
+    base: the settings to take where the command line specifies nothing.
+
+    A picture that fails is reported and does not stop the others. A dream that exists and was made with the same
+    settings is not made again. Returns the exit code: 2 if a picture failed, else 0.
     """
     from ... import pictures
     folder, output = Path(args.picture), Path(args.output or "")
@@ -114,14 +127,14 @@ def dream_folder(args, base):
     targets = targets_of(sources, output)
     for path, target in targets.items():
         pictures.refuse_inputs(target, path, args.guide)
-    there = [target for target in targets.values() if target.exists()]
-    strange = [target for target in there if not is_dream(target)]
-    if strange and strange == there:
-        raise DreamError(f"-o {output}: would overwrite {strange[0]}, which is no dream; give another folder")
+    existing = [target for target in targets.values() if target.exists()]
+    foreign = [target for target in existing if not is_dream(target)]
+    if foreign and foreign == existing:
+        raise DreamError(f"-o {output}: would overwrite {foreign[0]}, which is not a dream; give another folder")
 
     from tqdm import tqdm
 
-    from ...batch.jobs import Here
+    from ...batch.jobs import InProcess
     from ...dream import check_layers
     from ...engine import tiles
     from ...goals.text import goals
@@ -129,15 +142,15 @@ def dream_folder(args, base):
     guide = Path(args.guide).read_bytes() if args.guide else None
     chosen = goals(net, settings, pictures.load(args.guide) if args.guide else None)
     check_layers(net, step_of(settings, chosen))
-    tiles.check(net, step_of(settings, chosen))
+    tiles.check_tiles(net, step_of(settings, chosen))
     counts = {"made": 0, "kept": 0, "failed": 0}
-    with Here() as here, tqdm(sources, file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
+    with InProcess() as executor, tqdm(sources, file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
         for path in bar:
             bar.set_description_str(path.name)
             try:
-                if targets[path] in strange:
-                    raise DreamError(f"would overwrite {targets[path]}, which is no dream, or a damaged one")
-                counts[_dream_one(args, net, settings, chosen, path, targets[path], guide, here)] += 1
+                if targets[path] in foreign:
+                    raise DreamError(f"would overwrite {targets[path]}, which is not a dream, or a damaged one")
+                counts[_dream_one(args, net, settings, chosen, path, targets[path], guide, executor)] += 1
             except DreamError as error:
                 counts["failed"] += 1
                 message = str(error) if str(path) in str(error) else f"{path}: {error}"
@@ -148,11 +161,11 @@ def dream_folder(args, base):
 
 
 def _sources(args, folder, output):
-    """The pictures of a folder. Raises DreamError where a folder cannot be dreamt so."""
+    """Return the pictures of a folder. Raises DreamError for options that do not go with a folder."""
     from ... import pictures
     for option in ("log", "plot"):
         if getattr(args, option):
-            raise DreamError(f"--{option}: {folder} is a folder; only the dream of one picture has it")
+            raise DreamError(f"--{option}: {folder} is a folder; this option is only for the dream of one picture")
     if not args.output or output.exists() and (not output.is_dir() or output.samefile(folder)):
         raise DreamError(f"-o {args.output or ''}: {folder} is a folder, so give another folder for its dreams")
     formats = (*pictures.FORMATS, *pictures.ONLY_READ)
@@ -162,8 +175,8 @@ def _sources(args, folder, output):
     return sources
 
 
-def _dream_one(args, net, settings, chosen, path, target, guide, here):
-    """Dream one picture of a folder, unless that was done: 'made' or 'kept'. Raises DreamError where it fails."""
+def _dream_one(args, net, settings, chosen, path, target, guide, executor):
+    """Dream one picture of a folder. Returns 'made', or 'kept' if it was made before. Raises DreamError if it fails."""
     import hashlib
 
     from ... import pictures
@@ -171,27 +184,33 @@ def _dream_one(args, net, settings, chosen, path, target, guide, here):
     from ...pictures.starts import start_size
     sizes = checked_sizes(net, settings, chosen, start_size(settings, pictures.load(path)))
     pictures.check_size(target, *sizes[-1])
-    but = ("seed",) if settings.seed is None else ()       # one that was drawn is as good as another
+    ignored = ("seed",) if settings.seed is None else ()       # a seed that was drawn may be any
     data, settings = path.read_bytes(), with_seed(settings)
     sums = {"picture_sha256": hashlib.sha256(data).hexdigest(),
             "guide_sha256": guide and hashlib.sha256(guide).hexdigest(), "quality": args.quality}
-    record = provenance(net, settings.to_metadata(), picture=path.name, guide=_name(args.guide), **sums)
-    there = pictures.settings_there(target)
-    if there and not differences(there, record, but):
+    metadata = provenance(net, settings.to_metadata(), picture=path.name, guide=_name(args.guide), **sums)
+    existing = pictures.settings_if_any(target)
+    if existing and not differences(existing, metadata, ignored):
         return "kept"
     make_folder(target.parent)
     pictures.check_target(target)
-    result = here.make(Job(net.files.arguments, settings, data, guide, net.device.name, args.threads))
+    result = executor.make(Job(net.files.arguments, settings, data, guide, net.device.name, args.threads))
     if result.error:
         raise DreamError(result.error)
-    record |= {"device": result.device, "threads": result.threads}
-    pictures.save(result.picture, target, record, args.quality)
+    metadata |= {"device": result.device, "threads": result.threads}
+    pictures.save(result.picture, target, metadata, args.quality)
     return "made"
 
 
-def targets_of(sources, output):
-    """{picture: its dream} in the folder `output`: of the same name; .png for what is not written (BMP, GIF, PPM),
-    after the whole name where another picture has that one."""
+def targets_of(sources: Sequence[Path], output: Path) -> dict[Path, Path]:
+    """Choose the file names of the dreams of a folder.
+
+    sources: the pictures.
+    output: the folder for the dreams.
+
+    Returns {picture: its dream}. A dream has the name of its picture. A picture in a format that is not written (BMP,
+    GIF, PPM) becomes a .png: a.bmp becomes a.png or, if another picture takes that name, a.bmp.png.
+    """
     from ...pictures import ONLY_READ
     targets = {p: output / p.name for p in sources if p.suffix.lower() not in ONLY_READ}
     taken = {target.name.casefold() for target in targets.values()}

@@ -1,41 +1,55 @@
-"""Dream a picture with several nets at several layers, as a page to look at: OUT/index.html, which opens from disk.
+"""Dream a picture with several nets at several layers, and show the dreams on a web page, OUT/index.html.
 
-    deepdream gallery cat.jpg -o out/                                  ImageNet beside Places, low to high
+    deepdream gallery cat.jpg -o out/                          an ImageNet and a Places net, from low layers to high
     deepdream gallery cat.jpg -o out/ --models bvlc_googlenet places205_googlenet --ends all --octave-n 2 6
     deepdream gallery cat.jpg -o out/ --ends 'inception_4*/output' --guides flowers.jpg --seeds 0 1 2 --jobs 4
 
-The same command again makes only what is missing or was made with other settings. Ctrl-C keeps what is finished.
+The page opens from disk; no web server is needed. Ctrl-C keeps the dreams that are finished. If you repeat the command,
+it makes only the dreams that are missing or that were made with other settings.
 
---dask hands the dreams to a running Dask cluster (pip install distributed). To start one, in this project's folder:
-`PYTHONPATH=. dask scheduler` on one machine, `PYTHONPATH=. dask worker tcp://HOST:8786 --nworkers N` on the others.
-A scheduler runs whatever code it is sent: use it in a network of your own.
+With --dask, the dreams are computed by a running Dask cluster (pip install distributed). To start one, run
+`PYTHONPATH=. dask scheduler` in this project's folder on one machine, and
+`PYTHONPATH=. dask worker tcp://HOST:8786 --nworkers N` on the others. A Dask scheduler runs any code that it is sent,
+so use one only in a network that you trust.
 """
+from __future__ import annotations
+
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import DreamError
 from ..nets import SHIPPED, nets_of
 from ..options import add_device, add_quality, add_steps, settings_of, whole_number
 
+if TYPE_CHECKING:
+    from ...batch.gallery import Dream
 
-def arguments(parser):
-    parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the gallery's folder")
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("picture", metavar="PICTURE", help="the picture: JPEG, PNG, WebP or TIFF")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the folder of the gallery")
     parser.add_argument("--models", nargs="+", default=SHIPPED, metavar="MODEL",
-                        help=f"names from `deepdream models`, folders, .onnx files ({' '.join(SHIPPED)})")
-    parser.add_argument("--ends", nargs="+", default=[], metavar="LAYER", help="names of layers, patterns such as "
-                        "'inception_4*', low, middle, high or all (two of each of low, middle, high)")
-    parser.add_argument("--guides", nargs="+", default=[], metavar="PICTURE", help="dream towards what the nets see "
-                        "in each of these")
+                        help="the nets: names from `deepdream models`, folders or .onnx files (default: "
+                        f"{' '.join(SHIPPED)})")
+    parser.add_argument("--ends", nargs="+", default=[], metavar="LAYER", help="the layers to dream at: names, "
+                        "patterns such as 'inception_4*', or low, middle, high or all, as the model card sorts them "
+                        "(default: two low, two middle and two high ones)")
+    parser.add_argument("--guides", nargs="+", default=[], metavar="PICTURE", help="let the dreams follow what the "
+                        "nets see in these pictures, one dream for each")
     add_steps(parser, several=True)
     add_device(parser, fast=False)
-    parser.add_argument("--jobs", type=whole_number(1), default=1, metavar="N", help="dreams made at a time, each in a "
-                        "process of its own, --threads divided among them (1)")
-    parser.add_argument("--dask", metavar="ADDRESS", help="of a running Dask scheduler, as tcp://host:8786")
+    parser.add_argument("--jobs", type=whole_number(1), default=1, metavar="N", help="number of dreams to make at the "
+                        "same time, each in its own process; they share the --threads (default: 1)")
+    parser.add_argument("--dask", metavar="ADDRESS", help="address of a Dask scheduler, such as tcp://host:8786")
     add_quality(parser)
 
 
-def run(args):
+def run(args: Namespace) -> int:
+    """Run this command. Returns its exit code."""
     from ...batch import gallery, jobs, rows
     source = gallery.Source.read(args.picture)
     guides = list({g.sha256: g for g in map(gallery.Source.read, args.guides)}.values())
@@ -44,17 +58,17 @@ def run(args):
     chosen = rows.chosen_ends(args.ends, nets)
     settings, octave_ns, seeds = _settings(args)
     dreams = gallery.plan(source, nets, chosen, octave_ns, guides, seeds, settings, args.quality)
-    asked = {"models": list(nets), "ends": args.ends, **settings.steps, "octave_n": octave_ns, "seeds": seeds,
-             "guides": [g.path.name for g in guides], "quality": args.quality}
-    made = gallery.Gallery(args.output, source, nets, dreams, rows.rows(chosen, nets), asked)
-    todo = made.resume()
+    options = {"models": list(nets), "ends": args.ends, **settings.steps, "octave_n": octave_ns, "seeds": seeds,
+               "guides": [g.path.name for g in guides], "quality": args.quality}
+    folder = gallery.Gallery(args.output, source, nets, dreams, rows.rows(chosen, nets), options)
+    todo = folder.resume()
     n = 1 if args.dask or device.startswith("cuda") else min(args.jobs, max(1, len(todo)))
     if args.jobs > n and device.startswith("cuda"):
         print(f"--jobs {args.jobs}: on {device} dreams are made one after the other", file=sys.stderr)
     threads = jobs.threads_each(args.threads, n)
-    work = [(d, made.job(d, device, threads)) for d in todo]
-    with Bar(todo, len(dreams), made.source.size) as bar, jobs.workers(n, args.dask, bar.step) as workers:
-        made.run(work, workers, bar.finished)
+    work = [(d, folder.job(d, device, threads)) for d in todo]
+    with Bar(todo, len(dreams), source.size) as bar, jobs.workers(n, args.dask, bar.step) as workers:
+        folder.run(work, workers, bar.finished)
     failed = sum(d.status == "failed" for d in dreams)
     print(f"{Path(args.output) / 'index.html'}: {len(todo) - failed} dreams made, {len(dreams) - len(todo)} kept"
           + (f", {failed} failed (the page says why)" if failed else ""))
@@ -64,17 +78,18 @@ def run(args):
 
 
 def _settings(args):
-    """What all dreams have in common, the numbers of octaves, and the seeds."""
+    """Return the settings that all dreams share, the numbers of octaves, and the seeds."""
     octave_ns, seeds = list(dict.fromkeys(args.octave_n or [4])), list(dict.fromkeys(args.seeds))
     args.octave_n = None
     return settings_of(args), octave_ns, seeds
 
 
 def _device(args):
-    """The device as jobs are told it: found out here for this machine, left to each worker of a cluster."""
+    """Return the name of the device for the jobs; with --dask, the option itself, which each worker interprets."""
     if args.dask:
         if args.jobs > 1:
-            raise DreamError("--jobs and --dask: one or the other; a cluster has as many dreams at a time as workers")
+            raise DreamError("--jobs and --dask exclude each other; a cluster makes as many dreams at a time as it has "
+                             "workers")
         return args.device
     from ...runtime.device import Device
     device = Device(args.device)
@@ -83,9 +98,14 @@ def _device(args):
 
 
 class Bar:
-    """A bar over all dreams, each weighed by its pixels, so that the time left is true."""
+    """A progress bar over all dreams. Dreams count by their pixels, so that the time left is realistic.
 
-    def __init__(self, todo, total, size):
+    todo: the dreams that are still to be made.
+    total: number of all dreams of the gallery.
+    size: (h, w) of the picture.
+    """
+
+    def __init__(self, todo: Sequence[Dream], total: int, size: tuple[int, int]):
         from tqdm import tqdm
 
         from ...dream import octave_sizes
@@ -94,22 +114,23 @@ class Bar:
         self.todo, self.total, self.done, self.at, self.failed = todo, total, total - len(todo), 0, 0
         self.bar = tqdm(total=sum(self.weight.values()), file=sys.stderr, leave=False, disable=not sys.stderr.isatty(),
                         dynamic_ncols=True, bar_format="{desc}|{bar}| {percentage:3.0f}%  {elapsed}, {remaining} left")
-        self._tell()
+        self._describe()
 
-    def step(self, octave, i, vis, told):
-        """The on_step of a dream that is made in this process: the first of those that are not finished."""
+    def step(self, octave: int, i: int, vis: object, report: object) -> None:
+        """Advance by one step of the first unfinished dream; an `on_step` callback of dreams made in this process."""
         dream = self.todo[self.done - (self.total - len(self.todo))]
         h, w = self.sizes[id(dream)][octave]
         self.bar.update(h * w)
 
-    def finished(self, dream):
+    def finished(self, dream: Dream) -> None:
+        """Count a dream as finished, whether it is done or failed."""
         self.done += 1
         self.failed += dream.status == "failed"
         self.at += self.weight[id(dream)]
-        self.bar.update(self.at - self.bar.n)      # the steps of a dream that failed count too
-        self._tell()
+        self.bar.update(self.at - self.bar.n)      # with the steps that a failed dream did not make
+        self._describe()
 
-    def _tell(self):
+    def _describe(self):
         failed = f", {self.failed} failed" if self.failed else ""
         self.bar.set_description_str(f"{self.done}/{self.total} dreams{failed} ")
 

@@ -1,21 +1,29 @@
-"""List the layers of a net that one can dream at: name, channels, pixels of the picture for one of the layer's. What one
-cannot dream at follows, with its reason.
+"""List the layers of a net at which it can dream.
 
     deepdream layers --model bvlc_googlenet
-    deepdream layers --model net.onnx                          (with the operator of each)
-    deepdream layers --model bvlc_googlenet --labels           the classes, by number
+    deepdream layers --model net.onnx
+    deepdream layers --model bvlc_googlenet --labels           the classes of the net, with their numbers
+
+Each line has the name of a layer, its number of channels and its stride: how many pixels of the picture lie between two
+neighbouring positions of the layer, or - if it has no positions. For a net in an .onnx file, the operator follows.
+Layers at which the net cannot dream are listed at the end, with the reason.
 """
+from argparse import ArgumentParser, Namespace
+
 from ...errors import DreamError
 from ..nets import add_model, add_pixels, net_of
 
 
-def arguments(parser):
+def arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of this command."""
     add_model(parser)
     add_pixels(parser)
-    parser.add_argument("--labels", action="store_true", help="list the classes that class:LABEL knows")
+    parser.add_argument("--labels", action="store_true", help="list the classes of the net instead, for `--end "
+                        "class:LABEL` and `deepdream class`")
 
 
-def run(args):
+def run(args: Namespace) -> None:
+    """Run this command."""
     from ...convert.listing import listing
 
     net = net_of(args, device="cpu")

@@ -1,12 +1,14 @@
-"""The notebook's endless zoom: dream, zoom in, dream again. Writes 0000.jpg, 0001.jpg ... into a folder.
+"""Make the notebook's endless zoom: dream, zoom in a little, and dream again, frame by frame.
 
     deepdream zoom cat.jpg -o frames/ --frames 100
-    deepdream zoom cat.jpg -o frames/ --frames 200 --movie cat.mp4     (goes on from frame 100)
+    deepdream zoom cat.jpg -o frames/ --frames 200 --movie cat.mp4     continues with frame 100
 
-The folder also keeps zoom.npz, the next frame before it is dreamt, without loss: going on later gives the same frames
-as one long run. The notebook did not seed its jitter; here the seed is drawn, kept, and taken up again.
+The frames are FRAMES/0000.jpg, 0001.jpg and so on. If the folder holds frames of the same zoom already, the command
+continues after them, with the same seed, and the result is the same as that of one long run: FRAMES/zoom.npz keeps the
+exact picture from which the next frame starts.
 """
 import math
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..nets import add_model
@@ -15,27 +17,32 @@ from ..output import make_folder
 from ..ready import checked_sizes, net_and_settings, with_seed
 
 
-def arguments(parser):
-    parser.add_argument("picture", metavar="PICTURE", help="JPEG, PNG, WebP or TIFF")
-    parser.add_argument("-o", "--output", required=True, metavar="FRAMES", help="folder of the frames")
-    parser.add_argument("--frames", type=whole_number(1), default=100, metavar="N", help="frames in all (100)")
+def arguments(parser: ArgumentParser) -> None:
+    """Add the arguments of this command."""
+    parser.add_argument("picture", metavar="PICTURE", help="the picture to start from: JPEG, PNG, WebP or TIFF")
+    parser.add_argument("-o", "--output", required=True, metavar="FRAMES", help="the folder for the frames")
+    parser.add_argument("--frames", type=whole_number(1), default=100, metavar="N", help="total number of frames, "
+                        "including those that exist already (default: 100)")
     parser.add_argument("--scale", type=real_number("a number between 0 and 1", lambda v: 0 < v < 1), default=0.05,
-                        metavar="X", help="of the size, cut off from one frame to the next (0.05)")
-    parser.add_argument("--legacy-affine", action="store_true", help="zoom as the SciPy of 2015 did: towards 0.475 of "
-                        "the size (for a scale of 0.05) instead of the middle")
-    parser.add_argument("--movie", metavar="OUT", help="also write a .gif, .webp or .mp4 (for mp4: pip install av)")
+                        metavar="X", help="share of the width and height that is lost from one frame to the next "
+                        "(default: 0.05)")
+    parser.add_argument("--legacy-affine", action="store_true", help="zoom as the SciPy of 2015 did: towards a point "
+                        "at 0.475 of the width and height (for a scale of 0.05), not towards the centre")
+    parser.add_argument("--movie", metavar="OUT", help="also write a movie: .gif, .webp or .mp4 (.mp4 needs `pip "
+                        "install av`)")
     parser.add_argument("--fps", type=real_number("a number from 1 to 100", lambda v: 1 <= v <= 100), default=25.0,
-                        metavar="X", help="frames a second of the movie (25)")
-    add_model(parser)      # how an .onnx file wants its pictures says its card: --scale is taken
+                        metavar="X", help="frames per second of the movie (default: 25)")
+    add_model(parser)      # without add_pixels, whose --scale would be a second one; the pixels are those of the card
     add_end(parser)
-    parser.add_argument("--guide", metavar="PICTURE", help="dream towards what the net sees in this picture")
+    parser.add_argument("--guide", metavar="PICTURE", help="let the dream follow what the net sees in this picture")
     add_steps(parser)
     add_priors(parser)
     add_device(parser)
     add_quality(parser)
 
 
-def run(args):
+def run(args: Namespace) -> None:
+    """Run this command."""
     from ... import pictures
     image = pictures.load(args.picture)
     guide = pictures.load(args.guide) if args.guide else None
@@ -52,12 +59,12 @@ def run(args):
         pictures.refuse_inputs(args.movie, args.picture, args.guide, option="--movie")
     net, settings = net_and_settings(args)
     sizes = checked_sizes(net, settings, goals(net, settings, guide), image.shape[:2])
-    kept = zoom.kept(folder) if settings.seed is None else None
-    settings = with_seed(settings.replace(seed=kept[1]["seed"]) if kept else settings)
-    files = {"picture": checksum(args.picture), "guide": args.guide and checksum(args.guide)}
-    way = {"scale": args.scale, "legacy_affine": args.legacy_affine, "files": files}
+    saved = zoom.saved_state(folder) if settings.seed is None else None
+    settings = with_seed(settings.replace(seed=saved[1]["seed"]) if saved else settings)
+    files = {"picture": _checksum(args.picture), "guide": args.guide and _checksum(args.guide)}
+    options = {"scale": args.scale, "legacy_affine": args.legacy_affine, "files": files}
 
-    first, _ = zoom.resume(folder, zoom.record_of(net, settings, **way), image.shape)
+    first, _ = zoom.resume(folder, zoom.frame_metadata(net, settings, **options), image.shape)
     make_folder(folder)
     pictures.check_target(zoom.frame_path(folder, 0))
     pictures.check_size(zoom.frame_path(folder, 0), *sizes[-1])
@@ -69,7 +76,7 @@ def run(args):
             progress.bar.update(math.prod(sizes[octave]))
 
         zoom.zoom(net, image, folder, args.frames, settings, guide, quality=args.quality, on_frame=on_frame,
-                  on_step=on_step, **way)
+                  on_step=on_step, **options)
     print(f"{folder}: {max(0, args.frames - first)} frames made, {min(first, args.frames)} kept, {net.name} at "
           f"{' + '.join(settings.end)}, seed {settings.seed}")
     if args.movie:
@@ -77,6 +84,6 @@ def run(args):
         print(f"{args.movie}: {args.frames / args.fps:.1f} s at {args.fps:g} frames a second")
 
 
-def checksum(path):
+def _checksum(path):
     import hashlib
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]

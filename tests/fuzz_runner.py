@@ -1,7 +1,7 @@
-"""Command lines run in a process that is watched: what came of each, how long it took, how much memory.
+"""Run command lines in a supervised process, and measure the outcome, the time and the memory of each.
 
-The process runs one command line after another in itself (a dream takes some milliseconds, a start of Python a second).
-It is ended and begun anew where a command line takes too long or brings it down, so that the input can be told of.
+One process runs many command lines, since a dream takes milliseconds and a start of Python a second. If a command line
+takes too long or crashes the process, the process is killed and started again, and the crash is reported.
 """
 import contextlib
 import faulthandler
@@ -23,18 +23,24 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = {"deepdream": "deepdream.cli", "convert": "convert.__main__"}
 SECONDS = 10            # of processor time that one command line may take
-WAITS = 10              # seconds on the clock without any of that, after which it waits for what will never come
-BYTES = 2 << 30         # that it may have in memory
-ADDRESSES = 6 << 30     # and of address space, so that nothing can bring the machine to its knees
+IDLE_SECONDS = 10       # without using the processor, after which a command line counts as hanging
+BYTES = 2 << 30         # of memory that one command line may use
+ADDRESSES = 6 << 30     # bytes of address space of the process, to protect the machine
 LONGEST = 600           # characters of the one line that says what is wrong
-ANEW = 2000             # command lines after which a process is begun anew
-KEPT = 300              # files in its cache after which that is emptied
+RESTART_AFTER = 2000    # command lines
+CACHE_FILES = 300       # above this number the cache of the process is emptied
 
 
 @dataclass
 class Outcome:
-    """What came of a command line. code: None if it did not end by itself; trace: of an exception that came out, its
-    kind in the first line; where: the line of this project at which it was; seconds: of processor time; peak: bytes."""
+    """The outcome of a command line.
+
+    code: the exit code; None if the process had to be killed or died.
+    trace: the traceback of an exception that was not caught, with the exception's type as its first line.
+    where: the innermost line of this project in that traceback.
+    seconds: processor time used.
+    peak: memory used, in bytes.
+    """
     code: int | None
     stderr: str = ""
     trace: str = ""
@@ -43,7 +49,7 @@ class Outcome:
     peak: int = 0
 
     def wrong(self):
-        """(what is wrong in a few words, the same ones for the same mistake; at length). None if nothing is."""
+        """Return (a few words, which are the same for the same mistake; details), or None if nothing is wrong."""
         if self.trace:
             return f"{self.trace.splitlines()[0]} at {self.where}", self.trace
         if self.code not in (0, 2):
@@ -59,13 +65,13 @@ class Outcome:
         return None
 
 
-def _wrong_line(said):
-    """What is wrong with the last line on stderr, if anything."""
-    last = said.removesuffix("\n").rpartition("\n")[2]
-    last = re.sub(r"\\(x..|u.{4}|U.{8})", "?", last)      # a letter that the terminal does not know
+def _wrong_line(stderr):
+    """Return what is wrong with the last line on stderr, as `Outcome.wrong`."""
+    last = stderr.removesuffix("\n").rpartition("\n")[2]
+    last = re.sub(r"\\(x..|u.{4}|U.{8})", "?", last)      # a character that the terminal cannot show
     kind = re.sub(r"\W+", " ", re.sub(r"'.*?'|\S*\d\S*", "", last)).strip()[:40]
     if not re.match(r"(deepdream|convert)( \w+)?: .", last):
-        return f"exit code 2 without one line that says why ({kind})", said
+        return f"exit code 2 without one line that says why ({kind})", stderr
     if len(last) >= LONGEST:
         return f"a line of over {LONGEST} characters ({kind})", last
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in last):
@@ -73,22 +79,27 @@ def _wrong_line(said):
     return None
 
 
-class Watched:
-    """The process. folder: for its cache, what it prints and where it was when it failed."""
+class Runner:
+    """The supervised process. folder: for its cache, its output and the traces of its crashes."""
 
     def __init__(self, folder):
         self.folder, self.process, self.done = Path(folder), None, 0
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, program, words, place, ascii_only=False):
-        """The Outcome of `program` ('deepdream', 'convert') with these words, in the folder `place`. ascii_only: with a
-        terminal that knows no other letters."""
-        if self.process is None or self.done >= ANEW:
-            self._begin()
+        """Run a command line and return its Outcome.
+
+        program: "deepdream" or "convert".
+        words: its arguments.
+        place: the working directory.
+        ascii_only: as on a terminal that can show ASCII only.
+        """
+        if self.process is None or self.done >= RESTART_AFTER:
+            self._start()
         self.done += 1
         order = {"program": program, "words": words, "place": str(place), "ascii": ascii_only}
-        begun = moved = time.monotonic()
-        begin = used = self._used()
+        start = last_active = time.monotonic()
+        used_before = used = self._used()
         try:
             self.process.stdin.write(json.dumps(order).encode() + b"\n")
             self.process.stdin.flush()
@@ -96,15 +107,15 @@ class Watched:
             return self._died()
         while not select.select([self.process.stdout], [], [], 0.5)[0]:
             now, before, used = time.monotonic(), used, self._used()
-            moved = now if used > before else moved
-            if used - begin > SECONDS + 2 or now - moved > WAITS:
-                return self._stuck(now - begun)
+            last_active = now if used > before else last_active
+            if used - used_before > SECONDS + 2 or now - last_active > IDLE_SECONDS:
+                return self._stuck(now - start)
         line = self.process.stdout.readline()
         if not line:
             return self._died()
         return Outcome(**json.loads(line))
 
-    def _begin(self):
+    def _start(self):
         self.close()
         env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         env |= {"PYTHONPATH": str(ROOT), "DEEPDREAM_CACHE": str(self.folder / "cache"), "OMP_NUM_THREADS": "1",
@@ -115,7 +126,7 @@ class Watched:
         self.done = 0
 
     def _used(self):
-        """Seconds of processor time that the process has taken."""
+        """Return the processor time that the process has used, in seconds."""
         try:
             fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
             return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -123,13 +134,14 @@ class Watched:
             return 0.0
 
     def _stuck(self, seconds):
-        """It is asked where it is, and ended."""
+        """Let the process write where it is (faulthandler does, on SIGUSR1), and kill it."""
         trace = self._trace()
         self.process.send_signal(signal.SIGUSR1)
         time.sleep(0.3)
-        said, where = f"stuck, ended after {seconds:.0f} s", self._where(trace)
+        summary, where = f"stuck, killed after {seconds:.0f} s", self._where(trace)
         self.close()
-        return Outcome(None, trace=f"stuck\n{said}\n{trace.read_text(errors='replace')}", where=where, seconds=seconds)
+        return Outcome(None, trace=f"stuck\n{summary}\n{trace.read_text(errors='replace')}", where=where,
+                       seconds=seconds)
 
     def _died(self):
         code = self.process.wait(10)
@@ -144,7 +156,7 @@ class Watched:
 
     @staticmethod
     def _where(trace):
-        """The first of this project's lines in what faulthandler wrote last."""
+        """Return the innermost line of this project in what faulthandler wrote last."""
         found = re.findall(r'File "(.*?)", line (\d+) in (\w+)', trace.read_text(errors="replace"))
         return next((_place(*entry) for entry in found if _ours(entry[0])), "no line of this project")
 
@@ -163,11 +175,11 @@ def _place(file, line, function):
     return f"{Path(file).relative_to(ROOT)}:{line} ({function})"
 
 
-# ---- inside
+# ---- inside the process
 
 def _serve(folder):
-    """Read command lines from stdin, one a line, and tell what came of them."""
-    folder, orders, told = Path(folder), os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", 0)
+    """Read command lines from stdin, each one line of JSON, and write their outcomes to stdout."""
+    folder, orders, outcomes = Path(folder), os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", 0)
     trace = open(folder / "trace", "w")
     faulthandler.enable(trace)
     faulthandler.register(signal.SIGUSR1, trace)
@@ -180,7 +192,7 @@ def _serve(folder):
     for order in orders:
         trace.seek(0)
         trace.truncate()
-        told.write(json.dumps(vars(_run(json.loads(order)))).encode() + b"\n")
+        outcomes.write(json.dumps(vars(_run(json.loads(order)))).encode() + b"\n")
         _make_room(folder / "cache")
 
 
@@ -190,11 +202,11 @@ def _run(order):
     for stream in (1, 2):
         os.ftruncate(stream, 0)
         os.lseek(stream, 0, os.SEEK_SET)
-    letters = "ascii" if order["ascii"] else "utf-8"
+    encoding = "ascii" if order["ascii"] else "utf-8"
     os.chdir(order["place"])
-    peak, begun, trace, where = _Peak(), _processor(), "", ""
-    out = io.TextIOWrapper(open(1, "wb", 0, closefd=False), letters, "strict", write_through=True)
-    err = io.TextIOWrapper(open(2, "wb", 0, closefd=False), letters, "backslashreplace", write_through=True)
+    peak, start, trace, where = _Peak(), _processor(), "", ""
+    out = io.TextIOWrapper(open(1, "wb", 0, closefd=False), encoding, "strict", write_through=True)
+    err = io.TextIOWrapper(open(2, "wb", 0, closefd=False), encoding, "backslashreplace", write_through=True)
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
             code = main(order["words"])
@@ -206,7 +218,7 @@ def _run(order):
                                  f.name) for f in reversed(traceback.extract_tb(error.__traceback__))
                           if _ours(f.filename)), "no line of this project")
             trace = f"{type(error).__name__}\n{trace[-6000:]}"
-    return Outcome(code, os.pread(2, 100000, 0).decode("utf-8", "replace"), trace, where, _processor() - begun, peak())
+    return Outcome(code, os.pread(2, 100000, 0).decode("utf-8", "replace"), trace, where, _processor() - start, peak())
 
 
 def _processor():
@@ -215,7 +227,7 @@ def _processor():
 
 
 class _Peak:
-    """The most memory that the process had since this was made; where the system cannot tell, since it began."""
+    """The maximum of the memory used since this object was made (on other systems than Linux: ever)."""
 
     def __init__(self):
         with contextlib.suppress(OSError):
@@ -231,7 +243,7 @@ class _Peak:
 
 def _make_room(cache):
     files = list(cache.glob("graphs/*"))
-    for path in files if len(files) > KEPT else ():
+    for path in files if len(files) > CACHE_FILES else ():
         path.unlink(missing_ok=True)
 
 

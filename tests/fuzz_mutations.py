@@ -1,9 +1,8 @@
-"""Mutations of the files that people hand over, for tests/test_fuzz.py.
+"""Mutations of input files, for tests/test_fuzz.py.
 
-A mutation is a function (data, where, what) -> data: bytes in, bytes out, and two whole numbers that say which place
-is changed and into what. Whatever the numbers are, they mean something (they are taken modulo the number of choices),
-so any list of them is a valid input, and a smaller one a simpler input. Data that a mutation cannot read stays as it
-is.
+A mutation is a function (data, where, what) -> data, from bytes to bytes. Two whole numbers choose the place that is
+changed and the change. They are taken modulo the number of choices, so any numbers are valid, and smaller ones make a
+simpler input. Data that a mutation cannot parse is returned unchanged.
 """
 import copy
 import functools
@@ -37,18 +36,18 @@ LITERALS = ["-1", "0", "1", "2", "3", "255", "2147483647", "2147483648", "429496
             "{", "}", "[", "]", ",", ":", "=", "#",
             "\n", "\x1b[2J", '"' + "x" * 5000 + '"', "x" * 5000, '"\\ud800"', "-", "--1", "1/0", "1/3"]
 SEVERAL = [2, 2, 2, 3, 3, 4, 5, 8, 10, 10, 10, 20, 30, 50, 100, 100, 100, 200, 300, 300, 1000, 3000, 20000, 100000]
-MORE = [1, 2, 3, 5, 8, 13, 20, 30, 50, 80, 100, 200, 300, 1000, 3000, 20000]
+LENGTHS = [1, 2, 3, 5, 8, 13, 20, 30, 50, 80, 100, 200, 300, 1000, 3000, 20000]
 
 
 def pick(values, i):
-    """One of the values; IndexError if there is none."""
+    """Return one of the values. Raises IndexError if there is none."""
     return values[i % max(1, len(values))]
 
 
 # ---- any bytes
 
 def flip(data, where, what):
-    """One bit the other way round."""
+    """Invert one bit."""
     if not data:
         return data
     data, at = bytearray(data), where % len(data)
@@ -57,12 +56,12 @@ def flip(data, where, what):
 
 
 def cut_off(data, where, what):
-    """Only the first part."""
+    """Keep only the first part."""
     return data[:where % (len(data) + 1)]
 
 
 def cut_out(data, where, what):
-    """A piece is missing."""
+    """Remove a piece."""
     at = where % (len(data) + 1)
     return data[:at] + data[at + 1 + what % 64:]
 
@@ -78,7 +77,7 @@ def insert_noise(data, where, what):
 
 
 def write_number(data, where, what):
-    """An odd number of 1, 2, 4 or 8 bytes in the place of what stands there."""
+    """Overwrite 1, 2, 4 or 8 bytes with an unusual number."""
     size, order = pick([(n, o) for n in (1, 2, 4, 8) for o in ("little", "big")], what)
     at, value = where % (len(data) + 1), pick(INTS, what // 8) % 256 ** size
     return data[:at] + value.to_bytes(size, order) + data[at + size:]
@@ -89,7 +88,7 @@ def append(data, where, what):
 
 
 def other_file(data, where, what):
-    """Another file altogether, or the same text in another encoding."""
+    """Replace all of the file, or write the same text in another encoding."""
     text = data.decode("utf-8", "replace")
     return pick([b"", b"\0", b"<!DOCTYPE html><html>404</html>", b"PK\x03\x04" + bytes(30),
                  b"\x89PNG\r\n\x1a\n" + bytes(30), b"\xff\xd8\xff\xe0" + bytes(30), b"\x93NUMPY\x01\x00",
@@ -103,7 +102,7 @@ BYTES = [flip, cut_off, cut_out, double_piece, insert_noise, write_number, appen
 
 
 def spliced(others):
-    """A mutation that goes on, from some place, with what stands in another file at that place."""
+    """Make a mutation that replaces everything after some place by what another file holds there."""
     def splice(data, where, what):
         other, at = pick(others, what), where % (len(data) + 1)
         return data[:at] + other[at:]
@@ -116,7 +115,7 @@ TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|[A-Za-z_][\w/.-]*|[-+]?\d[
 
 
 def _tokens(data):
-    """([tokens], [the places of those that are more than space])."""
+    """Return (list of tokens, indices of those that are not white space)."""
     tokens = TOKEN.findall(data.decode("utf-8", "replace"))
     return tokens, [i for i, token in enumerate(tokens) if not token.isspace()]
 
@@ -126,7 +125,7 @@ def _joined(tokens):
 
 
 def _of_tokens(change):
-    """A mutation from a function (tokens, place, what) that changes the list."""
+    """Make a mutation from a function (tokens, place, what) that changes the list."""
     @functools.wraps(change)
     def mutation(data, where, what):
         tokens, places = _tokens(data)
@@ -144,7 +143,7 @@ def odd_literal(tokens, i, what):
 
 @_of_tokens
 def odd_string(tokens, i, what):
-    """An odd text, in the quotation marks that stand there."""
+    """Replace a text by an unusual one, in the same quotation marks."""
     mark = tokens[i][0] if tokens[i][0] in "\"'" else ""
     tokens[i] = mark + pick(TEXTS, what) + mark
 
@@ -161,7 +160,7 @@ def double_token(tokens, i, what):
 
 @_of_tokens
 def copy_token(tokens, i, what):
-    """What stands elsewhere in the file, mostly of the same kind: names are swapped, references go astray."""
+    """Replace a token by another one of the file, mostly of the same kind: so references name other things."""
     alike = [t for t in tokens if t[0].isalpha() == tokens[i][0].isalpha() and t[0].isdigit() == tokens[i][0].isdigit()
              and not t.isspace()]
     tokens[i] = pick(alike, what)
@@ -169,7 +168,7 @@ def copy_token(tokens, i, what):
 
 @_of_tokens
 def nest(tokens, i, what):
-    """Brackets in brackets in brackets."""
+    """Put a token into many nested brackets."""
     left, right = pick(["{}", "[]", "()"], what // 8)
     n = pick(SEVERAL, what)
     tokens[i] = left * n + tokens[i] + right * n
@@ -191,7 +190,7 @@ def drop_line(lines, i, what):
 
 @_of_lines
 def double_line(lines, i, what):
-    lines[i:i + 1] = [lines[i]] * pick(SEVERAL[:-1], what)      # not the most: it is a whole line
+    lines[i:i + 1] = [lines[i]] * pick(SEVERAL[:-1], what)      # without the maximum, since a line is longer
 
 
 @_of_lines
@@ -205,7 +204,7 @@ TEXT = [odd_literal, odd_literal, odd_string, drop_token, double_token, copy_tok
 
 
 def words(vocabulary):
-    """A mutation that puts another word of the language in the place of a token."""
+    """Make a mutation that replaces a token by a word of the vocabulary."""
     @_of_tokens
     def other_word(tokens, i, what):
         tokens[i] = pick(vocabulary, what)
@@ -213,22 +212,18 @@ def words(vocabulary):
 
 
 def lines(known):
-    """A mutation that puts a line in between. known: functions of a number, or lines."""
+    """Make a mutation that inserts one of the known lines."""
     @_of_lines
-    def insert_line(there, i, what):
+    def insert_line(all_lines, i, what):
         line = pick(known, what)
-        there.insert(i, line if isinstance(line, bytes) else line.encode())
+        all_lines.insert(i, line if isinstance(line, bytes) else line.encode())
     return insert_line
 
 
 # ---- JSON
 
-class _Twice(dict):
-    """A dict that is written with one key twice."""
-
-
 def _values(value, path=()):
-    """The paths to all values inside a JSON value."""
+    """Yield the paths to all values inside a JSON value."""
     yield path
     for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
         yield from _values(value[key], (*path, key))
@@ -241,7 +236,7 @@ def json_values():
 
 
 def odd_value(data, where, what):
-    """Another value, or another name, somewhere in a JSON text."""
+    """Change a value or a name somewhere in a JSON text."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -281,7 +276,7 @@ _RANGES = {3: (-2 ** 63, 2 ** 63), 4: (0, 2 ** 64), 5: (-2 ** 31, 2 ** 31), 13: 
 
 
 def _messages(message):
-    """A message and all those inside it."""
+    """Yield a message and all messages inside it."""
     yield message
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
@@ -294,7 +289,7 @@ def _many(field):
 
 
 def _of_message(change):
-    """A maker of mutations, from a function (message, where, what); it is given the class of message."""
+    """Turn a function (message, where, what) into one that makes a mutation for a class of messages."""
     def make(kind):
         @functools.wraps(change)
         def mutation(data, where, what):
@@ -304,13 +299,13 @@ def _of_message(change):
                 change(message, where, what)
                 return message.SerializeToString()
             except (DecodeError, ValueError, TypeError, IndexError):
-                return data       # not to be read, or not to be written
+                return data       # it cannot be parsed, or not be written
         return mutation
     return make
 
 
 def _fields(message):
-    """[(owner, field)] of all that is set."""
+    """List (owner, field) of all fields that are set."""
     return [(owner, field) for owner in _messages(message) for field, _ in owner.ListFields()]
 
 
@@ -327,13 +322,13 @@ def _odd_scalar(field, what):
 
 @_of_message
 def odd_field(message, where, what):
-    """A number, text or list that is there becomes an odd one."""
+    """Give an unusual value to a field that is set."""
     places = [(o, f) for o, f in _fields(message) if f.type != f.TYPE_MESSAGE]
     owner, field = pick(places, where)
     value = _odd_scalar(field, what)
     if _many(field):
-        there = getattr(owner, field.name)
-        there[what // 64 % len(there)] = value
+        values = getattr(owner, field.name)
+        values[what // 64 % len(values)] = value
     else:
         setattr(owner, field.name, value)
 
@@ -349,27 +344,27 @@ def drop_field(message, where, what):
 
 @_of_message
 def double_field(message, where, what):
-    """What is there several times comes again."""
+    """Repeat elements of a list."""
     owner, field = pick([(o, f) for o, f in _fields(message) if _many(f)], where)
-    there = getattr(owner, field.name)
-    extra = list(there) if what % 2 else [there[what // 2 % len(there)]]
+    values = getattr(owner, field.name)
+    extra = list(values) if what % 2 else [values[what // 2 % len(values)]]
     n = min(pick(SEVERAL, what // 16), 200000 // (len(extra) + owner.ByteSize()) + 1)
-    there.extend(extra * n)
+    values.extend(extra * n)
 
 
 @_of_message
 def swap_fields(message, where, what):
     owner, field = pick([(o, f) for o, f in _fields(message) if _many(f) and len(getattr(o, f.name)) > 1], where)
-    there = list(getattr(owner, field.name))
-    i, j = what % len(there), what // 64 % len(there)
-    there[i], there[j] = there[j], there[i]
+    values = list(getattr(owner, field.name))
+    i, j = what % len(values), what // 64 % len(values)
+    values[i], values[j] = values[j], values[i]
     owner.ClearField(field.name)
-    getattr(owner, field.name).extend(there)
+    getattr(owner, field.name).extend(values)
 
 
 @_of_message
 def copy_field(message, where, what):
-    """What stands in another place of the same kind: names go astray, nodes read themselves."""
+    """Copy a field of the same type from elsewhere: so references name other things, and nodes read themselves."""
     owner, field = pick(_fields(message), where)
     alike = [(o, f) for o, f in _fields(message) if f.type == field.type and f.message_type == field.message_type]
     from_owner, other = pick(alike, what)
@@ -383,15 +378,15 @@ def copy_field(message, where, what):
         else:
             getattr(owner, field.name).CopyFrom(copy)
     elif _many(field):
-        there = getattr(owner, field.name)
-        there[what // 1024 % len(there)] = source
+        values = getattr(owner, field.name)
+        values[what // 1024 % len(values)] = source
     else:
         setattr(owner, field.name, source)
 
 
 @_of_message
 def add_field(message, where, what):
-    """What was not there is set to something odd."""
+    """Give an unusual value to a field that was not set."""
     places = [(o, f) for o in _messages(message) for f in o.DESCRIPTOR.fields if _many(f) or not o.HasField(f.name)]
     owner, field = pick(places, where)
     if field.type == field.TYPE_MESSAGE:
@@ -403,7 +398,7 @@ def add_field(message, where, what):
 
 
 def unknown_fields(data, where, what):
-    """Fields that no schema has; groups in groups."""
+    """Append fields that no schema has, and nested groups."""
     n = pick(SEVERAL, what // 4)
     return data + pick([b"\xf8\xff\x01\x01" * n, b"\xfa\xff\x01\x03abc" * n, b"\x0b" * n, b"\x0b" * n + b"\x0c" * n],
                        what)
@@ -420,7 +415,7 @@ def _length_delimited(number, payload):
 
 
 def nested_fields(circle, lead=()):
-    """A mutation that adds messages in messages in messages: the field numbers `lead` first, then round the circle."""
+    """Make a mutation that adds deeply nested messages: field numbers `lead` first, then `circle` again and again."""
     def nested(data, where, what):
         inner = b""
         for _ in range(min(pick(SEVERAL, what), 3000)):
@@ -433,14 +428,13 @@ def nested_fields(circle, lead=()):
 
 
 def protobuf(kind):
-    """The mutations of files that hold one message of this class."""
+    """List the mutations of files that hold one message of this class."""
     return [m(kind) for m in (odd_field, odd_field, odd_field, drop_field, double_field, swap_fields, copy_field,
                               copy_field, add_field, add_field)] + [unknown_fields]
 
 
 # ---- ONNX
 
-_onnx = functools.partial(_of_message)
 OPERATORS = sorted({s.name for s in onnx.defs.get_all_schemas() if s.domain == ""})
 ARRAYS = [np.zeros(0, np.float32), np.float32(np.nan), np.full(8, np.inf, np.float32), np.array([-1], np.int64),
           np.array([0], np.int64), np.array([2 ** 62], np.int64), np.array([1, 3, 10 ** 9, 10 ** 9], np.int64),
@@ -458,13 +452,13 @@ PLACES = ["../cat.png", "/dev/zero", "/etc/passwd", "pipe", ".", "", "cat.png", 
 
 @_of_message
 def other_operator(model, where, what):
-    """A node of another type, with the attributes that it has."""
+    """Change the type of a node, but not its attributes."""
     pick(model.graph.node, where).op_type = pick(OPERATORS, what)
 
 
 @_of_message
 def odd_attribute(model, where, what):
-    """An attribute that the operator knows, with a value that it does not expect."""
+    """Give an unusual value to an attribute of a node."""
     node = pick(model.graph.node, where)
     try:
         known = sorted(onnx.defs.get_schema(node.op_type, 17).attributes)
@@ -482,14 +476,14 @@ def odd_attribute(model, where, what):
 
 @_of_message
 def odd_weights(model, where, what):
-    """Weights of another shape, type or value under a name that is read."""
+    """Replace weights by some of another shape, type or value."""
     tensor = pick(model.graph.initializer, where)
     tensor.CopyFrom(numpy_helper.from_array(pick(ARRAYS, what), tensor.name))
 
 
 @_of_message
 def odd_dims(model, where, what):
-    """Declared dims that are not those of the data."""
+    """Declare dims of weights that do not match their data."""
     tensor = pick(model.graph.initializer, where)
     del tensor.dims[:]
     tensor.dims.extend(pick([[-1], [0], [2 ** 62, 4], [2 ** 32, 2 ** 32], [1] * 70, [], [2 ** 63 - 1], [3, -1, -1],
@@ -498,7 +492,7 @@ def odd_dims(model, where, what):
 
 @_of_message
 def odd_input(model, where, what):
-    """The input declared with other sizes."""
+    """Declare another size of the input."""
     shape = model.graph.input[0].type.tensor_type.shape
     dim = pick(shape.dim, where)
     dim.Clear()
@@ -511,7 +505,7 @@ def odd_input(model, where, what):
 
 @_of_message
 def external_weights(model, where, what):
-    """Weights that lie in another file, or are said to."""
+    """Declare that weights are in another file, which may not exist."""
     tensor = pick(model.graph.initializer, where)
     tensor.ClearField("raw_data")
     tensor.ClearField("float_data")
@@ -526,9 +520,9 @@ def external_weights(model, where, what):
 
 @_of_message
 def long_chain(model, where, what):
-    """Many nodes more, one behind the other."""
+    """Append a chain of many nodes."""
     name = model.graph.node[-1].output[0]
-    for i in range(pick(MORE, what)):
+    for i in range(pick(LENGTHS, what)):
         model.graph.node.append(helper.make_node(pick(["Relu", "Add", "Sigmoid", "Identity"], where),
                                                  [name] * (1 + (where % 4 == 1)),
                                                  [f"chain{i}"]))
@@ -537,7 +531,7 @@ def long_chain(model, where, what):
 
 @_of_message
 def bomb(model, where, what):
-    """Few bytes that ask for many."""
+    """Append nodes that would compute huge tensors."""
     size = pick([10 ** 4, 10 ** 7, 10 ** 9, 2 ** 40, 2 ** 62], what)
     last = model.graph.node[-1].output[0]
     big = {0: ([size], "Add"), 1: ([1, size, 1, 1], "Add"), 2: ([size, size], "Mul")}[where % 3]
@@ -552,7 +546,7 @@ def bomb(model, where, what):
 
 @_of_message
 def odd_property(model, where, what):
-    """Metadata: that of a converted net is JSON, and believed."""
+    """Change the metadata, which a converted net holds as JSON."""
     if not model.metadata_props:
         model.metadata_props.add(key=pick(["writes", "ends", "data", "data_shape", "left_out", "mean", "converter"],
                                           where),
@@ -586,25 +580,25 @@ CAFFE_WORDS = sorted({f.name for m in pb.DESCRIPTOR.message_types_by_name.values
 
 
 def more_layers(data, where, what):
-    """Many layers more, one behind the other; in place, or each with a blob of its own."""
+    """Append a chain of many layers, which work in place or have a blob each."""
     tops = re.findall(rb'top: "([^"]*)"', data)
     name, text = (pick(tops, where) if tops else b"data").decode("utf-8", "replace"), []
     kind = pick(["ReLU", "Power", "Exp", "Split", "LRN"], where // 2)
-    for i in range(pick(MORE, what)):
+    for i in range(pick(LENGTHS, what)):
         top = name if where % 2 else f"more{i}"
         text.append(f'layer {{ name: "more{i}" type: "{kind}" bottom: "{name}" top: "{top}" }}\n')
         name = top
     return data + "".join(text).encode()
 
 
-def foreign_fields(data, where, what):
-    """Fields that Caffe does not have, in a layer that is not supported."""
+def unknown_layer(data, where, what):
+    """Append a layer that is not supported, with fields that Caffe does not have."""
     n = pick([1, 2, 3, 5, 8, 10, 10, 10, 30, 100, 300, 3000], what)
     body = " ".join(f"field{i}: {i}" for i in range(n)) if where % 2 else "foreign_param { " + "x { y: 1 } " * n + "}"
     return data + f'layer {{ name: "odd" type: "Wobble" bottom: "data" top: "odd" {body} }}\n'.encode()
 
 
-PROTOTXT = TEXT * 2 + [words(CAFFE_WORDS)] * 2 + [more_layers, foreign_fields, lines(
+PROTOTXT = TEXT * 2 + [words(CAFFE_WORDS)] * 2 + [more_layers, unknown_layer, lines(
     ['input: "data"', "input_dim: 1", "input_shape { dim: 1 dim: 3 dim: 32 dim: 32 }", 'layer { name: "a" }',
      'layers { name: "a" type: RELU bottom: "data" top: "a" }',
      'layers { layer { name: "a" type: "relu" } bottom: "data" top: "a" }',
@@ -631,7 +625,7 @@ def _png_joined(pieces):
 
 
 def _jpeg(data):
-    """Segments as far as the picture's own data, which are the last piece."""
+    """Split into segments, up to the compressed pixels, which are the last piece."""
     pieces, at = [data[:2]], 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         size = int.from_bytes(data[at + 2:at + 4], "big")
@@ -660,7 +654,7 @@ def _riff_joined(pieces):
 
 
 def _tiff(data):
-    """What stands before the directory, its entries, what stands behind them."""
+    """Split into everything before the entries of the directory, the entries, and everything after them."""
     at = int.from_bytes(data[4:8], "little")
     n = int.from_bytes(data[at:at + 2], "little")
     end = at + 2 + 12 * n
@@ -672,7 +666,7 @@ PICTURES = {b"\x89PNG": (_png, _png_joined), b"\xff\xd8\xff": (_jpeg, _jpeg_join
 
 
 def _of_pieces(change):
-    """A mutation of a picture file's pieces, their lengths and checksums mended afterwards."""
+    """Make a mutation of a picture file's pieces, whose lengths and checksums are corrected afterwards."""
     @functools.wraps(change)
     def mutation(data, where, what):
         for magic, (split, join) in PICTURES.items():
@@ -716,7 +710,7 @@ def shorten_piece(pieces, i, what):
     pieces[i] = pieces[i][:what % (len(pieces[i]) + 1)]
 
 
-NEW_PIECES = [      # without lengths and checksums: of PNG, of JPEG (they begin with ff), of WebP, of TIFF
+NEW_PIECES = [      # without lengths and checksums: of PNG, of JPEG (these begin with ff), of WebP, of TIFF
     b"tEXtdeepdream\0", b"zTXtdeepdream\0\0" + zlib.compress(b"{}" * 10 ** 6), b"iTXtdeepdream\0\0\0\0\0\xff\xfe",
     b"eXIfMM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\x09\0\0\0\0\0\0", b"eXIf", b"iCCPx\0\0" + zlib.compress(bytes(200)),
     b"acTL\0\0\0\x09\0\0\0\0", b"tRNS\0\1", b"gAMA\0\0\0\0", b"pHYs" + bytes(9), b"sRGB\x09", b"PLTE\0\0",
@@ -728,7 +722,7 @@ NEW_PIECES = [      # without lengths and checksums: of PNG, of JPEG (they begin
 
 @_of_pieces
 def new_piece(pieces, i, what):
-    """Metadata of other programs, well formed or not."""
+    """Insert metadata as other programs write it, some of it damaged."""
     pieces.insert(i, pick(NEW_PIECES, what))
 
 
@@ -737,14 +731,14 @@ PIECES = [odd_number_in_piece, odd_number_in_piece, noise_in_piece, drop_piece, 
 
 
 def zeros_deflated(size):
-    """`size` zeros (in whole megabytes) as zlib writes them, without going through all of them."""
+    """Compress `size` zeros, rounded up to whole megabytes, without making all of them."""
     pack = zlib.compressobj(9, zlib.DEFLATED, -15)
     piece = pack.compress(bytes(1 << 20)) + pack.flush(zlib.Z_FULL_FLUSH)
     return b"\x78\xda" + piece * -(-size >> 20) + b"\3\0" + b"\0\0\0\1"
 
 
 def huge_picture(data, where, what):
-    """A PNG of a few kilobytes with very many pixels."""
+    """Return a PNG of a few kilobytes with very many pixels."""
     w, h = pick([(3000, 2000), (1, 60000), (60000, 1), (12000, 12000), (20000, 10000), (40000, 40000),
                  (2 ** 31 - 1, 2 ** 31 - 1), (1, 1), (0, 5)], what)
     mode, channels = pick([(2, 3), (0, 1), (6, 4)], where)
@@ -791,7 +785,7 @@ def _of_members(change):
 
 @_of_members
 def odd_member(members, name, what):
-    """Another array in the place of one."""
+    """Replace an array."""
     members[name] = _npy(pick([np.array(v) for v in (0, -1, 2 ** 62, 2.5, np.nan, "x", "", b"x", True, [1, 2], [], 1j,
                                                      10 ** 30)] + [
         np.zeros((0, 0, 3)), np.zeros((32, 40)), np.zeros((32, 40, 4)), np.full((32, 40, 3), np.nan),
@@ -807,7 +801,7 @@ def odd_member(members, name, what):
 
 @_of_members
 def odd_header(members, name, what):
-    """A header that tells of another shape or type."""
+    """Write a header with another shape or type."""
     shape, kind = pick(["(99999999999,)", "(32, 40, 3, 9999999999)", "(-1,)", "(2147483648, 2147483648)",
                         "(1" + ",1" * 70 + ")", "5", "(32", "(40, 32, 3)", "(3840,)", "()"],
                        what), pick(["<f4", "|O", "<U9", ">f8", "x", "<M8[s]", "|V0",
@@ -830,17 +824,17 @@ def drop_member(members, name, what):
 
 @_of_members
 def record_in_member(members, name, what):
-    """The settings that the state is kept with: JSON in an array of text."""
+    """Change the zoom's settings, which are JSON in an array of text."""
     try:
         text = str(np.load(io.BytesIO(members["record.npy"]), allow_pickle=False))
-    except Exception:      # numpy raises whatever its parts do
+    except Exception:      # numpy raises many kinds
         return
     changed = pick(JSON, what)(text.encode("utf-8", "replace"), what // 16, what // 512)
     members["record.npy"] = _npy(np.array(changed.decode("utf-8", "replace")))
 
 
 def swollen(data, where, what):
-    """A member that unpacks to far more than it takes."""
+    """Return an archive with a small member that unpacks to a huge one."""
     size = pick([1 << 24, 1 << 28, 1 << 30, 1 << 32], what)
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({size // 4},), }}".encode().ljust(117) + b"\n"
     first = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header

@@ -1,4 +1,4 @@
-"""What is listed as an end can be dreamt at; what is not is named, with its reason."""
+"""Every end that is listed can be dreamt at; results that cannot are listed as left out, with the reason."""
 import re
 
 import numpy as np
@@ -11,13 +11,13 @@ from deepdream.convert.listing import listing
 from deepdream.convert.refusals import refusals
 from deepdream.convert.graph.source import Source
 from onnx import helper
-from test_foreign import check, facts, filters, net, some
+from onnx_toys import check, facts, filters, net, some
 from toys import conv, layer
 
 from deepdream import DreamError, Net, convert
 from deepdream.cli import main
 
-SIDE = 12                         # of the picture; 10 behind the first convolution
+SIDE = 12                         # of the picture; 10 after the first convolution
 FIRST = "c = Conv(x, w); "
 
 
@@ -32,7 +32,7 @@ def reals(*values):
 ONE, BOTH = {"one": reals(1, 1, 1, 1)}, {"s": reals(1, 1, 2, 2)}
 RESIZE = FIRST + "r = Resize<{}>(c, , s); y = Relu(r)"
 GATE = FIRST + "g = GlobalAveragePool(c); "
-# body, constants, {what is left out: a part of the reason}, opset
+# name: (body, constants, {result that is left out: regular expression of the reason}, opset)
 ZOO = {
     "nearest, as PyTorch writes it": (RESIZE.format('mode="nearest", coordinate_transformation_mode="asymmetric", '
                                                     'nearest_mode="floor"'), {"s": reals(1, 1, 3, 2)}, {}),
@@ -109,9 +109,9 @@ ZOO = {
     "a gate by shapes": (GATE + "t = Shape(c); n = Slice(t, zero, two); f = Reshape(g, n); k = Gemm(f, v);"
                          "u = Concat<axis=0>(n, ones); b = Reshape(k, u); s = Sigmoid(b); y = Mul(c, s)",
                          {"v": some(4, 4, spread=0.02), "zero": ints(0), "two": ints(2), "ones": ints(1, 1)}, {}),
-    "a window without end": (FIRST + "y = MaxPool<kernel_shape=[2000, 1], pads=[1999, 0, 1999, 0]>(c)", {},
+    "a huge window": (FIRST + "y = MaxPool<kernel_shape=[2000, 1], pads=[1999, 0, 1999, 0]>(c)", {},
                              {"y": "must be 1 to 512"}),
-    "strides without end": (FIRST + "y = Conv<strides=[500, 500], pads=[499, 499, 499, 499]>(c, v)",
+    "huge strides": (FIRST + "y = Conv<strides=[500, 500], pads=[499, 499, 499, 499]>(c, v)",
                             {"v": filters(64, 4)}, {}),      # too large for the fast form, not for the plain one
 }
 
@@ -124,7 +124,7 @@ def zoo(name):
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_what_is_listed_can_be_dreamt_at(name):
+def test_every_listed_end_has_a_gradient(name):
     model, expected = zoo(name)
     made = onnx_net(model)
     ends, left_out = facts(made, "ends"), facts(made, "left_out")
@@ -141,8 +141,8 @@ def test_what_is_listed_can_be_dreamt_at(name):
         check(reached, end, (SIDE, SIDE))
 
 
-def test_the_same_of_any_model():
-    """Without the metadata of a conversion: `valid_ends` lists what a gradient graph can be built for."""
+def test_valid_ends_of_a_model_without_metadata():
+    """`valid_ends` lists what a gradient graph can be built for."""
     for name in ("linear", "indices as numbers", "compared", "no known operator", "rounded"):
         model, left_out = zoo(name)
         del model.graph.output[:]
@@ -153,15 +153,14 @@ def test_the_same_of_any_model():
             assert convert.gradient_graph(model, end)
 
 
-def test_a_second_input_is_named_through_what_is_made_of_it():
+def test_results_of_a_second_input_name_it_as_the_reason():
     model = net(FIRST + "u = Relu(t); y = Add(c, u)", {"w": filters(4, 3)})
     model.graph.input.append(helper.make_tensor_value_info("t", 1, [1, 4, 1, 1]))
     made = onnx_net(model, input="x")
     assert list(facts(made, "ends")) == ["data", "c"] and facts(made, "left_out") == {"y": "a second input, 't',"}
 
 
-def test_a_branch_inside_a_node_is_seen():
-    """An If that reads the picture only inside its branches."""
+def test_an_if_that_reads_the_picture_only_in_its_branches():
     branch = helper.make_graph([onnx.parser.parse_node("z = Neg(c)")], "branch", [],
                                [helper.make_tensor_value_info("z", 1, None)])
     model = net(FIRST + "r = Relu(c)", {"w": filters(4, 3), "yes": np.array(True)}, outputs=["y"])
@@ -173,15 +172,15 @@ def test_a_branch_inside_a_node_is_seen():
         convert.gradient_graph(model, "y")
 
 
-def test_a_net_of_many_layers_is_looked_through_in_time():
-    """Concatenations of concatenations: each is looked at once."""
+def test_each_node_of_a_net_is_checked_only_once():
+    """Else concatenations of concatenations would take exponential time."""
     body = "; ".join(["a0 = Relu(x)", *(f"a{i} = Concat<axis=2>(a{i - 1}, a{i - 1}); b{i} = Slice(a{i}, z, one, two);"
                                         f"m{i} = MaxPool<kernel_shape=[1, 1]>(a{i})" for i in range(1, 40))])
     model = net(body, {"z": ints(0), "one": ints(1), "two": ints(2)}, (1, 3, 1, 1), outputs=["m39"])
     assert refusals(Source(model)) == {}
 
 
-def test_a_net_that_asks_for_too_much_is_not_looked_through(monkeypatch):
+def test_nets_with_too_many_nodes_are_not_tried_out(monkeypatch):
     monkeypatch.setattr("deepdream.convert.refusals.NODES", 3)
     refused = refusals(Source(net(FIRST + "r = Relu(c); s = Relu(r); y = Relu(s)", {"w": filters(4, 3)})))
     assert list(refused) == ["s", "y"]
@@ -200,15 +199,15 @@ def test_the_listing_names_the_reasons(tmp_path, capsys):
 
 
 def test_caffe_nets(tmp_path, capsys):
-    """What stands behind an unknown layer or a second input is no end, and is named."""
+    """Layers after an unsupported layer or a second input are left out, with the reason."""
     data = layer("data", "Input", "", "data info", "input_param { shape { dim: 1 dim: 3 dim: 9 dim: 9 } "
                                                    "shape { dim: 1 dim: 4 dim: 7 dim: 7 } }")
     text = data + "".join([conv("a", "data", 4, 3), layer("sum", "Eltwise", "a info", "sum"),
-                           layer("odd", "MVN", "a", "odd"), conv("b", "odd", 3)])
+                           layer("odd", "Wobble", "a", "odd"), conv("b", "odd", 3)])
     folder = toys.write_net(tmp_path / "net", data + conv("a", "data", 4, 3))
     (folder / "deploy.prototxt").write_text(text)
     assert convert_main([str(folder / "deploy.prototxt"), str(folder / "net.caffemodel"), "--list"]) == 0
-    assert capsys.readouterr().out.splitlines()[2:] == ["left out, 2 results: layer 'odd' of type MVN: odd, b",
+    assert capsys.readouterr().out.splitlines()[2:] == ["left out, 2 results: layer 'odd' of type Wobble: odd, b",
                                                         "left out, 1 result: a second input, 'info': sum"]
     with pytest.raises(DreamError, match="a second input, 'info', is not supported, and 'sum' needs it"):
         Net(folder, device="cpu").features(np.zeros((9, 9, 3), np.float32), "sum")

@@ -1,6 +1,4 @@
-"""Nets that are not Caffe's: convert.onnx_nets.prepare, models.onnx_card, and what `Net` and the command line make of them."""
-import json
-
+"""Nets in .onnx files of other origin: convert.onnx_nets.prepare, models.onnx_card, Net and the command line."""
 import children
 import numpy as np
 import onnx
@@ -8,7 +6,8 @@ import pytest
 import toys
 from deepdream.convert.onnx_nets.prepare import image_input, onnx_net
 from deepdream.convert.graph import metadata
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+from onnx_toys import check, facts, filters, net, some
 from PIL import Image
 
 from deepdream import DreamError, Net, convert, deepdream, models
@@ -17,29 +16,11 @@ from deepdream.dream import preprocess
 SCALE = (0.0171, 0.0175, 0.0174)
 
 
-def some(*shape, seed=0, spread=1.0):
-    return np.float32(np.random.default_rng([seed, *shape]).standard_normal(shape) * spread)
-
-
-def filters(out, inner, k=3):
-    return some(out, inner, k, k, spread=(2 / (inner * k * k)) ** 0.5)
-
-
 def norm(channels, seed=1):
-    """Scale, bias, mean and variance of a BatchNormalization."""
+    """Make the scale, bias, mean and variance of a BatchNormalization."""
     rng = np.random.default_rng(seed)
     return {f"n{i}": np.float32(rng.uniform(a, b, channels)) for i, (a, b) in
             enumerate([(0.7, 1.3), (-0.2, 0.2), (-0.2, 0.2), (0.5, 1.5)])}
-
-
-def net(body, weights, shape=(1, 3, 32, 32), opset=17, outputs=("y",), ir=8, name="x", kind=TensorProto.FLOAT):
-    """A ModelProto. body: nodes in ONNX's text form, separated by `;`."""
-    nodes = [onnx.parser.parse_node(line.strip()) for line in body.split(";")]
-    graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info(name, kind, shape)],
-                              [helper.make_tensor_value_info(o, kind if kind in (1, 10, 11) else 1, None)
-                               for o in outputs],
-                              [numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items()])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir)
 
 
 SAME = "pads=[1, 1, 1, 1]"
@@ -68,24 +49,7 @@ FIXED = ("c = Conv(x, w); r = Relu(c); p = MaxPool<kernel_shape=[2, 2], strides=
 FIXED_WEIGHTS = {"w": filters(4, 3), "s": np.array([1, -1]), "fw": some(4 * 15 * 15, 5)}
 
 
-def facts(model, name):
-    return json.loads(metadata(model)[name])
-
-
-def check(model, end, size=(32, 32), channels=3):
-    """The gradient by data, at a size, against central differences in float64."""
-    data = toys.noise(1, channels, *size) * 60
-    graph = convert.gradient_graph(model, end)
-    onnx.checker.check_model(graph, full_check=True)
-    forward = toys.doubled(model, end)
-    value = forward(data)
-    diff = toys.noise(*value.shape, seed=4)
-    told, gradient = toys.run(graph, {"data": data, "end_diff": diff}, ["end_data", "data_diff"])
-    assert toys.off(told, value) < 1e-5
-    toys.check_gradient(forward, data, diff, gradient, directions=3, step=1e-4)
-
-
-# ---- the house's form
+# ---- the form that nets are brought into
 
 @pytest.mark.parametrize("body, weights, ends", [
     (GOOGLENET, GOOGLENET_WEIGHTS, ["c", "b", "p", "out", "y"]), (RESNET, RESNET_WEIGHTS, ["b", "s", "t", "g", "y"])],
@@ -118,7 +82,7 @@ def run(model, x):
 
 @pytest.mark.parametrize("opset", [9, 13, 17, 18, 20, 22])
 def test_opsets(opset):
-    """Axes as an attribute or an input, weights among the inputs: the same net comes of it."""
+    """Axes as an attribute or as an input, and weights among the inputs, make the same net."""
     mean = "m = ReduceMean<axes=[2, 3], keepdims=0>(a)" if opset < 18 else "m = ReduceMean<keepdims=0>(a, axes)"
     pool = "a = AveragePool<kernel_shape=[2, 2]" + (", dilations=[1, 1]" if opset > 18 else "") + ">(r)"
     old = net(f"c = Conv(x, w); r = Relu(c); {pool}; {mean}; y = MatMul(m, fw)",
@@ -135,7 +99,7 @@ def test_opsets(opset):
     check(model, "y", (20, 27))
 
 
-def test_opsets_that_are_not_known():
+def test_unknown_opsets_are_rejected():
     for opset in (8, 23):
         with pytest.raises(convert.ConvertError, match=rf"opset {opset} .* 9 to 22"):
             onnx_net(net("y = Relu(x)", {}, opset=opset))
@@ -173,7 +137,7 @@ def test_channels_last():
 @pytest.mark.parametrize("node", ["Conv<strides=[2, 2]", "MaxPool<kernel_shape=[3, 3], strides=[2, 2]",
                                   "AveragePool<kernel_shape=[2, 3], strides=[3, 2]"])
 def test_same_padding(node, auto, size, declared):
-    """At the declared size what the model does, and as many windows at every other."""
+    """At the declared size the results are the model's; at other sizes there are as many windows as it would have."""
     conv = node.startswith("Conv")
     old = net(f'y = {node}, auto_pad="{auto}">({"x, w" if conv else "x"})', {"w": filters(4, 3)} if conv else {},
               (1, 3, *declared))
@@ -195,8 +159,9 @@ def test_a_net_of_fixed_size():
 
 
 def test_a_split_into_uneven_parts():
-    """Opset 18 gives their number, opset 17 wants their sizes: 16 channels in 3 parts are 6, 6 and 4."""
-    model = net("c = Conv(x, w); a, b, d = Split<axis=1, num_outputs=3>(c); y = Relu(d)", {"w": filters(16, 3)}, opset=18, outputs=("y", "c"))
+    """Opset 18 has the number of parts, opset 17 needs their sizes: 16 channels in 3 parts are 6, 6 and 4."""
+    model = net("c = Conv(x, w); a, b, d = Split<axis=1, num_outputs=3>(c); y = Relu(d)", {"w": filters(16, 3)},
+                opset=18, outputs=("y", "c"))
     made = onnx_net(model)
     x = toys.noise(1, 3, 32, 32)
     want, value = toys.run(model, x, ["y"])[0], toys.run(made, {"data": x}, ["y"])[0]
@@ -261,8 +226,8 @@ def test_newer_and_older_forms():
         check(model, "y", (9, 11))
 
 
-def test_names_of_the_house_in_the_model():
-    """A model that calls its input data, or something else data, end_data or const."""
+def test_models_that_use_our_names():
+    """A model may call its input `data`, or other tensors `data`, `end_data` or `const`."""
     for body, name in [("end_data = Relu(data); const = Neg(end_data); y = Mul(const, end_data)", "data"),
                        ("data = Relu(x); y = Mul(data, data)", "x")]:
         model = onnx_net(net(body, {}, name=name), scale=0.5)
@@ -270,16 +235,16 @@ def test_names_of_the_house_in_the_model():
         check(model, "y", (5, 6))
 
 
-def test_a_converted_net_comes_back_as_it_is():
+def test_a_converted_net_is_returned_unchanged():
     model = toys.convert(toys.TOY)
     assert onnx_net(model) is model
 
 
-@pytest.mark.parametrize("shape, said", [((1, 10), r"takes no picture: .* its inputs: 'x' \(1, 10\)"),
-                                         ((1, 4, 8, 8), "has 4 channels as nchw; 1 .grey. or 3"),
-                                         ((1, 8, 8, 5), "has 8 channels as nchw")])
-def test_inputs_that_are_no_pictures(shape, said):
-    with pytest.raises(convert.ConvertError, match=said):
+@pytest.mark.parametrize("shape, message", [((1, 10), r"takes no picture: .* its inputs: 'x' \(1, 10\)"),
+                                            ((1, 4, 8, 8), "has 4 channels as nchw; 1 .grey. or 3"),
+                                            ((1, 8, 8, 5), "has 8 channels as nchw")])
+def test_inputs_that_are_no_pictures(shape, message):
+    with pytest.raises(convert.ConvertError, match=message):
         onnx_net(net("y = Relu(x)", {}, shape))
 
 
@@ -294,8 +259,8 @@ def test_several_inputs():
     assert list(facts(made, "ends")) == ["data", "y", "q"]
     assert facts(made, "left_out") == {"z": "a second input, 't',"}
     x = some(1, 3, 5, 5)
-    told = toys.run(convert.gradient_graph(made, "q"), {"data": x, "end_diff": x}, ["end_data", "data_diff"])
-    np.testing.assert_array_equal(told, [np.minimum(-x, 0), -x * (x > 0)])
+    results = toys.run(convert.gradient_graph(made, "q"), {"data": x, "end_diff": x}, ["end_data", "data_diff"])
+    np.testing.assert_array_equal(results, [np.minimum(-x, 0), -x * (x > 0)])
 
 
 def test_layouts():
@@ -316,14 +281,14 @@ def file(tmp_path):
     return path
 
 
-def tell(path, text):
+def write_toml(path, text):
     path.with_suffix(".toml").write_text(text)
 
 
-def test_what_is_assumed_is_said_once(file, capsys):
+def test_assumptions_are_printed_once(file, capsys):
     made = Net(file, device="cpu")
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "mean 123.675,116.28,103.53" in said and "rgb, nchw" in said and "net.toml" in said
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "mean 123.675,116.28,103.53" in err and "rgb, nchw" in err and "net.toml" in err
     Net(file, device="cpu")
     assert not capsys.readouterr().err
     assert made.name == "net" and made.default_end == "out" and made.blobs["data"].shape == (1, 3, 32, 32)
@@ -332,8 +297,8 @@ def test_what_is_assumed_is_said_once(file, capsys):
     np.testing.assert_allclose(preprocess(made, picture)[:, 0, 0], expected, rtol=1e-5)
 
 
-def test_the_record_beside_it_and_what_wins_over_it(file, capsys):
-    tell(file, 'mean = 127.5\nscale = ["1/255", 0.01, 0.02]\nchannels = "bgr"\ndefault_end = "p"\n')
+def test_settings_in_a_toml_file_and_arguments_that_override_them(file, capsys):
+    write_toml(file, 'mean = 127.5\nscale = ["1/255", 0.01, 0.02]\nchannels = "bgr"\ndefault_end = "p"\n')
     made = Net(file, device="cpu")
     assert not capsys.readouterr().err and made.default_end == "p"
     assert made.transformer.channel_swap["data"] == (2, 1, 0)
@@ -355,25 +320,25 @@ def test_one_of_mean_and_scale_leaves_the_other_neutral(file, capsys):
     assert not capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text, said", [
+@pytest.mark.parametrize("text, message", [
     ("meen = 3", "unknown key 'meen', did you mean 'mean'"), ('mean = "a"', "mean must be a number"),
     ("scale = 0", "scale must be a number above 0"), ("scale = [1, 2]", "scale: 2 numbers for the 3 channel"),
     ('channels = "grb"', "channels must be rgb or bgr"), ('layout = "nwhc"', "layout must be nchw or nhwc"),
-    ('labels = "no.txt"', "labels: there is no"), ("mean =", "no readable TOML")])
-def test_a_record_with_something_wrong(file, text, said):
-    tell(file, text)
-    with pytest.raises((models.ModelError, DreamError), match=said) as caught:
+    ('labels = "no.txt"', "labels: there is no"), ("mean =", "not readable as TOML")])
+def test_mistakes_in_the_toml_file(file, text, message):
+    write_toml(file, text)
+    with pytest.raises((models.ModelError, DreamError), match=message) as caught:
         Net(file, device="cpu")
     assert "\n" not in str(caught.value)
 
 
-def test_a_default_end_that_is_none(file):
-    tell(file, 'mean = 0\ndefault_end = "oit"')
+def test_a_default_end_that_does_not_exist(file):
+    write_toml(file, 'mean = 0\ndefault_end = "oit"')
     with pytest.raises(convert.ConvertError, match="no such end: 'oit'; the nearest are out"):
         Net(file, device="cpu").default_end
 
 
-def test_weights_in_a_file_of_their_own(tmp_path):
+def test_weights_in_another_file(tmp_path):
     path, data = tmp_path / "net.onnx", tmp_path / "net.onnx.data"
     onnx.save(net(GOOGLENET, GOOGLENET_WEIGHTS), path, save_as_external_data=True, location=data.name, size_threshold=0)
     made = Net(path, scale=0.01, device="cpu")
@@ -384,14 +349,14 @@ def test_weights_in_a_file_of_their_own(tmp_path):
     data.write_bytes(changed)
     assert Net(path, scale=0.01, device="cpu").checksum != made.checksum
     data.write_bytes(changed[:100])
-    with pytest.raises(convert.ConvertError, match="net.onnx.data, which must lie beside it, whole"):
+    with pytest.raises(convert.ConvertError, match="net.onnx.data, which must be complete and in the same folder"):
         Net(path, scale=0.01, device="cpu")
     data.unlink()
     with pytest.raises(convert.ConvertError, match="net.onnx.data: cannot be read"):
         Net(path, scale=0.01, device="cpu")
 
 
-def test_what_is_no_onnx_file(tmp_path):
+def test_other_files_are_rejected(tmp_path):
     path = tmp_path / "net.onnx"
     with pytest.raises(convert.ConvertError, match="net.onnx: cannot be read: No such file"):
         Net(path)
@@ -401,7 +366,7 @@ def test_what_is_no_onnx_file(tmp_path):
             Net(path)
 
 
-def test_what_only_an_onnx_file_takes(toy, file):
+def test_options_for_one_kind_of_file_only(toy, file):
     with pytest.raises(DreamError, match="scale: only for a net in an .onnx file"):
         Net(toy, scale=2)
     with pytest.raises(DreamError, match="leftover diffs are Caffe's"):
@@ -409,7 +374,7 @@ def test_what_only_an_onnx_file_takes(toy, file):
 
 
 def test_a_dream_is_that_of_the_same_net_from_caffes_files(toy, tmp_path):
-    """The toy net without its conversion's metadata is any ONNX net; its dream is pixel for pixel the Caffe net's."""
+    """The toy net without its metadata is an ordinary ONNX net, and its dream is that of the Caffe net."""
     model = toys.convert(toys.TOY)
     onnx.save(model, tmp_path / "converted.onnx")
     del model.metadata_props[:]
@@ -439,42 +404,44 @@ def test_a_grey_net_and_one_of_fixed_size(tmp_path):
     made = Net(tmp_path / "fixed.onnx", scale="0.01", device="cpu")
     picture = np.float32(np.random.default_rng(1).uniform(0, 255, (32, 32, 3)))
     assert deepdream(made, picture, iter_n=2, octave_n=1, end="y").shape == (32, 32, 3)
-    with pytest.raises(DreamError, match="behind a layer of fixed size and needs a picture of exactly 32x32"):
+    with pytest.raises(DreamError, match="after a layer of fixed size and needs a picture of exactly 32x32"):
         deepdream(made, picture, iter_n=2, octave_n=2, end="y")
 
 
 # ---- the command line
 
-def command(*args, **more):
-    return children.run("-m", "deepdream", *args, **more)
+def command(*args, **options):
+    return children.run("-m", "deepdream", *args, **options)
 
 
 TINY = ["--iter-n", 1, "--octave-n", 2, "--jitter", 3, "--threads", 1, "--device", "cpu"]
 
 
+@pytest.mark.slow
 def test_layers_dream_and_a_folder(file, tmp_path):
     result = command("layers", "--model", file, "--scale", "1/255")
     assert result.returncode == 0 and not result.stderr
     assert result.stdout.splitlines()[10].split() == ["out", "18", "4", "Concat"]
     (tmp_path / "in").mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)).save(tmp_path / "in/a.png")
-    told = ["--model", "net.onnx", "--mean", "120,110,100", "--scale", "0.02", "--channels", "bgr", "--seed", 3, *TINY]
-    result = command("dream", "in", "-o", "out", *told, cwd=tmp_path)
+    options = ["--model", "net.onnx", "--mean", "120,110,100", "--scale", "0.02", "--channels", "bgr", "--seed", 3,
+               *TINY]
+    result = command("dream", "in", "-o", "out", *options, cwd=tmp_path)
     assert result.returncode == 0 and not result.stderr and "1 dreams made" in result.stdout, result
-    result = command("dream", "in/a.png", "-o", "b.png", *told, cwd=tmp_path)
+    result = command("dream", "in/a.png", "-o", "b.png", *options, cwd=tmp_path)
     assert result.returncode == 0 and (tmp_path / "b.png").exists() and not result.stderr, result
     assert np.array_equal(*(np.asarray(Image.open(tmp_path / p)) for p in ("b.png", "out/a.png")))
 
 
-def test_compare_with_a_net_of_ones_own(file, toy, tmp_path):
+def test_compare_with_a_net_in_a_file(file, toy, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)).save(tmp_path / "a.png")
-    tell(file, "scale = 0.02")
+    write_toml(file, "scale = 0.02")
     result = command("compare", "a.png", "-o", "c.png", "--models", "net.onnx", toy, "--end", "out", "both", *TINY,
                      cwd=tmp_path)
     assert result.returncode == 0 and not result.stderr, result
 
 
-@pytest.mark.parametrize("args, said", [
+@pytest.mark.parametrize("args, message", [
     (["--model", "TOY", "--mean", "1,2,3"], "--mean: only for a net in an .onnx file"),
     (["--model", "net.onnx", "--scale", "0"], "--scale: '0' is not a number, a fraction"),
     (["--model", "net.onnx", "--mean", "1,2"], "mean: 2 numbers for the 3 channel(s) of net.onnx"),
@@ -482,6 +449,6 @@ def test_compare_with_a_net_of_ones_own(file, toy, tmp_path):
     (["--model", "no.onnx"], "no.onnx: cannot be read"),
     (["--model", "net.onnx", "--input", "z"], "input: no input is called 'z'; its inputs: 'x' (1, 3, 32, 32)"),
 ])
-def test_what_one_can_mend_is_one_line(file, toy, args, said):
+def test_mistakes_of_users_are_one_line(file, toy, args, message):
     result = command("layers", *(str(toy) if a == "TOY" else a for a in args), cwd=file.parent)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1 and said in result.stderr, result
+    assert result.returncode == 2 and result.stderr.count("\n") == 1 and message in result.stderr, result

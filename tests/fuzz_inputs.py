@@ -1,5 +1,6 @@
-"""The kinds of files that tests/test_fuzz.py damages: whole ones to begin with, what may happen to them, and the
-command lines that read them. All is small, so that a command line takes some milliseconds.
+"""The kinds of input that tests/test_fuzz.py damages: intact files, their mutations, and command lines that read them.
+
+Everything is small, so that a command line takes a few milliseconds.
 """
 import functools
 import io
@@ -14,20 +15,20 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image, PngImagePlugin
 
-import fuzzing
+import fuzz_mutations as mutate
 import toys
 from deepdream.convert.caffe import caffe_pb2 as pb
 
 W, H = 40, 32                  # of all pictures
-ORIENTATION, DESCRIPTION = 0x112, 0x10E      # of EXIF and TIFF
-LARGEST = 9 << 20              # bytes of a file: what is promised is promised of files below 10 MB
-END = "one of the layers"      # in a command line, for a name that the whole net has
-OUT = "the dream"              # and for the path of the start's dream
+ORIENTATION, DESCRIPTION = 0x112, 0x10E      # tags of EXIF and TIFF
+LARGEST = 9 << 20              # bytes of a file: the limits on time and memory hold for files below 10 MB
+END = "one of the layers"      # in a command line: replaced by a layer of the intact net
+OUT = "the dream"              # in a command line: replaced by the path of the dream among the intact files
 FAST = ["--iter-n", "1", "--octave-n", "1", "--jitter", "2", "--threads", "1", "--device", "cpu"]
 SEED = ["--seed", "1"]
 
 
-# ---- what is mutated: files as people have them
+# ---- the intact files
 
 def picture(mode="RGB", seed=0):
     y, x = np.mgrid[:H, :W]
@@ -43,7 +44,7 @@ def encoded(image, fmt, **options):
 
 
 def pictures():
-    """Small pictures of all formats and modes that are read."""
+    """Make small pictures of all formats and modes that can be read."""
     deep = Image.fromarray(np.uint16(np.arange(W * H).reshape(H, W) * 50))
     real = Image.fromarray(np.float32(np.arange(W * H).reshape(H, W) / 6))
     exif = Image.Exif()
@@ -79,7 +80,7 @@ LABELS = b"n01440764 tench, Tinca tinca\nred fox\n/a/abbey 0\nn01443537 goldfish
 
 
 def chain(*layers):
-    """The text of layers, each (name, type, params) on the one before, the first on `c`."""
+    """Write the text of layers (name, type, params), each of which reads the one before it, the first one `c`."""
     names = ["c", *(name for name, _, _ in layers)]
     return "".join(toys.layer(name, kind, below, name, params) for below, (name, kind, params) in zip(names, layers))
 
@@ -130,7 +131,7 @@ layers { layer { name: "p" type: "pool" pool: AVE kernelsize: 2 stride: 1 } bott
 
 
 def old_weights():
-    """Of V1 and V0, as a caffemodel of that time."""
+    """Return the weights for V1 and V0, as a caffemodel of generation V1."""
     weights = pb.NetParameter(name="old")
     c = weights.layers.add(name="c", type=pb.V1LayerParameter.CONVOLUTION)
     for i, shape in enumerate([(4, 3, 3, 3), (1, 1, 1, 4)]):
@@ -146,7 +147,7 @@ def in_folder(text, weights):
 
 @functools.cache
 def caffe_nets():
-    def positive(layer, i, shape):      # variances are among them
+    def positive(layer, i, shape):      # since some are variances
         return np.abs(toys.formula(layer, i, shape))
     nets = [in_folder(text, toys.caffemodel(toys.weights(text, positive)))
             for text in (toys.TOY, CLASSIFIER, MIXED, SMOOTH)]
@@ -154,7 +155,7 @@ def caffe_nets():
 
 
 def onnx_bytes(body, weights, shape=(1, 3, H, H), opset=17, output="y", functions=()):
-    """A model of nodes in ONNX's text form, separated by `;`, from `x` to the output."""
+    """Return the bytes of a model. body: its nodes in ONNX's text form, separated by `;`, from `x` to the output."""
     nodes = [onnx.parser.parse_node(line.strip()) for line in body.split(";")]
     graph = helper.make_graph(nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
                               [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
@@ -170,7 +171,7 @@ def some(*shape):
 
 W4 = some(4, 3, 3, 3)      # of the first convolution
 EACH = np.float32([1, 2, 3, 4])      # a number for each of its channels
-MIDDLES = [   # operators of many kinds, between that convolution `c` and a ReLU; what they need beside
+MIDDLES = [   # operators to put between that convolution `c` and a ReLU, and the constants they need
     ("t = Clip(c, low, high)", {"low": np.float32(0), "high": np.float32(6)}),
     ("t = MaxPool<kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1>(c)", {}),
     ("t = AveragePool<kernel_shape=[2, 2], auto_pad=\"SAME_UPPER\">(c)", {}),
@@ -210,8 +211,11 @@ SWISH = helper.make_function(
 
 @functools.cache
 def onnx_models():
-    """Small nets. The first one classifies; others have their channels last, one fixed size, a function of their own,
-    their weights in another file; one was converted from Caffe's files."""
+    """Return the files of small nets.
+
+    The first one is a classifier. Of the others, one has its channels last, one a fixed size, one a function, one its
+    weights in another file, and one was converted from Caffe's files.
+    """
     nets = [onnx_bytes("c = Conv<pads=[1, 1, 1, 1], strides=[2, 2]>(x, w); r = Relu(c); g = GlobalAveragePool(r);"
                        "t = Flatten(g); y = Gemm<transB=1>(t, fw, fb); z = Softmax(y)",
                        {"w": W4, "fw": some(8, 4), "fb": some(8)}, ("n", 3, "h", "w"), output="z")]
@@ -228,7 +232,7 @@ def onnx_models():
 
 
 def onnx_outside():
-    """A net whose weights lie in w.bin."""
+    """Return the bytes of a net whose weights are in w.bin."""
     model = onnx.load_from_string(onnx_bytes("c = Conv(x, w); r = Relu(c); y = Identity(r)", {"w": W4}))
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
@@ -284,8 +288,8 @@ reason = "nobody published one"
 """
 
 
-def dreamt(*command, and_also=None):
-    """The files that a command line makes beside a picture, a folder with that one and a small net; and others."""
+def dreamt(*command, extra=None):
+    """Run a command line on a picture and a small net. Returns all files, as {path: bytes}, and the `extra` ones."""
     from deepdream.cli import main
     with tempfile.TemporaryDirectory() as place:
         here = os.getcwd()
@@ -296,7 +300,7 @@ def dreamt(*command, and_also=None):
         finally:
             os.chdir(here)
         made = {str(p.relative_to(place)): p.read_bytes() for p in Path(place).rglob("*") if p.is_file()}
-    return made | (and_also or {})
+    return made | (extra or {})
 
 
 def lay_out(files, place):
@@ -310,21 +314,21 @@ DREAM = ["dream", "cat.png", "--model", "net"]
 FOLDER = ["dream", "photos", "-o", "out", "--model", "net"]
 ZOOM = ["zoom", "cat.png", "-o", "out", "--model", "net"]
 GALLERY = ["gallery", "cat.png", "-o", "out", "--models", "net", "--ends", "[bf]*"]
-RECIPES = [[],
-           ["--size", "40x32", "--no-clip", "--end", "both[1,2]", "--tile", "1000"],
-           ["--end", "both", "--end", "left:0.5", "--tv", "0.1", "--blur", "1", "--blur-every", "2", "--laplacian", "2",
-            "--keep-colours"]]
+SETTINGS = [[],
+            ["--size", "40x32", "--no-clip", "--end", "both[1,2]", "--tile", "1000"],
+            ["--end", "both", "--end", "left:0.5", "--tv", "0.1", "--blur", "1", "--blur-every", "2", "--laplacian",
+             "2", "--keep-colours"]]
 
 
 def dreams():
-    """Pictures with settings, as .png, .jpg, .webp, .tif."""
-    return [dreamt(*DREAM, "-o", f"out.{suffix}", *more)
-            for more in RECIPES for suffix in ("png", "jpg", "webp", "tif")]
+    """Make dreams with different settings, as .png, .jpg, .webp and .tif."""
+    return [dreamt(*DREAM, "-o", f"out.{suffix}", *options)
+            for options in SETTINGS for suffix in ("png", "jpg", "webp", "tif")]
 
 
 def folders():
-    """A folder of two pictures, one of which has been dreamt."""
-    return [dreamt(*FOLDER, and_also={"photos/dog.png": CAT})]
+    """Make a folder of two pictures, of which only the first has been dreamt."""
+    return [dreamt(*FOLDER, extra={"photos/dog.png": CAT})]
 
 
 def zooms():
@@ -340,7 +344,7 @@ def galleries():
 
 
 def settings_in(start, name):
-    """The JSON that a picture of `start` keeps."""
+    """Return the JSON with the settings that a picture among the files of `start` holds."""
     with Image.open(io.BytesIO(start[name])) as image:
         text = image.info.get("comment") or getattr(image, "text", {}).get("deepdream") \
             or image.getexif().get(DESCRIPTION)
@@ -348,7 +352,7 @@ def settings_in(start, name):
 
 
 def with_settings(start, name, text):
-    """The picture with other settings, whatever their bytes are."""
+    """Return the bytes of a picture among the files of `start`, with other settings. text: any bytes."""
     with Image.open(io.BytesIO(start[name])) as image:
         image.load()
         fmt, latin = image.format, text.decode("latin-1")
@@ -366,13 +370,20 @@ def with_settings(start, name, text):
         return encoded(image, fmt, exif=exif)
 
 
-# ---- the kinds of files, and what is done with them
+# ---- what is done with them
 
 @dataclass
 class Kind:
-    """starts: makes the whole ones, [{path: bytes}]; target: the path of that which is mutated, or a function of the
-    start, or None for the words of the command line; commands: [(program, words)], one of which is run. inside: (read,
-    write): what is mutated is not the file, but what these find in it. weight: its share of the inputs."""
+    """A kind of input.
+
+    starts: a function that makes the intact inputs: a list of {path: bytes}.
+    target: the path of the file to mutate, or a function start -> path; None: mutate the command line.
+    mutations: functions as in `fuzz_mutations`.
+    commands: command lines (program, words), one of which is run.
+    inside: (read, write), to mutate only a part of the file: read(start) returns its bytes, and write(start, bytes)
+        the file with other ones.
+    weight: its share of all inputs, in proportion to the other weights.
+    """
     starts: object
     target: object
     mutations: list
@@ -382,43 +393,45 @@ class Kind:
     made: list = field(default_factory=list)
 
     def start(self, i):
-        """One of the starts."""
+        """Return one of the intact inputs."""
         if not self.made:
             self.made = self.starts()
-        return fuzzing.pick(self.made, i)
+        return mutate.pick(self.made, i)
 
     def command(self, i, start):
-        """(program, words) of one of the commands, for a start."""
-        program, words = fuzzing.pick(self.commands, i)
+        """Return one of the command lines, with its placeholders replaced."""
+        program, words = mutate.pick(self.commands, i)
         if END in words:
-            end = fuzzing.pick(layers(start, "net.onnx" in words), i // len(self.commands))
+            end = mutate.pick(layers(start, "net.onnx" in words), i // len(self.commands))
             words = [end if w == END else w for w in words]
         return program, [out_of(start) if w == OUT else w for w in words]
 
     def changed(self, start, words, moves):
-        """(files, words) after the moves, each (how, where, what)."""
+        """Apply moves (how, where, what). Returns the mutated (files, words)."""
         if self.target is None:
             for how, where, what in moves:
-                words = fuzzing.pick(self.mutations, how)(words, where, what)
+                words = mutate.pick(self.mutations, how)(words, where, what)
             return start, words
         target = self.target(start) if callable(self.target) else self.target
         data = self.inside[0](start) if self.inside else start[target]
         for how, where, what in moves:
-            data = fuzzing.pick(self.mutations, how)(data, where, what)
+            data = mutate.pick(self.mutations, how)(data, where, what)
         data = data[:LARGEST]
         return start | {target: self.inside[1](start, data) if self.inside else data}, words
 
 
-def layers(start, foreign):
-    """The names of the layers of a net."""
-    if foreign:
+def layers(start, is_onnx):
+    """List the names of the layers of a net."""
+    if is_onnx:
         return [o for node in onnx.load_from_string(start["net.onnx"]).graph.node for o in node.output]
     return re.findall(r'top: "(.*?)"', start["net/deploy.prototxt"].decode())
 
 
-def keeps(words):
-    """Whether exit code 2 may leave new files behind: where one thing that fails does not stop the others, or what is
-    finished is kept. (`deepdream COMMAND --help` tells of it.)"""
+def may_leave_files(words):
+    """Return whether a command may write files and still end with exit code 2.
+
+    Some do: those that go on after a failure, or keep what is finished, as `deepdream COMMAND --help` explains.
+    """
     return words[:1] in (["gallery"], ["zoom"]) or "photos" in words
 
 
@@ -430,16 +443,16 @@ def convert(*words):
     return ["convert", ["net/deploy.prototxt", "net/net.caffemodel", *words]]
 
 
-def dreaming(model, *more, picture="cat.png"):
-    return deepdream("dream", picture, "-o", "out.png", "--model", model, *more, *FAST, *SEED)
+def dreaming(model, *options, picture="cat.png"):
+    return deepdream("dream", picture, "-o", "out.png", "--model", model, *options, *FAST, *SEED)
 
 
-def dreaming_class(label, model, *more):
-    return deepdream("class", label, "-o", "out.png", "--model", model, *more, *FAST, *SEED)
+def dreaming_class(label, model, *options):
+    return deepdream("class", label, "-o", "out.png", "--model", model, *options, *FAST, *SEED)
 
 
-def listing(model, *more):
-    return deepdream("layers", "--model", model, *more)
+def listing(model, *options):
+    return deepdream("layers", "--model", model, *options)
 
 
 def enhancing(picture):
@@ -451,19 +464,19 @@ CAFFE = [convert("-o", "out.onnx"), convert("--list"), convert("-o", "out.onnx",
          convert("-o", "out.onnx", "--end", END), convert("-o", "out.onnx", "--end", END, "--mean", "1,2,3"),
          listing("net"), dreaming("net"), *[dreaming("net", "--end", END)] * 3,
          dreaming_class("1", "net", "--size", "40x40")]
-FOREIGN = [listing("net.onnx"), dreaming("net.onnx"), *[dreaming("net.onnx", "--end", END)] * 2,
-           dreaming("net.onnx", "--end", END, "--size", "32x32"), dreaming_class("1", "net.onnx", "--size", "32x32")]
+ONNX = [listing("net.onnx"), dreaming("net.onnx"), *[dreaming("net.onnx", "--end", END)] * 2,
+        dreaming("net.onnx", "--end", END, "--size", "32x32"), dreaming_class("1", "net.onnx", "--size", "32x32")]
 
 
 @functools.cache
 def classifiers():
-    """As Caffe's files and as .onnx, with what is told of them."""
+    """Return a classifier as Caffe's files and one as .onnx, with a card, a .toml file and labels."""
     return [caffe_nets()[1] | onnx_models()[0] | {"net/card.toml": CARD_TOML, "net.toml": NET_TOML,
                                                   "labels.txt": LABELS}]
 
 
 def settings_of(name):
-    """`Kind.inside` for the settings in a picture. name: its path, or a function of the start."""
+    """Return `Kind.inside` for the settings in a picture. name: its path, or a function start -> path."""
     def path(start):
         return name if isinstance(name, str) else name(start)
     return lambda start: settings_in(start, path(start)), lambda start, text: with_settings(start, path(start), text)
@@ -483,18 +496,18 @@ OPTIONS = ["--end", "--model", "--guide", "--settings", "--size", "--mean", "--s
            "--input", "--start", "--noise", "--tv", "--blur", "--laplacian", "--quality", "--step-size",
            "--octave-scale", "--log", "--plot", "--device", "-o", "--seed", "--jitter", "--output", "--surgery",
            "--list", "--labels", "--fetch", "--k", "--weight", "--prior", "--ends"]
-WORDS = [*(t for t in fuzzing.TEXTS if "\0" not in t and t != "/"), "-1", "nan", "inf", "1e400", "9" * 5000, "1/0",
+WORDS = [*(t for t in mutate.TEXTS if "\0" not in t and t != "/"), "-1", "nan", "inf", "1e400", "9" * 5000, "1/0",
          "cat.png", "net", "net.onnx", "both", "class:", "class:" + "9" * 20, "both[0-65536]", "both[-1]",
          "both[1@nan,inf]", "both:1e999", "a:b:c", "=", "--end=--", "--model=~nobody/x", "40x32", "0x0", "٣x٣", "cpu",
          "cuda:" + "9" * 30, "1,2", "1,2,3,4,5", "1e-320", "no/such/folder/x.png", "out.xyz", "pipe", "/dev/full",
          "cat.png/x"]
 ARGUMENTS = [dreaming("net"), dreaming("net.onnx"), listing("net.onnx"), dreaming_class("1", "net"),
              enhancing("cat.png"), deepdream(*GALLERY, *FAST), convert("-o", "out.onnx", "--end", "c")]
-FIXED = {"--iter-n", "--octave-n", "--threads", "--size"}      # larger numbers would only ask for more work
+FIXED = {"--iter-n", "--octave-n", "--threads", "--size"}      # not mutated: larger numbers would only take longer
 
 
 def _word(change):
-    """A mutation of a list of words, from a function (words, place, what) that changes it; the command itself stays."""
+    """Make a mutation of a list of words from a function (words, place, what). The command itself is not mutated."""
     def mutation(words, where, what):
         words = list(words)
         i = 1 + where % max(1, len(words) - 1)
@@ -506,17 +519,17 @@ def _word(change):
 
 @_word
 def odd_word(words, i, what):
-    words[i] = fuzzing.pick(WORDS, what)
+    words[i] = mutate.pick(WORDS, what)
 
 
 @_word
 def option_and_word(words, i, what):
-    words[i:i] = [fuzzing.pick(OPTIONS, what), fuzzing.pick(WORDS, what // 64)]
+    words[i:i] = [mutate.pick(OPTIONS, what), mutate.pick(WORDS, what // 64)]
 
 
 @_word
 def option_with_word(words, i, what):
-    words[i:i] = [f"{fuzzing.pick(OPTIONS, what)}={fuzzing.pick(WORDS, what // 64)}"]
+    words[i:i] = [f"{mutate.pick(OPTIONS, what)}={mutate.pick(WORDS, what // 64)}"]
 
 
 @_word
@@ -526,59 +539,59 @@ def drop_word(words, i, what):
 
 # ---- the kinds
 
-OWN = ["mean", "scale", "channels", "layout", "input", "labels", "default_end", "title", "ends"]      # of net.toml
-CARD = ["mean", "channel_swap", "labels", "default_end", "class_pictures", "ends", "files", "size", "mirrors", "low",
-          "name"]
+NET_KEYS = ["mean", "scale", "channels", "layout", "input", "labels", "default_end", "title", "ends"]
+CARD_KEYS = ["mean", "channel_swap", "labels", "default_end", "class_pictures", "ends", "files", "size", "mirrors",
+             "low", "name"]
 
 KINDS = {
     "prototxt": Kind(
-        caffe_nets, "net/deploy.prototxt", fuzzing.PROTOTXT * 2 + fuzzing.BYTES, CAFFE, weight=3),
+        caffe_nets, "net/deploy.prototxt", mutate.PROTOTXT * 2 + mutate.BYTES, CAFFE, weight=3),
     "caffemodel": Kind(
-        caffe_nets, "net/net.caffemodel", fuzzing.protobuf(pb.NetParameter) * 2 + fuzzing.BYTES, CAFFE, weight=2),
+        caffe_nets, "net/net.caffemodel", mutate.protobuf(pb.NetParameter) * 2 + mutate.BYTES, CAFFE, weight=2),
     "onnx": Kind(
-        onnx_models, "net.onnx", fuzzing.ONNX * 2 + fuzzing.BYTES, FOREIGN, weight=5),
+        onnx_models, "net.onnx", mutate.ONNX * 2 + mutate.BYTES, ONNX, weight=5),
     "net.toml": Kind(
-        classifiers, "net.toml", [*fuzzing.TEXT * 2, *fuzzing.BYTES, fuzzing.words(OWN)],
-        [*FOREIGN, listing("net.onnx", "--labels")]),
+        classifiers, "net.toml", [*mutate.TEXT * 2, *mutate.BYTES, mutate.words(NET_KEYS)],
+        [*ONNX, listing("net.onnx", "--labels")]),
     "card.toml": Kind(
-        classifiers, "net/card.toml", [*fuzzing.TEXT * 2, *fuzzing.BYTES, fuzzing.words(CARD)],
+        classifiers, "net/card.toml", [*mutate.TEXT * 2, *mutate.BYTES, mutate.words(CARD_KEYS)],
         [listing("net"), listing("net", "--labels"), dreaming("net"), dreaming_class("1", "net"),
          deepdream(*GALLERY, *FAST)]),
     "labels": Kind(
-        classifiers, "net/labels.txt", fuzzing.TEXT + fuzzing.BYTES * 2,
+        classifiers, "net/labels.txt", mutate.TEXT + mutate.BYTES * 2,
         [listing("net", "--labels"), dreaming("net", "--end", "class:red fox"), dreaming_class("goldfish", "net")]),
     "picture": Kind(
         lambda: [caffe_nets()[0] | {"cat.jpg": data} for data in pictures()], "cat.jpg",
-        [*fuzzing.PIECES * 4, *fuzzing.BYTES * 3, fuzzing.huge_picture, fuzzing.spliced(pictures())],
+        [*mutate.PIECES * 4, *mutate.BYTES * 3, mutate.huge_picture, mutate.spliced(pictures())],
         [dreaming("net", picture="cat.jpg"), dreaming("net", "--guide", "cat.jpg"),
          dreaming("net", "--settings", "cat.jpg"), enhancing("cat.jpg")], weight=3),
     "settings": Kind(
-        dreams, out_of, fuzzing.JSON, [deepdream(*DREAM, "-o", "again.png", "--settings", OUT, *FAST)],
+        dreams, out_of, mutate.JSON, [deepdream(*DREAM, "-o", "again.png", "--settings", OUT, *FAST)],
         inside=settings_of(out_of), weight=2),
     "folder": Kind(
-        folders, "out/cat.png", fuzzing.JSON, [deepdream(*FOLDER, *FAST, *SEED), deepdream(*FOLDER, *FAST)],
+        folders, "out/cat.png", mutate.JSON, [deepdream(*FOLDER, *FAST, *SEED), deepdream(*FOLDER, *FAST)],
         inside=settings_of("out/cat.png")),
     "folder's dreams": Kind(
-        folders, "out/cat.png", fuzzing.PIECES * 2 + fuzzing.BYTES, [deepdream(*FOLDER, *FAST, *SEED)]),
+        folders, "out/cat.png", mutate.PIECES * 2 + mutate.BYTES, [deepdream(*FOLDER, *FAST, *SEED)]),
     "folder's pictures": Kind(
-        folders, "photos/dog.png", fuzzing.PIECES * 2 + fuzzing.BYTES, [deepdream(*FOLDER, *FAST, *SEED)]),
+        folders, "photos/dog.png", mutate.PIECES * 2 + mutate.BYTES, [deepdream(*FOLDER, *FAST, *SEED)]),
     "zoom": Kind(
-        zooms, "out/zoom.npz", fuzzing.NPZ * 2 + fuzzing.BYTES,
+        zooms, "out/zoom.npz", mutate.NPZ * 2 + mutate.BYTES,
         [deepdream(*ZOOM, "--frames", "2", *FAST), deepdream(*ZOOM, "--frames", "2", *FAST, *SEED),
          deepdream(*ZOOM, "--frames", "2", "--movie", "movie.webp", *FAST)], weight=2),
     "zoom's settings": Kind(
-        zooms_without_state, "out/0000.jpg", fuzzing.JSON, [deepdream(*ZOOM, "--frames", "1", *FAST, *SEED)],
+        zooms_without_state, "out/0000.jpg", mutate.JSON, [deepdream(*ZOOM, "--frames", "1", *FAST, *SEED)],
         inside=settings_of("out/0000.jpg")),
     "zoom's frames": Kind(
-        zooms, "out/0000.jpg", fuzzing.PIECES + fuzzing.BYTES,
+        zooms, "out/0000.jpg", mutate.PIECES + mutate.BYTES,
         [deepdream(*ZOOM, "--frames", "1", "--movie", "movie.webp", *FAST, *SEED)]),
     "gallery": Kind(
-        galleries, dream_of_gallery, fuzzing.JSON, [deepdream(*GALLERY, *FAST)],
+        galleries, dream_of_gallery, mutate.JSON, [deepdream(*GALLERY, *FAST)],
         inside=settings_of(dream_of_gallery), weight=0.5),
     "gallery.json": Kind(
-        galleries, "out/gallery.json", fuzzing.JSON, [deepdream(*GALLERY, *FAST)], weight=0.3),
+        galleries, "out/gallery.json", mutate.JSON, [deepdream(*GALLERY, *FAST)], weight=0.3),
     "gallery's dreams": Kind(
-        galleries, dream_of_gallery, fuzzing.PIECES + fuzzing.BYTES, [deepdream(*GALLERY, *FAST)], weight=0.3),
+        galleries, dream_of_gallery, mutate.PIECES + mutate.BYTES, [deepdream(*GALLERY, *FAST)], weight=0.3),
     "words": Kind(
         classifiers, None, [odd_word, option_and_word, option_with_word, drop_word], ARGUMENTS),
 }

@@ -1,4 +1,4 @@
-"""What the command line says about objectives, priors, starts and classes, and what becomes of it."""
+"""Settings: objectives, priors, starts and classes on the command line; settings that are saved and used again."""
 import csv
 
 import numpy as np
@@ -26,9 +26,10 @@ def digits():
     return Net("digits", device="cpu", surgery=True)
 
 
-def told(plan):
-    """[(weight, kind, end, inputs)] of a recipe's terms."""
-    return [(w, type(t).__name__, t.end, {k: v.tolist() for k, v in t.inputs.items()}) for w, t in plan["objective"].terms]
+def terms_of(plan):
+    """List (weight, kind, end, inputs) of the terms of a plan's objective."""
+    return [(w, type(t).__name__, t.end, {k: v.tolist() for k, v in t.inputs.items()})
+            for w, t in plan["objective"].terms]
 
 
 @pytest.mark.parametrize("ends, terms", [
@@ -40,17 +41,17 @@ def told(plan):
     (["left[3@0.25,1]"], [(1, "objective_neuron", "left", {"channel": [3], "place": [1.0, 0.25]})]),
     (["class:4:0.5"], [(0.5, "objective_class", "pool2", {"channel": [4]})]),
 ])
-def test_what_an_end_means(net, ends, terms):
+def test_objectives_of_the_option_end(net, ends, terms):
     plan = goals(net, Settings(end=ends or ()))
     if ends is None:
         terms = [(1, "L2", net.default_end, {})]
-    assert told(plan) == terms and plan["end"] == terms[0][2] and plan["priors"] == []
+    assert terms_of(plan) == terms and plan["end"] == terms[0][2] and plan["priors"] == []
 
 
 def test_a_guide_follows_whole_layers(net):
     guide = np.abs(toys.noise(30, 34, 3)) * 50
     plan = goals(net, Settings(end=("both", "left:0.5")), guide)
-    assert [(w, k, e) for w, k, e, _ in told(plan)] == [(1, "objective_guide", "both"), (0.5, "objective_guide", "left")]
+    assert [term[:3] for term in terms_of(plan)] == [(1, "objective_guide", "both"), (0.5, "objective_guide", "left")]
     np.testing.assert_array_equal(plan["objective"].terms[1][1].inputs["guide"],
                                   net.features(guide, "left").reshape(6, -1))
     with pytest.raises(DreamError, match=r"a guide follows whole layers; leave out \[3\]"):
@@ -67,7 +68,7 @@ def test_a_guide_follows_whole_layers(net):
     (["class:samoyed"], "has no labels; give the number of the class"),
     (["class:99"], "has classes 0 to 9"),
 ])
-def test_ends_that_mean_nothing(net, ends, message):
+def test_invalid_ends(net, ends, message):
     with pytest.raises(DreamError, match=message):
         goals(net, Settings(end=ends or ()))
 
@@ -98,19 +99,19 @@ def test_priors_of_the_command_line(net, toy, tmp_path):
     assert main(["dream", str(image), "-o", str(out), "--model", str(toy), "--end", "both", "--end", "conv1:0.1", *TINY,
                  "--seed", "3", "--tv", "0.2", "--grey", "0.1", "--blur", "0.8", "--blur-every", "2", "--laplacian",
                  "--keep-colours"]) == 0
-    record = settings(out)
-    assert record["end"] == ["both", "conv1:0.1"]
-    assert record["priors"] == {"tv": 0.2, "grey": 0.1, "blur": [0.8, 2, None], "laplacian": 4, "keep_colours": True}
+    saved = settings(out)
+    assert saved["end"] == ["both", "conv1:0.1"]
+    assert saved["priors"] == {"tv": 0.2, "grey": 0.1, "blur": [0.8, 2, None], "laplacian": 4, "keep_colours": True}
     net = Net(toy, device="cpu", threads=1)
-    plan = goals(net, Settings.from_metadata(record))
+    plan = goals(net, Settings.from_metadata(saved))
     assert [type(p).__name__ for p in plan["priors"]] == ["TotalVariation", "Grey", "Blur", "Laplacian", "Luminance"]
     np.random.seed(3)
     dream = deepdream(net, pictures.load(image), 2, 2, jitter=3, **plan)
     np.testing.assert_array_equal(pictures.load(out), pictures.to_uint8(dream))
 
 
-def test_a_picture_tells_how_to_make_it_again(toy, tmp_path, capsys):
-    """--settings: bit for bit, but for what is asked for; a folder of one's own must be named again."""
+def test_a_dream_is_repeated_from_its_settings(toy, tmp_path, capsys):
+    """--settings repeats a dream bit for bit, except for other options; the user's own net must be passed again."""
     first, again, other = (tmp_path / n for n in ("1.png", "2.png", "3.png"))
     assert main(["dream", "-o", str(first), "--model", str(toy), "--end", "both[1,4]", "--end", "conv1:0.2", *TINY,
                  "--start", "noise", "--noise", "100", "30", "--size", "40x36", "--blur", "0.5", "--no-clip"]) == 0
@@ -129,7 +130,7 @@ def test_a_picture_tells_how_to_make_it_again(toy, tmp_path, capsys):
 
 
 def test_settings_of_a_dream_of_a_picture_need_the_picture(toy, tmp_path, monkeypatch, capsys):
-    """Without it, the sky would be dreamt, and nobody told."""
+    """Without it, the sky would be dreamt without a warning."""
     monkeypatch.chdir(tmp_path)
     picture("cat.png")
     base = ["dream", "--model", str(toy), "--device", "cpu", "--threads", "1"]
@@ -147,7 +148,8 @@ def test_settings_of_a_dream_of_a_picture_need_the_picture(toy, tmp_path, monkey
     assert main([*base, "-o", "5.png", "--settings", "1.png", "--start", "grey", "--size", "44x40"]) == 0
 
 
-def test_the_record_of_a_run(toy, tmp_path):
+@pytest.mark.slow
+def test_the_run_log_and_its_plot(toy, tmp_path):
     log, plot = tmp_path / "run.csv", tmp_path / "run.png"
     assert main(["dream", "-o", str(tmp_path / "a.png"), "--model", str(toy), "--end", "both", *TINY, "--start", "grey",
                  "--size", "40x36", "--seed", "5", "--log", str(log), "--plot", str(plot)]) == 0
@@ -164,7 +166,7 @@ def test_the_record_of_a_run(toy, tmp_path):
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10 and drawn.min() < 130 and drawn.max() == 255
 
 
-def test_an_interrupted_run_keeps_its_record(toy, tmp_path, monkeypatch):
+def test_an_interrupted_run_keeps_its_log(toy, tmp_path, monkeypatch):
     log, seen = tmp_path / "run.csv", []
 
     def stop(self, *step):
@@ -191,10 +193,11 @@ def test_an_interrupted_run_keeps_its_record(toy, tmp_path, monkeypatch):
     (["--plot", "plot.txt"], "--plot plot.txt: '.txt' is not a picture format"),
     (["--octave-n", "101"], "'101' is not a whole number from 1 to 100"),
     (["--tv", "nan"], "'nan' is not a number from 0 to 1000"),
-    (["--iter", "3"], "unrecognized arguments: --iter"),
+    (["--iter", "3"], "unknown argument --iter; did you mean --iter-n?"),
     (["--end", "conv1[0-99999999999]"], "is no choice of channels"),
     (["--end", "conv1[5-3]"], "is no choice of channels"),
-    (["--step-size", "1e6", "--grey", "1000", "--no-clip", "--iter-n", "40"], "numbers overflow"),
+    pytest.param(["--step-size", "1e6", "--grey", "1000", "--no-clip", "--iter-n", "40"], "numbers overflow",
+                 marks=pytest.mark.slow),
 ])
 def test_bad_options_are_one_line(toy, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
@@ -235,8 +238,8 @@ def test_a_folder_of_pictures_at_one_size(toy, tmp_path):
 
 # ---- class pictures
 
-def test_the_shallow_dream(digits, tmp_path, capsys):
-    """From noise a digit, and it is the weights of its class: the net is linear."""
+def test_a_class_picture_of_a_linear_net(digits, tmp_path, capsys):
+    """A digit dreamt from noise looks like the weights of its class."""
     out = tmp_path / "four.png"
     assert main(["class", "four", "--model", "digits", "-o", str(out), "--seed", "1", "--device", "cpu"]) == 0
     picture = pictures.load(out)
@@ -246,9 +249,9 @@ def test_the_shallow_dream(digits, tmp_path, capsys):
     digits.blobs["data"].data[0] = preprocess(digits, picture)
     assert digits.forward()["prob"].ravel().argmax() == 4
     strip = tmp_path / "strip.png"
-    assert main(["class", "four", "--model", "digits", "-o", str(strip), "--seed", "1", "--device", "cpu", "--strip"]) == 0
-    said = capsys.readouterr().out
-    assert float(said.split("correlate ")[1].split()[0]) > 0.95
+    assert main(["class", "four", "--model", "digits", "-o", str(strip), "--seed", "1", "--device", "cpu",
+                 "--strip"]) == 0
+    assert float(capsys.readouterr().out.split("correlate ")[1].split()[0]) > 0.95
     w, h = Image.open(strip).size
     assert w > 4 * h
     assert settings(strip)["classes"] == [4] and settings(strip)["priors"] == {"grey": 2.5}
@@ -274,15 +277,15 @@ def test_classes_that_cannot_be_shown(tmp_path, capsys, arguments, message):
     assert message in capsys.readouterr().err and not out.exists()
 
 
-def test_where_a_class_settles_an_octave_ends(net):
+def test_an_octave_ends_where_on_step_returns_settled(net):
     from deepdream.dream import SETTLED
     seen = []
     deepdream(net, np.abs(toys.noise(40, 44, 3)) * 60, 5, 2, end="both", objective=objective_L2,
-              on_step=lambda octave, i, vis, told: seen.append((octave, i)) or (SETTLED if i == 1 else None))
+              on_step=lambda octave, i, vis, report: seen.append((octave, i)) or (SETTLED if i == 1 else None))
     assert seen == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
-# ---- what is there already
+# ---- existing files
 
 def picture(path, size=(40, 44), seed=0):
     Image.fromarray(np.uint8(np.abs(toys.noise(*size, 3, seed=seed)) * 60)).save(path)
@@ -293,6 +296,7 @@ OPTIONS = [["--tv", "0.5"], ["--size", "36x40"], ["--laplacian", "2"], ["--blur"
            ["--end", "conv1:0.5"], ["--step-size", "3"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: o[0])
 def test_a_folder_keeps_what_was_made_with_the_same_settings_only(toy, tmp_path, capsys, options):
     (tmp_path / "in").mkdir()
@@ -304,18 +308,18 @@ def test_a_folder_keeps_what_was_made_with_the_same_settings_only(toy, tmp_path,
         assert f"{1 - kept} dreams made, {kept} kept" in capsys.readouterr().out
 
 
-def test_a_folder_leaves_alone_what_is_no_dream(toy, tmp_path, capsys):
+def test_a_folder_does_not_overwrite_other_pictures(toy, tmp_path, capsys):
     for name in ("in", "mine"):
         (tmp_path / name).mkdir()
         picture(tmp_path / name / "a.png")
     before = (tmp_path / "mine" / "a.png").read_bytes()
     assert main(["dream", str(tmp_path / "in"), "-o", str(tmp_path / "mine"), "--model", str(toy), *TINY]) == 2
-    assert "which is no dream" in capsys.readouterr().err
+    assert "which is not a dream" in capsys.readouterr().err
     assert (tmp_path / "mine" / "a.png").read_bytes() == before
 
 
 def test_a_damaged_dream_does_not_stop_a_folder(toy, tmp_path, capsys):
-    """It is left alone and told of: perhaps it is no dream."""
+    """It is reported and not overwritten, since it may not be a dream."""
     (tmp_path / "in").mkdir()
     for i, name in enumerate(("a.jpg", "b.jpg")):
         picture(tmp_path / "in" / name, seed=i)
@@ -329,9 +333,9 @@ def test_a_damaged_dream_does_not_stop_a_folder(toy, tmp_path, capsys):
         picture(tmp_path / "in" / "c.png", seed=len(comment))
         capsys.readouterr()
         assert main(run) == 2
-        said, error = capsys.readouterr()
-        assert "1 dreams made, 1 kept, 1 failed" in said and bad.read_bytes() == before
-        assert f"would overwrite {bad}, which is no dream" in error and error.count("\n") == 1
+        out, error = capsys.readouterr()
+        assert "1 dreams made, 1 kept, 1 failed" in out and bad.read_bytes() == before
+        assert f"would overwrite {bad}, which is not a dream" in error and error.count("\n") == 1
 
 
 def test_a_zoom_goes_on_with_the_same_priors_only(toy, tmp_path, capsys):
@@ -342,29 +346,29 @@ def test_a_zoom_goes_on_with_the_same_priors_only(toy, tmp_path, capsys):
     assert main([*base, "2", "--tv", "0.5"]) == 0
 
 
-@pytest.mark.parametrize("more, wanted", [
+@pytest.mark.parametrize("options, wanted", [
     (["--end", "conv1"], {"end": "conv1"}), (["--clip"], {"clip": True}), (["--blur", "0"], {"priors": {"tv": 0.5}}),
     (["--no-keep-colours", "--tv", "0"], {"priors": {"blur": [1.0, 2, 0.5]}}), (["--start", "grey"], {"start": "grey"}),
     (["a.png"], {"picture": "a.png"}),
 ])
-def test_options_that_are_given_win_over_settings(toy, tmp_path, monkeypatch, more, wanted):
+def test_options_override_saved_settings(toy, tmp_path, monkeypatch, options, wanted):
     monkeypatch.chdir(tmp_path)
     picture(tmp_path / "a.png")
-    assert main(["dream", "-o", "1.png", "--model", str(toy), "--end", "both", *TINY, "--start", "noise", "--noise", "99",
-                 "9", "--size", "40x36", "--no-clip", "--tv", "0.5", "--blur", "1", "--blur-until", "0.5", "--blur-every",
-                 "2", "--keep-colours"]) == 0
-    assert main(["dream", *more, "-o", "2.png", "--settings", "1.png", "--model", str(toy), "--threads", "1"]) == 0
-    there = settings("2.png")
+    assert main(["dream", "-o", "1.png", "--model", str(toy), "--end", "both", *TINY, "--start", "noise", "--noise",
+                 "99", "9", "--size", "40x36", "--no-clip", "--tv", "0.5", "--blur", "1", "--blur-until", "0.5",
+                 "--blur-every", "2", "--keep-colours"]) == 0
+    assert main(["dream", *options, "-o", "2.png", "--settings", "1.png", "--model", str(toy), "--threads", "1"]) == 0
+    saved = settings("2.png")
     for name, value in wanted.items():
-        got = there[name]
+        got = saved[name]
         assert all(got[k] == v for k, v in value.items()) if isinstance(value, dict) else got == value
-    assert there["seed"] == settings("1.png")["seed"]
+    assert saved["seed"] == settings("1.png")["seed"]
 
 
 DEEP = "[" * 900 + "]" * 900
 
 
-DAMAGED = {   # setting -> values in JSON that it cannot have
+DAMAGED = {   # setting: JSON values that it cannot have
     "seed": ["true", "[1, 2]", '"x"', "-1", "1e400", "9" * 4000, DEEP], "iter_n": ["0", "1.5"], "octave_n": ["101"],
     "end": ["5", "[[1]]", '{"a": 1}', '["--"]', '"a\\u0000b"', "null"], "octave_scale": ["NaN"], "step_size": ["1e7"],
     "jitter": ["-1"], "clip": ["5"], "tile": ["-1"], "fast": ['"x"'], "start": ['"sky"'],
@@ -389,7 +393,7 @@ def test_a_damaged_setting_is_one_line_that_names_the_picture(tmp_path, monkeypa
     assert [p.name for p in tmp_path.iterdir()] == ["bad.jpg"]
 
 
-def test_settings_name_no_other_option(tmp_path, monkeypatch):
+def test_settings_cannot_set_other_options(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = b'{"seed": 1, "end": "ip", "model": "digits", "size": [8, 8], "octave_n": 1, "iter_n": 1, ' \
            b'"output": "evil.png", "priors": {"output": "evil.png", "log": "evil.csv"}, "pixels": {"prototxt": "evil"}}'
@@ -403,7 +407,7 @@ def test_settings_name_no_other_option(tmp_path, monkeypatch):
                                        '{"seed": 1, "end": "both", "size": 3, "model": "digits"}',
                                        '{"seed": 1, "end": "ip", "frame": 3, "model": "digits"}',
                                        '{"seed": 1, "end": "ip"}'])
-def test_settings_that_make_no_sense_are_one_line(tmp_path, capsys, settings_):
+def test_invalid_settings_are_one_line(tmp_path, capsys, settings_):
     Image.new("RGB", (9, 9)).save(tmp_path / "bad.jpg", comment=settings_.encode())
     try:
         code = main(["dream", "-o", str(tmp_path / "out.png"), "--settings", str(tmp_path / "bad.jpg")])
@@ -413,13 +417,13 @@ def test_settings_that_make_no_sense_are_one_line(tmp_path, capsys, settings_):
     assert code == 2 and len(lines) == 1 and not (tmp_path / "out.png").exists()
 
 
-def test_a_strip_has_as_many_pictures_as_asked_for(tmp_path):
+def test_a_strip_has_as_many_pictures_as_requested(tmp_path):
     widths = []
     for n in (3, 6):
-        assert main(["class", "four", "--model", "digits", "-o", str(tmp_path / "s.png"), "--seed", "1", "--device", "cpu",
-                     "--strip", str(n)]) == 0
+        assert main(["class", "four", "--model", "digits", "-o", str(tmp_path / "s.png"), "--seed", "1", "--device",
+                     "cpu", "--strip", str(n)]) == 0
         widths.append(Image.open(tmp_path / "s.png").size[0])
-    assert 1.5 < widths[1] / widths[0] < 2       # with the weights: 7 pictures to 4
+    assert 1.5 < widths[1] / widths[0] < 2       # 7 pictures and 4, with the one of the weights
 
 
 def test_classes_that_are_finished_survive_ctrl_c(tmp_path, monkeypatch):
@@ -433,12 +437,14 @@ def test_classes_that_are_finished_survive_ctrl_c(tmp_path, monkeypatch):
         return dream_one(*arguments)
     monkeypatch.setattr(command, "_dream", one)
     out = tmp_path / "c.png"
-    assert main(["class", "0", "1", "2", "3", "--model", "digits", "-o", str(out), "--device", "cpu", "--iter-n", "3"]) == 130
+    assert main(["class", "0", "1", "2", "3", "--model", "digits", "-o", str(out), "--device", "cpu",
+                 "--iter-n", "3"]) == 130
     assert settings(out)["classes"] == [0, 1]
 
 
 def test_a_gallery_dreams_in_tiles(tmp_path, capsys):
-    arguments = ["gallery", picture(tmp_path / "a.png", (200, 300)), "-o", str(tmp_path / "g"), "--models", "mini_imagenet",
-                 "--ends", "inception_3a/output", "--iter-n", "1", "--octave-n", "1", "--device", "cpu"]
+    arguments = ["gallery", picture(tmp_path / "a.png", (200, 300)), "-o", str(tmp_path / "g"), "--models",
+                 "mini_imagenet", "--ends", "inception_3a/output", "--iter-n", "1", "--octave-n", "1", "--device",
+                 "cpu"]
     assert main([*arguments, "--tile", "17"]) == 2 and "needs tiles of at least 128" in \
         (tmp_path / "g" / "gallery.json").read_text() + capsys.readouterr().err
