@@ -1,5 +1,4 @@
-"""Blobs and weights in memory that stays where it is, as Caffe's does, so that a view once taken keeps following them."""
-import contextlib
+"""Blobs and weights in memory that stays in place, as Caffe's does, so that a view of them keeps following them."""
 import math
 
 import numpy as np
@@ -30,11 +29,10 @@ class Blob:
 
     name: its name.
     shape: its shape at first.
-    lock: the net's lock.
     """
 
-    def __init__(self, name: str, shape, lock=None):
-        self.name, self.lock = name, lock or contextlib.nullcontext()
+    def __init__(self, name: str, shape):
+        self.name = name
         self.memory, self.diff_memory = Memory(), Memory()
         self._shape = ()
         self.reshape(shape)
@@ -97,7 +95,8 @@ class Parameter:
     @property
     def diff(self):
         """Not available: raises AttributeError."""
-        raise AttributeError("gradients by the weights are not computed here, only those by the blobs: net.blobs[name].diff")
+        raise AttributeError("gradients by the weights are not computed here, only those by the blobs, "
+                             "net.blobs[name].diff")
 
     def reshape(self, *_):
         """Not available: raises AttributeError."""

@@ -4,7 +4,8 @@
 ever cleared. A branch next to `start` therefore passes on what its diff still holds from an earlier pass; an in-place
 ReLU masks that diff again each time. Where a blob has several readers, Caffe inserts a Split layer, which adds up the
 diffs of all its copies, those of readers after `start` included. And a reshaped blob keeps its memory while that is
-large enough, so that old numbers turn up in other places. (Caffe: net.cpp, insert_splits.cpp, split_layer.cpp, blob.cpp.)
+large enough, so that old numbers turn up in other places. (Caffe: net.cpp, insert_splits.cpp, split_layer.cpp,
+blob.cpp.)
 """
 from collections import OrderedDict
 
@@ -14,7 +15,7 @@ from ..convert.errors import ConvertError, shown
 from ..convert.onnx_nets.limits import check_shape
 from ..engine.session import Session
 from .blob import Blob
-from .layers import INPUTS, with_splits
+from .net_layers import INPUTS, input_shape, with_splits
 from .operations import Unsupported, operation_of
 
 
@@ -26,11 +27,10 @@ class Executor:
     source: the names of the prototxt and of the caffemodel, for errors.
     device: a function that returns the Device to run on.
     threads: of the CPU; all cores if None.
-    lock: the net's lock.
     replace: a function of (layer, shapes of its bottoms, weights) that returns (layer, weights) to use instead.
     """
 
-    def __init__(self, net, weights, source, device, threads=None, lock=None, replace=None):
+    def __init__(self, net, weights, source, device, threads=None, replace=None):
         self.source, self.device, self.threads = source, device, threads
         self.blobs, self.operations, self.inputs = OrderedDict(), [], []
         self._sessions, self._bindings, self._on = {}, {}, None
@@ -39,7 +39,7 @@ class Executor:
             arrays = weights.get(layer.name, [])
             if replace and bottoms is not None:
                 layer, arrays = replace(layer, [b.shape for b in bottoms], arrays)
-            self._add(layer, bottoms, arrays, lock)
+            self._add(layer, bottoms, arrays)
         if not self.inputs:
             raise ConvertError(f"{source[0]}: no input: neither an Input layer nor `input:` fields nor a data layer")
         self.data = self.blobs["data" if "data" in self.inputs else self.inputs[0]]
@@ -58,7 +58,7 @@ class Executor:
                                    f"'{shown(bottom)}' is no layer's top before it")
         return [self.blobs[b] for b in layer.bottoms] if unsupported.isdisjoint(layer.bottoms) else None
 
-    def _add(self, layer, bottoms, arrays, lock):
+    def _add(self, layer, bottoms, arrays):
         kind = Unsupported if bottoms is None else operation_of(layer)
         operation = kind(layer, bottoms or [], self, arrays)
         self.operations.append(operation)
@@ -66,9 +66,10 @@ class Executor:
             return
         shapes = operation.shapes or self._input_shapes(layer)
         for top, shape in zip(layer.tops, shapes):
-            check_shape(shape, f"{operation.title}: its top", next(iter(self.blobs.values())).shape if self.blobs else None)
+            data = next(iter(self.blobs.values())).shape if self.blobs else None
+            check_shape(shape, f"{self.source[0]}: {operation.title}: its top", data)
             if top not in self.blobs:
-                self.blobs[top] = Blob(top, shape, lock)
+                self.blobs[top] = Blob(top, shape)
             elif self.blobs[top].shape != tuple(shape):
                 self.blobs[top].reshape(shape)
         operation.tops = [self.blobs[top] for top in layer.tops if top in self.blobs]
@@ -77,7 +78,6 @@ class Executor:
             operation.tops[i].diff[...] = weight
 
     def _input_shapes(self, layer):
-        from .layers import input_shape
         shapes = [input_shape(layer, i) for i in range(len(layer.tops))]
         if shapes and shapes[0] is None:
             raise ConvertError(f"{self.source[0]}: layer '{shown(layer.name)}' ({layer.kind}): its input shape is not "
@@ -124,7 +124,10 @@ class Executor:
     def run(self, key, build, feeds: dict, outputs: dict, h: int, w: int):
         """Run a graph of one layer on arrays.
 
-        key: (layer, way). build: makes the serialized graph. feeds, outputs: {name: array}. h, w: of the data, for errors.
+        key: (layer, way).
+        build: makes the serialized graph.
+        feeds, outputs: {name: array}.
+        h, w: the size of the data, for errors.
         """
         session = self._session(key, build)
         feeds = {name: np.ascontiguousarray(x) for name, x in feeds.items() if name in session.inputs}
@@ -153,6 +156,7 @@ class Executor:
     def _session(self, key, build):
         device = self.device()
         if device is not self._on:
+            device.announce()
             self._sessions, self._bindings, self._on = {}, {}, device
         if key not in self._sessions:
             session = Session(device.session(build(), self.threads, name=self.source[0], spin=False), device)

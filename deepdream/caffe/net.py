@@ -13,7 +13,7 @@ from ..errors import DreamError
 from ..net.lock import exclusive
 from . import mode, weight_files
 from .executor import Executor
-from .layers import INPUTS
+from .net_layers import INPUTS
 
 TRAIN, TEST = 0, 1      # Caffe: caffe.proto, enum Phase
 
@@ -62,7 +62,7 @@ class Net:
         self._net = read_prototxt(network_file, LAYERS)
         found = {} if weights is None else read_caffemodel(weights)
         self._executor = Executor(self._net, found, (str(network_file), str(weights or "the fillers")), mode.device,
-                                  mode.threads(), self.lock)
+                                  mode.threads())
         self.blobs = self._executor.blobs
         self._hooks = {"before_forward": [], "after_forward": [], "before_backward": [], "after_backward": []}
 

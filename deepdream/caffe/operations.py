@@ -14,7 +14,7 @@ from ..convert.graph import Graph
 from ..errors import DreamError
 from .blob import Parameter
 from .layer_graphs import backward_graph, forward_graph, value_graph
-from .layers import INPUTS, Filled
+from .net_layers import INPUTS, Filled
 
 
 class Operation:
@@ -62,7 +62,8 @@ class Operation:
             raise ConvertError(f"{self.net.source[0]}: {self.title}: has {len(self.layer.tops)} tops where "
                                f"{len(shapes)} are allowed")
         if any(min(shape, default=1) < 1 for shape in shapes):
-            raise DreamError(f"{self.net.source[0]}: {self.title}: data of shape {self.net.data_shape} is too small for it")
+            raise DreamError(f"{self.net.source[0]}: {self.title}: data of shape {self.net.data_shape} is too small for "
+                             "it")
         return shapes
 
     def reshape(self):
@@ -277,8 +278,7 @@ class Eltwise(Operation):
         elif p.operation == pb.EltwiseParameter.PROD:
             gradients = [dy * math.prod(values[:i] + values[i + 1:]) for i in range(len(values))]
         else:
-            first = np.zeros(dy.shape, np.int64)      # Caffe compares the second with the first, then each with the best
-            best = values[0]
+            first, best = np.zeros(dy.shape, np.int64), values[0]      # the second wins a tie, those after it do not
             for i, value in enumerate(values[1:], 1):
                 wins = value >= best if i == 1 else value > best
                 first, best = np.where(wins, i, first), np.maximum(best, value)
@@ -317,8 +317,8 @@ class GlobalMaxPooling(Operation):
         np.put_along_axis(dx.reshape(n, c, -1), first[..., None], self.tops[0].diff.reshape(n, c, 1), 2)
 
 
-_KINDS = {"Split": Split, "Dropout": Same, "Flatten": Flatten, "Reshape": Reshape, "Softmax": Softmax, "ReLU": ReLU, "Concat": Concat,
-          "Slice": Slice, "Eltwise": Eltwise, "LRN": LRN}
+_KINDS = {"Split": Split, "Dropout": Same, "Flatten": Flatten, "Reshape": Reshape, "Softmax": Softmax, "ReLU": ReLU,
+          "Concat": Concat, "Slice": Slice, "Eltwise": Eltwise, "LRN": LRN}
 
 
 def operation_of(layer):

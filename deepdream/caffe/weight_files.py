@@ -27,7 +27,7 @@ def check(parameters, arrays, source, layer):
     """Raise ConvertError if arrays do not fit a layer's weights; ones before a shape do not count."""
     shapes = [[p.shape for p in parameters], [a.shape for a in arrays]]
     if [_without_ones(s) for s in shapes[0]] != [_without_ones(s) for s in shapes[1]]:
-        raise ConvertError(f"{source}: layer '{shown(layer)}' has weights of the shapes {shapes[1]} where the net needs "
+        raise ConvertError(f"{source}: layer '{shown(layer)}' has weights of the shapes {shapes[1]}, and the net needs "
                            f"{shapes[0]}")
 
 

@@ -111,7 +111,7 @@ class Filled(Conversion):
     def blob(self, i, shape, what):
         shape = tuple(int(d) for d in shape)
         if i >= len(self.blobs):
-            self.blobs.append(_fill(self.layer, i, shape))
+            self.blobs.append(_fill(self.proto, i, shape))
         array = super().blob(i, shape, what)
         self.blobs[i] = array
         return array
