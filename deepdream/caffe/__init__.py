@@ -35,8 +35,8 @@ Timer = Refused("caffe.Timer", "use time.perf_counter()")
 layers = net_spec.layers
 
 __all__ = ["Blob", "Classifier", "Detector", "Layer", "NCCL", "Net", "NetSpec", "TEST", "TRAIN", "Timer", "_caffe",
-           "classifier", "detector", "draw", "has_nccl", "init_log", "io", "layer_type_list", "layers", "log", "mode", "net_spec",
-           "params", "proto", "pycaffe", "set_device", "set_mode_cpu", "set_mode_gpu", "set_multiprocess",
+           "classifier", "detector", "draw", "has_nccl", "init_log", "io", "layer_type_list", "layers", "log", "mode",
+           "net_spec", "params", "proto", "pycaffe", "set_device", "set_mode_cpu", "set_mode_gpu", "set_multiprocess",
            "set_random_seed", "set_solver_count", "set_solver_rank", "solver_count", "solver_rank", "to_proto",
            *SOLVERS]
 

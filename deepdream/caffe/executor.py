@@ -149,9 +149,9 @@ class Executor:
 
     def drop(self, layer: str):
         """Forget the graphs of a layer."""
-        for way in ("forward", "backward"):
-            self._bindings.pop((layer, way), None)
-            self._sessions.pop((layer, way), None)
+        for known in (self._bindings, self._sessions):
+            for key in [key for key in known if key[0] == layer]:
+                del known[key]
 
     def _session(self, key, build):
         device = self.device()

@@ -168,7 +168,7 @@ class Transformer:
         self.input_scale[in_] = scale
 
     def set_mean(self, in_, mean):
-        """Set the mean to subtract: a number for each channel, or a picture (C, H, W), which is resized to the input."""
+        """Set the mean to subtract: a number for each channel, or a picture (C, H, W), to be resized to the input."""
         mean, (channels, *size) = np.asarray(mean, np.float32), self._shape(in_)[1:]
         if mean.ndim == 4 and len(mean) == 1:
             mean = mean[0]

@@ -62,8 +62,8 @@ class Operation:
             raise ConvertError(f"{self.net.source[0]}: {self.title}: has {len(self.layer.tops)} tops where "
                                f"{len(shapes)} are allowed")
         if any(min(shape, default=1) < 1 for shape in shapes):
-            raise DreamError(f"{self.net.source[0]}: {self.title}: data of shape {self.net.data_shape} is too small for "
-                             "it")
+            raise DreamError(f"{self.net.source[0]}: {self.title}: data of shape {self.net.data_shape} is too small "
+                             "for it")
         return shapes
 
     def reshape(self):
@@ -223,9 +223,7 @@ class ReLU(Split):
         if slope:
             self.bottoms[0].diff[...] = np.where(x > 0, dy, dy * np.float32(slope))
         else:
-            if not self.in_place:
-                self.bottoms[0].diff[...] = dy
-            np.copyto(self.bottoms[0].diff, 0, where=x <= 0)
+            np.multiply(dy, (x > 0).astype(np.float32), out=self.bottoms[0].diff)
 
 
 class Concat(Operation):
