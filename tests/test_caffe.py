@@ -81,7 +81,8 @@ def test_a_dream_script(files, folder, tmp_path):
 def test_every_way_to_make_a_net(classified, make):
     net = make(*classified)
     out = net.forward(data=np.ones((4, 3, 24, 32)))
-    assert (net.blobs["ip"].num, net.blobs["ip"].channels, net.blobs["ip"].height, net.blobs["ip"].width) == (4, 5, 1, 1)
+    blob = net.blobs["ip"]
+    assert (blob.num, blob.channels, blob.height, blob.width) == (4, 5, 1, 1)
     assert list(out) == net.outputs == ["prob"] and out["prob"].shape == (4, 5)
     assert np.allclose(out["prob"].sum(1), 1) and np.array_equal(out["prob"], net.blobs["prob"].data)
 
@@ -170,8 +171,8 @@ def test_gradients_follow_the_weights(classified):
 
 def test_fillers(tmp_path):
     """Layers that the caffemodel does not have are filled; no weights at all are needed to make a net."""
-    text = toys.net(toys.layer("conv", "Convolution", "data", "conv", "convolution_param { num_output: 50 kernel_size: 3 "
-                               'weight_filler { type: "xavier" } bias_filler { value: 0.5 } }'),
+    fields = 'num_output: 50 kernel_size: 3 weight_filler { type: "xavier" } bias_filler { value: 0.5 }'
+    text = toys.net(toys.layer("conv", "Convolution", "data", "conv", f"convolution_param {{ {fields} }}"),
                     toys.layer("scale", "Scale", "conv", "scale"))
     (tmp_path / "net.prototxt").write_text(text)
     made = []

@@ -32,7 +32,11 @@ if __name__ == "__main__":
     process.start()
     print(__file__, len(sys.argv), caffe_pb2.NetParameter().name == "", queue.get(timeout=100))
 """
-BESIDE = "from deepdream import make_net\nnet = make_net()\nprint(net.forward(end='conv1/7x7_s2')['conv1/7x7_s2'].shape)\n"
+BESIDE = """
+from deepdream import make_net
+net = make_net()
+print(net.forward(end="conv1/7x7_s2")["conv1/7x7_s2"].shape)
+"""
 
 
 def run(module, folder, *arguments):
@@ -69,9 +73,9 @@ def test_a_script_that_is_missing(tmp_path):
 
 # ---- names
 
-NAMES = """AdaDeltaSolver AdaGradSolver AdamSolver Classifier Detector Layer NCCL NesterovSolver Net NetSpec RMSPropSolver
-SGDSolver TEST TRAIN Timer _caffe classifier detector get_solver has_nccl init_log io layer_type_list layers log net_spec
-params proto pycaffe set_device set_mode_cpu set_mode_gpu set_multiprocess set_random_seed set_solver_count
+NAMES = """AdaDeltaSolver AdaGradSolver AdamSolver Classifier Detector Layer NCCL NesterovSolver Net NetSpec
+RMSPropSolver SGDSolver TEST TRAIN Timer _caffe classifier detector get_solver has_nccl init_log io layer_type_list
+layers log net_spec params proto pycaffe set_device set_mode_cpu set_mode_gpu set_multiprocess set_random_seed set_solver_count
 set_solver_rank solver_count solver_rank to_proto""".split()
 OF_IO = """Transformer array_to_blobproto array_to_datum arraylist_to_blobprotovector_str blobproto_to_array
 blobprotovector_str_to_arraylist caffe_pb2 datum_to_array load_image np oversample resize resize_image skimage
