@@ -75,8 +75,8 @@ def test_a_script_that_is_missing(tmp_path):
 
 NAMES = """AdaDeltaSolver AdaGradSolver AdamSolver Classifier Detector Layer NCCL NesterovSolver Net NetSpec
 RMSPropSolver SGDSolver TEST TRAIN Timer _caffe classifier detector get_solver has_nccl init_log io layer_type_list
-layers log net_spec params proto pycaffe set_device set_mode_cpu set_mode_gpu set_multiprocess set_random_seed set_solver_count
-set_solver_rank solver_count solver_rank to_proto""".split()
+layers log net_spec params proto pycaffe set_device set_mode_cpu set_mode_gpu set_multiprocess set_random_seed
+set_solver_count set_solver_rank solver_count solver_rank to_proto""".split()
 OF_IO = """Transformer array_to_blobproto array_to_datum arraylist_to_blobprotovector_str blobproto_to_array
 blobprotovector_str_to_arraylist caffe_pb2 datum_to_array load_image np oversample resize resize_image skimage
 zoom""".split()

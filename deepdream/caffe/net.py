@@ -21,7 +21,7 @@ _ASSIGN = "assign to net.blobs['data'].data[...]"
 INSTEAD = {   # what pycaffe's Net has and this one has not -> what to use
     **dict.fromkeys(["load_hdf5", "save_hdf5"], "use copy_from and save, which read and write a caffemodel"),
     **dict.fromkeys(["set_input_arrays", "_set_input_arrays"], _ASSIGN),
-    **dict.fromkeys(["check_size", "checked", "default_end", "ends", "facts", "features", "files", "leftover", "programs"],
+    **dict.fromkeys(["checked", "default_end", "ends", "facts", "features", "files", "leftover", "programs"],
                     "the functions of deepdream take a deepdream.Net(prototxt, caffemodel)"),
 }
 
