@@ -1,8 +1,5 @@
-"""Unchanged pycaffe scripts, run by `python -m deepdream.caffe` and `python -m pycaffe`; and pycaffe's public names."""
-import os
-import subprocess
-import sys
-
+"""Unchanged pycaffe scripts, run by `deepdream caffe`; and pycaffe's public names."""
+import children
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -39,10 +36,9 @@ print(net.forward(end="conv1/7x7_s2")["conv1/7x7_s2"].shape)
 """
 
 
-def run(module, folder, *arguments):
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run([sys.executable, "-m", module, *arguments], cwd=folder, capture_output=True, text=True,
-                          env=os.environ | {"PYTHONPATH": paths}, timeout=200)
+def run(folder, *arguments):
+    """Run `deepdream caffe` in a folder, as the command of an installed package does: the folder is not searched."""
+    return children.run("-P", "-m", "deepdream", "caffe", *arguments, cwd=folder)
 
 
 @pytest.fixture
@@ -53,22 +49,26 @@ def scripts(tmp_path):
 
 
 def test_a_script_called_deepdream(scripts):
-    done = run("pycaffe", scripts, "deepdream.py", "x")
+    done = run(scripts, "deepdream.py", "x")
     assert done.stdout.split() == ["deepdream.py", "2", "True", "deepdream_for_caffe.caffe.io"], done.stderr
 
 
-@pytest.mark.parametrize("module, folder", [("pycaffe", "."), ("deepdream.caffe", "elsewhere")])
-def test_a_script_next_to_one(scripts, module, folder):
+@pytest.mark.parametrize("folder", [".", "elsewhere"])
+def test_a_script_next_to_one(scripts, folder):
     (scripts / "elsewhere").mkdir()
-    script = scripts / "layers.py"
-    done = run(module, scripts / folder, str(script), *map(str, FILES))
+    done = run(scripts / folder, scripts / "layers.py", *FILES)
+    assert done.stdout.strip() == "(1, 63, 112, 112)", done.stderr
+
+
+def test_the_module_runs_scripts_too(scripts):
+    done = children.run("-m", "deepdream.caffe", scripts / "layers.py", *FILES, cwd=ROOT)
     assert done.stdout.strip() == "(1, 63, 112, 112)", done.stderr
 
 
 def test_a_script_that_is_missing(tmp_path):
-    done = run("deepdream.caffe", tmp_path, "nothing.py")
+    done = run(tmp_path, "nothing.py")
     assert done.returncode == 2 and "nothing.py: there is no such script; usage:" in done.stderr
-    assert run("deepdream.caffe", tmp_path, "--help").stdout.startswith("usage: python -m pycaffe script.py")
+    assert run(tmp_path, "--help").stdout.startswith("usage: deepdream caffe script.py")
 
 
 # ---- names

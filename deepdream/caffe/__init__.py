@@ -1,4 +1,4 @@
-"""Stands in for pycaffe where scripts dream with it. Unchanged scripts run with `python -m deepdream.caffe script.py`.
+"""Stands in for pycaffe where scripts dream with it. Unchanged scripts run with `deepdream caffe script.py`.
 
 In your own scripts `from deepdream import caffe` takes the place of `import caffe`:
 

@@ -1,4 +1,4 @@
-"""Runs an unchanged pycaffe script: python -m deepdream.caffe script.py [arguments]
+"""Runs an unchanged pycaffe script: deepdream caffe script.py [arguments]
 
 `import caffe` then finds the stand-in, in the script, in all modules that it imports and in processes that it starts.
 This file imports nothing of the package: a script in the current folder may have its name, deepdream.py.
@@ -8,7 +8,7 @@ import runpy
 import sys
 from pathlib import Path
 
-USAGE = "usage: python -m pycaffe script.py [arguments], or python -m deepdream.caffe script.py [arguments]"
+USAGE = "usage: deepdream caffe script.py [arguments]"
 
 
 def main(arguments=None):
