@@ -21,7 +21,7 @@ def __getattr__(name):
 
 def load_image(filename, color=True):
     """A picture as float32 (H, W, 3) RGB, or (H, W, 1) with color=False, from 0 to 1 (deepdream.load: 0 to 255)."""
-    from ..pictures.files import load
+    from ..pictures import load
     rgb = load(filename) / np.float32(255)
     return rgb if color else (rgb @ np.float32([0.2125, 0.7154, 0.0721]))[..., None]
 
