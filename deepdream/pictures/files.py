@@ -12,7 +12,7 @@ from ..convert import files
 from ..convert.files import write, write_new
 from ..errors import DreamError
 from .exif import exif_for
-from .reading import Picture, opened
+from .reading import Picture, check_memory, opened
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 ALPHA = ("PNG", "WEBP")                    # formats in which the alpha channel of a picture is kept
@@ -176,8 +176,8 @@ def settings(path: str | Path) -> dict:
     picture.
     """
     with opened(path) as image:
-        text = image.info.get("comment") or getattr(image, "text", {}).get("deepdream") \
-            or image.getexif().get(ExifTags.Base.ImageDescription)
+        text = image.info.get("comment") or image.info.get("deepdream") \
+            or image.getexif().get(ExifTags.Base.ImageDescription) or _text_after_pixels(image, path)
     if not isinstance(text, (str, bytes)) or len(text) > LONGEST:
         return {}
     try:
@@ -185,6 +185,14 @@ def settings(path: str | Path) -> dict:
     except (ValueError, RecursionError):      # other software's text, numbers of 5,000 digits, or deep nesting
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _text_after_pixels(image, path):
+    """Return the settings in a PNG file that other software wrote anew, perhaps after the pixels; else None."""
+    if image.format != "PNG":
+        return None
+    check_memory(image, path)
+    return image.text.get("deepdream")      # this decodes the pixels
 
 
 def settings_if_any(path: str | Path) -> dict:

@@ -15,11 +15,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..convert.console import one_line
 from ..convert.errors import shown
 from ..errors import DreamError
+from ..runtime.free_memory import free_memory
 from ..runtime.notices import say_once
 from .colour import ProfileError, profile_of
 from .exif import kept_exif
 
 READABLE = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+BYTES = 40             # of memory for each pixel of a picture that is decoded and prepared for a net
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 STORED = {"L": "L", "LA": "L", "La": "L", "CMYK": "CMYK"}      # mode -> the mode of its colours; 'RGB' for all others
 
@@ -92,11 +94,13 @@ def read(path: str | Path | BinaryIO) -> Picture:
 
     path: a JPEG, PNG, WebP, TIFF, BMP, GIF or PPM file, or an open file.
 
-    Raises DreamError for a missing or damaged file, and for other formats.
+    Raises DreamError for a missing or damaged file, for other formats, and for a picture that does not fit into the
+    free memory.
     """
     with opened(path) as image:
         if image.format not in READABLE:
             raise DreamError(f"{path}: {image.format} pictures are not supported; JPEG, PNG, WebP and TIFF are")
+        check_memory(image, path)
         image.load()
         profile, turned = image.info.get("icc_profile"), ImageOps.exif_transpose(image)
         colours, alpha = _decoded(turned, profile, path)
@@ -118,6 +122,18 @@ def load(path: str | Path | BinaryIO) -> np.ndarray:
     Returns float32 (H, W, 3), 0 to 255. Raises DreamError for a missing or damaged file, and for other formats.
     """
     return read(path).on_white()
+
+
+def check_memory(image: Image.Image, path: str | Path | BinaryIO) -> None:
+    """Raise DreamError for a picture that is too large, before it is decoded: its file may be small.
+
+    image: the picture, open.
+    path: what the message calls it.
+    """
+    (w, h), free = image.size, free_memory()
+    if free is not None and w * h * BYTES > free:
+        raise DreamError(f"{path}: too large a picture: {w}x{h} pixels take about {w * h * BYTES / 1e9:.1f} GB, and "
+                         f"{free / 1e9:.1f} GB are free")
 
 
 def _say(path, text):

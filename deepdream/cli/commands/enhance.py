@@ -49,8 +49,8 @@ def arguments(parser: ArgumentParser) -> None:
                         "features should become: above 1 enhances them, below 1 weakens them (default: 2)")
     parser.add_argument("--prior", choices=PRIORS, default="tv", help="the prior, which keeps the picture natural "
                         "(default: tv)")
-    parser.add_argument("--weight", type=of_kind(POSITIVE), metavar="X", help="weight of the prior; the same weight suits "
-                        "every layer and size (default: 0.003)")
+    parser.add_argument("--weight", type=of_kind(POSITIVE), metavar="X", help="weight of the prior; the same weight "
+                        "suits every layer and size (default: 0.003)")
     parser.add_argument("--iter-n", type=of_kind(whole(1)), default=60, metavar="N",
                         help="maximum number of iterations (default: 60)")
     parser.add_argument("--no-clip", action="store_true", help="let pixel values exceed 0 to 255, and scale the "
