@@ -45,11 +45,11 @@ def seconds_of(net: Net, step: Step, sizes: Sequence[tuple[int, int]], iter_n: i
             times.append(time.perf_counter() - start)
     except DreamError:
         return None
-    return min(times) / (h * w) * iter_n * sum(_computed(net, step, size) for size in sizes)
+    return min(times) / (h * w) * iter_n * sum(computed(net, step, size) for size in sizes)
 
 
-def _computed(net, step, size):
-    """Return the number of pixels that one step at this size computes: in tiles, the margins count again."""
+def computed(net: Net, step: Step, size: tuple[int, int]) -> int:
+    """Return the number of pixels that a step at this size (h, w) computes: in tiles, the margins count again."""
     if not step.in_tiles(*size):
         return size[0] * size[1]
     margin, stride = tiles.margin(net, step.ends), tiles.stride(net, step.ends)

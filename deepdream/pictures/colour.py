@@ -32,7 +32,9 @@ class Profile:
             if space not in SPACES:
                 raise ProfileError(f"is for the colour space {space}")
             self.mode = SPACES[space]
-            self._transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), self.mode, "RGB")
+            flags = ImageCms.Flags.NOOPTIMIZE if self.mode == "L" else ImageCms.Flags.HIGHRESPRECALC
+            self._transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), self.mode, "RGB",
+                                                      flags=flags)      # without them, dark greys are 6 levels off
         except ProfileError:
             raise
         except ImportError:

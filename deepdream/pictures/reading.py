@@ -101,15 +101,16 @@ def read(path: str | Path | BinaryIO) -> Picture:
         if image.format not in READABLE:
             raise DreamError(f"{path}: {image.format} pictures are not supported; JPEG, PNG, WebP and TIFF are")
         check_memory(image, path)
+        try:
+            exif = kept_exif(image)      # before the pixels are loaded, which closes a TIFF file
+        except Exception:      # Pillow raises exceptions of many types
+            exif = None
         image.load()
         profile, turned = image.info.get("icc_profile"), ImageOps.exif_transpose(image)
         colours, alpha = _decoded(turned, profile, path)
-        try:
-            exif = kept_exif(image)
-        except Exception:      # Pillow raises exceptions of many types
+        if exif is None:
             _say(path, "its EXIF is damaged and is left out")
-            exif = b""
-        return Picture(np.float32(colours), alpha, exif)
+        return Picture(np.float32(colours), alpha, exif or b"")
 
 
 def load(path: str | Path | BinaryIO) -> np.ndarray:

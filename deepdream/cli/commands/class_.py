@@ -93,12 +93,12 @@ def run(args: Namespace) -> None:
                 dreams.append(_dream(net, settings, goal, start, sizes, steps, stop))
     except KeyboardInterrupt:
         if dreams or stop.picture is not None:
-            so_far = f"{len(dreams)} of {len(chosen)} classes are finished"
+            finished = len(dreams)
             dreams = dreams or [resized(stop.picture, *start.shape[:2])]
             picture, note = _picture(args, net, settings, start, dreams, steps, indices)
             metadata = _metadata(args, net, settings, indices[:len(dreams)])
-            path = save_partial(picture, output, args, metadata | {"partial": len(dreams)})
-            print(f"{path}: the picture so far, {so_far}; {note}", flush=True)
+            path = save_partial(picture, output, args, metadata | {"partial": finished})
+            print(f"{path}: the picture so far, {finished} of {len(chosen)} classes are finished; {note}", flush=True)
         raise
     picture, note = _picture(args, net, settings, start, dreams, steps, indices)
     output = save_output(picture, args, "class.png", _metadata(args, net, settings, indices))
