@@ -377,7 +377,7 @@ def test_a_file_of_another_program_is_not_overwritten(place, toy, tmp_path, monk
     model = ["--model", "digits"] if args[0] != "compare" else []
     args = [{"CAT": str(place / "cat.png"), "TOY": str(toy)}.get(arg, arg) for arg in args]
     assert main([*args, *model, "--iter-n", "1", "--octave-n", "1", "--device", "cpu"]
-                + ["--end", "ip", "--size", "8x8"] * (args[0] == "dream")) == 0
+                + ["--end", "ip", "--size", "8x8", "--stretch"] * (args[0] == "dream")) == 0
     other = name.replace(".", "-2.")
     assert names(tmp_path) == [other, name] and (tmp_path / name).read_bytes() == b"another program's"
     assert capsys.readouterr().out.startswith(f"{other}: ") and settings(tmp_path / other)["seed"] >= 0

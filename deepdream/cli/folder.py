@@ -28,7 +28,7 @@ def dream_folder(args: Namespace, base: Settings) -> int:
     settings is not made again. Returns the exit code: 2 if a picture failed, else 0.
     """
     folder, output = Path(args.picture), Path(args.output or "")
-    sources = _sources(args, folder, output)
+    sources, left_out = _sources(args, folder, output)
     targets = targets_of(sources, folder, output)
     for path, target in targets.items():
         pictures.refuse_inputs(target, path, args.guide)
@@ -48,6 +48,7 @@ def dream_folder(args: Namespace, base: Settings) -> int:
     chosen = goals(net, settings, pictures.load(args.guide) if args.guide else None)
     check_layers(net, step_of(settings, chosen))
     tiles.check_tiles(net, step_of(settings, chosen))
+    _say_left_out(folder, left_out)
     counts = {"made": 0, "kept": 0, "failed": 0}
     with goes_on(), InProcess() as executor, \
             tqdm(sources, file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
@@ -67,7 +68,10 @@ def dream_folder(args: Namespace, base: Settings) -> int:
 
 
 def _sources(args, folder, output):
-    """Return the pictures of a folder. Raises DreamError for options that do not go with a folder."""
+    """Return the pictures of a folder, and the names of its subfolders that are left out.
+
+    Raises DreamError for options that do not go with a folder.
+    """
     for option in ("log", "plot"):
         if getattr(args, option):
             raise DreamError(f"--{option}: {folder} is a folder; this option is only for the dream of one picture")
@@ -85,10 +89,14 @@ def _sources(args, folder, output):
     if not sources:
         raise DreamError(f"{folder}: holds no picture ({', '.join(formats)})"
                          + "; --recursive looks into its subfolders, too" * bool(left_out))
+    return sources, left_out
+
+
+def _say_left_out(folder, left_out):
+    """Print which subfolders of a folder are left out, if there are any."""
     if left_out:
         what = f"subfolder {left_out[0]} is" if len(left_out) == 1 else f"{len(left_out)} subfolders are"
         print(one_line(f"{folder}: its {what} left out; --recursive dreams the pictures there, too"), file=sys.stderr)
-    return sources
 
 
 def _dream_one(args, net, settings, chosen, path, target, guide, executor):
