@@ -79,7 +79,7 @@ def _sources(args, folder, output):
         raise DreamError(f"-o {args.output or ''}: {folder} is a folder, so give another folder for its dreams")
     formats = (*pictures.FORMATS, *pictures.ONLY_READ)
     sources, left_out = [], []
-    for place, subfolders, names in os.walk(folder):
+    for place, subfolders, names in os.walk(folder, onerror=_raise):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith(".")
                                and not (output.exists() and output.samefile(Path(place, name))))
         sources += [path for name in sorted(names) if (path := Path(place, name)).suffix.lower() in formats
@@ -90,6 +90,11 @@ def _sources(args, folder, output):
         raise DreamError(f"{folder}: holds no picture ({', '.join(formats)})"
                          + "; --recursive looks into its subfolders, too" * bool(left_out))
     return sources, left_out
+
+
+def _raise(error):
+    """Raise an error that os.walk would ignore: a folder that cannot be read."""
+    raise error
 
 
 def _say_left_out(folder, left_out):
