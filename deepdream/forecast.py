@@ -15,7 +15,7 @@ from .net.lock import exclusive
 
 LARGE = 4_000_000      # pixels: larger pictures take minutes on a CPU
 PROBE = 512            # height and width of the picture that is timed, in pixels
-STEPS = 3              # steps to time: the fastest counts, since the first one also allocates memory
+STEPS = 4              # steps to time: the median of all but the first counts, which also allocates memory
 
 
 @exclusive
@@ -45,7 +45,7 @@ def seconds_of(net: Net, step: Step, sizes: Sequence[tuple[int, int]], iter_n: i
             times.append(time.perf_counter() - start)
     except DreamError:
         return None
-    return min(times) / (h * w) * iter_n * sum(computed(net, step, size) for size in sizes)
+    return float(np.median(times[1:])) / (h * w) * iter_n * sum(computed(net, step, size) for size in sizes)
 
 
 def computed(net: Net, step: Step, size: tuple[int, int]) -> int:
