@@ -392,8 +392,11 @@ def test_a_second_ctrl_c_ends_even_in_the_middle_of_a_step(here, toy):
     assert names(here) == ["cat.png"]
 
 
-@pytest.mark.parametrize("words", [["dream", "in", "-o", "out", *TINY], ["zoom", "cat.png", "-o", "out", *TINY]])
-def test_where_the_same_command_goes_on_it_is_said(here, run, monkeypatch, capsys, words):
+@pytest.mark.parametrize("words, at", [
+    (["dream", "in", "-o", "out", *TINY], 1), (["zoom", "cat.png", "-o", "out", *TINY, "--frames", "2"], 1),
+    (["gallery", "cat.png", "-o", "out", "--models", "mini_places", "--ends", "conv1/7x7_s2", "--seeds", "1", "2",
+      *TINY], 2)])      # the first picture that a gallery saves is its source
+def test_where_the_same_command_goes_on_it_is_said(here, toy, monkeypatch, capsys, words, at):
     (here / "in").mkdir()
     for name in ("a.png", "b.png"):
         picture(here / "in" / name, seed=ord(name[0]))
@@ -402,13 +405,15 @@ def test_where_the_same_command_goes_on_it_is_said(here, run, monkeypatch, capsy
     def save(*args, **options):
         real(*args, **options)
         made.append(1)
-        if len(made) == 1:
+        if len(made) == at:
             raise KeyboardInterrupt
     monkeypatch.setattr("deepdream.pictures.save", save)
-    assert run(*words) == 130
+    model = [] if words[0] == "gallery" else ["--model", str(toy), "--end", "both"]
+    assert main([*words, *model]) == 130
     assert capsys.readouterr().err.endswith("deepdream: interrupted; the same command goes on\n")
-    assert run(*words, *(["--frames", "2"] if words[0] == "zoom" else [])) == 0
-    assert len([n for n in names(here / "out") if n.endswith((".png", ".jpg"))]) == 2
+    assert main([*words, *model]) == 0
+    dreams = here / "out/dreams" if words[0] == "gallery" else here / "out"
+    assert len([name for name in names(dreams) if name.endswith((".png", ".jpg"))]) == 2
 
 
 # ---- folders
