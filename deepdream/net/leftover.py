@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +15,6 @@ from ..caffe.net_layers import NetLayer
 from ..convert.caffe import caffe_pb2 as pb
 from ..convert.caffe.layers import LAYERS
 from ..convert.caffe.reader import read_caffemodel, read_prototxt
-
-if TYPE_CHECKING:
-    from .net import Net
 
 
 class Leftover:
@@ -31,7 +27,7 @@ class Leftover:
     blobs: {name: Blob}, those that the net lists.
     """
 
-    def __init__(self, net: Net):
+    def __init__(self, net):
         self.executor = Executor(read_prototxt(net.prototxt, LAYERS), read_caffemodel(net.caffemodel),
                                  (str(net.prototxt), str(net.caffemodel)), lambda: net.device, net.threads,
                                  Surgery() if net.files.arguments["surgery"] else None)
