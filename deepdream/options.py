@@ -18,7 +18,8 @@ from .errors import DreamError
 MANY = 10 ** 9              # the largest whole number that is accepted: anything above is a typing mistake
 PIXELS = 178956970          # the maximum number of pixels in a picture: Pillow does not read larger ones
 LONGEST = 999999            # the maximum height and width of a picture
-STARTS = ("grey", "noise")
+SCENES = ("sky", "lake", "fur")      # pictures made by formula; a dream without a picture starts from the first
+STARTS = (*SCENES, "grey", "noise")
 
 
 class Kind(NamedTuple):
@@ -143,7 +144,8 @@ OPTIONS = {
                    "result is scaled to fit it"),
     "seed": Option(SEED, "seed of the jitter and of the noise (default: a random one, saved in the picture's metadata)",
                    "N"),
-    "start": Option(one_of(*STARTS), "what to start from: plain grey, or random noise", group=START),
+    "start": Option(one_of(*STARTS), "what to start from: a scene made by formula (sky, lake or fur), plain grey, or "
+                    "random noise", group=START),
     "size": Option(SIZE, "size of the dream, in pixels: the longest side (1024), or width and height (640x480). A "
                    "picture is scaled to this size; one number keeps its shape", "N|WxH", group=START),
     "stretch": Option(FLAG, "scale a picture to the width and height of --size even if that changes its shape",
