@@ -59,7 +59,8 @@ def dream_picture(picture: str | Path | np.ndarray | None = None, output: str | 
         chosen = chosen.replace(seed=int(np.random.SeedSequence().generate_state(1)[0]))
     chosen = chosen.replace(end=chosen.end or (net.default_end,))
     goal = goals(net, chosen, guide_image)
-    sizes = octave_sizes(*start_size(chosen, None if image is None else image.shape[:2]), chosen.octave_n, chosen.octave_scale)
+    size = start_size(chosen, None if image is None else image.shape[:2])
+    sizes = octave_sizes(*size, chosen.octave_n, chosen.octave_scale)
     check_dream(net, Step(goal["objective"], chosen.clip, goal["priors"], chosen.tile or None), sizes)
     if output is not None:
         pictures.check_size(output, *sizes[-1], "output")
