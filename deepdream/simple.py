@@ -15,7 +15,7 @@ from .keywords import arguments_of, unexpected
 from .net import Net
 from .options import OPTIONS, Settings
 from .pictures.starts import start_size, starting_picture
-from .provenance import machine, provenance
+from .provenance import files_of, machine, provenance
 
 MODEL = "mini_imagenet"
 
@@ -67,18 +67,14 @@ def dream_picture(picture: str | Path | np.ndarray | None = None, output: str | 
     dream = deepdream(net, starting_picture(chosen, image), seed=chosen.seed, on_step=on_step, **chosen.steps, **goal)
     result = pictures.to_uint8(visible(dream, chosen.clip))
     if output is not None:
-        metadata = provenance(net, chosen.to_metadata(), picture=_name(picture), guide=_name(guide), **machine(net))
+        metadata = provenance(net, chosen.to_metadata(), **files_of(picture=_path(picture), guide=_path(guide)),
+                              **machine(net))
         pictures.save(result, output, metadata, quality)
     return result
 
 
 def _path(picture):
     return None if isinstance(picture, np.ndarray) else picture
-
-
-def _name(picture):
-    path = _path(picture)
-    return path and Path(path).name
 
 
 def _loaded(picture):
