@@ -31,6 +31,7 @@ class Job:
     guide: contents of the guide's file, or None.
     device: as in `Net`.
     threads: number of CPU threads; None: one for each core of the machine that makes the dream.
+    transparent: dream the colours of a transparent picture. Otherwise it is put on a white background.
     """
     net: dict
     settings: Settings
@@ -38,6 +39,7 @@ class Job:
     guide: bytes | None = None
     device: str = "auto"
     threads: int | None = None
+    transparent: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class Maker:
         from ..goals.text import goals
         from ..pictures.starts import starting_picture
         start, last, settings = time.monotonic(), None, job.settings
-        picture, guide = (data and pictures.load(io.BytesIO(data)) for data in (job.picture, job.guide))
+        picture = pictures.read(io.BytesIO(job.picture)).pixels(job.transparent)
+        guide = job.guide and pictures.load(io.BytesIO(job.guide))
         net = self._net(job)
 
         def step(octave, i, vis, report):

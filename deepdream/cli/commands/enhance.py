@@ -3,86 +3,116 @@
     deepdream enhance cat.jpg -o out.jpg --end inception_4c/output
     deepdream enhance cat.jpg -o out.jpg --model bvlc_googlenet --end inception_3b/output --k 3 --iter-n 100
     deepdream enhance cat.jpg -o out.jpg --prior l2 --weight 0.01
+    deepdream enhance -o again.jpg --settings out.jpg
 
 This is not a dream: there are no octaves, no jitter and no seed. L-BFGS minimizes
 
     sum((f(X) - k f(X0))^2) / sum(f(X0)^2)  +  weight * R(X) / number of values in X
 
 where X0 is the picture, f the features that the net computes at the layer, and R the prior: the total variation (tv) or
-the squared distance from the net's mean (l2). Ctrl-C stops early and writes the result of the last iteration.
+the squared distance from the net's mean (l2). Ctrl-C stops early and saves the result of the last iteration as
+NAME.partial.EXT; a second Ctrl-C ends the command at once.
 """
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...convert.console import interrupted
 from ...errors import DreamError
+from ...options import END, FLAG, number, one_of, whole
 from ..nets import add_model, add_pixels, net_of
-from ..options import add_device, add_quality, real_number, whole_number
+from ..options import add_device, add_quality, of_kind
+from ..output import check_output, make_parent, save_partial
+from ..ready import require_picture
+from ..saved import Entry, Form, add_settings, is_kind
 
 PRIORS = ("tv", "l2", "none")      # repeated from `deepdream.enhance`, so that the help need not import scipy
+POSITIVE = number("a number from 0 to 1e6", lambda v: 0 <= v <= 1e6)
+SAVED = Form("an enhanced picture", ("k", "prior", "end"), {
+    "end": Entry("end", END.accepts), "k": Entry("k", POSITIVE.accepts),
+    "prior": Entry("prior", one_of(*PRIORS).accepts), "weight": Entry("weight", is_kind(POSITIVE)),
+    "iter_n": Entry("iter_n", whole(1).accepts), "clip": Entry("no_clip", FLAG.accepts, lambda clip: not clip),
+    "fast": Entry("fast", is_kind(FLAG))})
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the arguments of this command."""
-    positive = real_number("a number from 0 to 1e6", lambda v: 0 <= v <= 1e6)
-    parser.add_argument("picture", metavar="PICTURE", help="the picture: JPEG, PNG, WebP or TIFF")
+    parser.add_argument("picture", nargs="?", metavar="PICTURE", help="the picture: JPEG, PNG, WebP or TIFF (default: "
+                        "that of --settings)")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the picture file to write: .jpg, .png, "
-                        ".webp or .tif; the settings are saved in its metadata")
+                        ".webp or .tif; the settings are saved in its metadata, and missing folders are made")
     add_model(parser)
     add_pixels(parser)
     parser.add_argument("--end", metavar="LAYER", help="the layer to enhance; `deepdream layers` lists them (default: "
                         "the model's, usually inception_4c/output)")
-    parser.add_argument("--k", type=positive, default=2.0, metavar="X", help="how many times as strong the features "
-                        "should become: above 1 enhances them, below 1 weakens them (default: 2)")
+    parser.add_argument("--k", type=of_kind(POSITIVE), default=2.0, metavar="X", help="how many times as strong the "
+                        "features should become: above 1 enhances them, below 1 weakens them (default: 2)")
     parser.add_argument("--prior", choices=PRIORS, default="tv", help="the prior, which keeps the picture natural "
                         "(default: tv)")
-    parser.add_argument("--weight", type=positive, metavar="X", help="weight of the prior; the same weight suits every "
-                        "layer and size (default: 0.003)")
-    parser.add_argument("--iter-n", type=whole_number(1), default=60, metavar="N",
+    parser.add_argument("--weight", type=of_kind(POSITIVE), metavar="X", help="weight of the prior; the same weight "
+                        "suits every layer and size (default: 0.003)")
+    parser.add_argument("--iter-n", type=of_kind(whole(1)), default=60, metavar="N",
                         help="maximum number of iterations (default: 60)")
     parser.add_argument("--no-clip", action="store_true", help="let pixel values exceed 0 to 255, and scale the "
                         "result to fit this range")
     add_device(parser)
     add_quality(parser)
+    add_settings(parser, SAVED)
 
 
-def run(args: Namespace) -> int:
-    """Run this command. Returns its exit code."""
+def run(args: Namespace) -> None:
+    """Run this command. Ctrl-C saves the picture so far."""
     from ... import pictures
     output = Path(args.output)
-    pictures.check_target(output)
-    pictures.refuse_inputs(output, args.picture)
+    check_output(output)
+    if args.settings:
+        from ..replay import replay
+        replay(args, SAVED)
+        args.weight = None if args.prior == "none" and "weight" not in args.given else args.weight
+    require_picture(args)
+    pictures.refuse_inputs(output, args.picture, args.settings)
     if args.prior == "none" and args.weight is not None:
         raise DreamError("--weight: with --prior none there is nothing to weigh; allowed are --prior tv and l2")
-    image = pictures.load(args.picture)
+    source = pictures.read(args.picture)
+    image = source.pixels(pictures.keeps_alpha(output))
     pictures.check_size(output, *image.shape[:2])
 
     import numpy as np
 
     from ...dream import visible
     from ...enhance import INTERRUPTED, WEIGHT, enhance
-    from ...provenance import machine, provenance
+    from ...provenance import files_of, machine, provenance
     from ..progress import Iterations
+    from ..stopping import Stop
     net = net_of(args, fast=bool(args.fast))
+    if args.settings:
+        from ..replay import warn_of_differences
+        warn_of_differences(args.settings, [net], args.threads)
     settings = {"end": net.default_end if args.end is None else args.end, "k": args.k, "prior": args.prior,
                 "weight": WEIGHT if args.weight is None and args.prior != "none" else args.weight,
                 "iter_n": args.iter_n, "clip": not args.no_clip}
+    net.checked(settings["end"])
+    make_parent(output)
     start = time.monotonic()
-    with Iterations(args.iter_n, args.prior) as progress:
+    with Stop(at_once=True), Iterations(args.iter_n, args.prior) as progress:
         result = enhance(net, image, on_step=progress.step, **settings)
     seconds, iterations = time.monotonic() - start, len(result.history) - 1
-    if result.stopped == INTERRUPTED and not iterations:
-        return interrupted("deepdream")      # without an iteration there is no result
-    metadata = provenance(net, settings, iterations=iterations, stopped=result.stopped, picture=Path(args.picture).name,
-                          fast=bool(args.fast), **machine(net))
+    stopped = result.stopped == INTERRUPTED
+    if stopped and not iterations:
+        raise KeyboardInterrupt      # without an iteration there is no result
+    metadata = provenance(net, settings, iterations=iterations, stopped=result.stopped,
+                          **files_of(picture=args.picture), fast=bool(args.fast), **machine(net))
     # Rounded, not truncated, so that values which did not change stay the same
-    pictures.save(np.rint(visible(result.picture, settings["clip"])), output, metadata, args.quality)
+    picture = np.rint(visible(result.picture, settings["clip"]))
+    if stopped:
+        output = save_partial(picture, output, args, metadata, source)
+    else:
+        pictures.save(picture, output, metadata, args.quality, source)
     h, w = image.shape[:2]
     print(f"{output}: {w}x{h}, {net.name} at {settings['end']}, {summary(result.history, args)}")
-    print(f"{result.stopped} after {iterations} iterations, {seconds:.0f} s")
-    return interrupted("deepdream") if result.stopped == INTERRUPTED else 0
+    print(f"{result.stopped} after {iterations} iterations, {seconds:.0f} s", flush=True)
+    if stopped:
+        raise KeyboardInterrupt
 
 
 def summary(history: Sequence, args: Namespace) -> str:

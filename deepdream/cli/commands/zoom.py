@@ -6,24 +6,34 @@
 The frames are FRAMES/0000.jpg, 0001.jpg and so on. If the folder holds frames of the same zoom already, the command
 continues after them, with the same seed, and the result is the same as that of one long run: FRAMES/zoom.npz keeps the
 exact picture from which the next frame starts.
+
+With --settings, the zoom has the settings of a frame of another zoom, or of a dream.
 """
 import math
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from ...options import FLAG, Settings, number
 from ..nets import add_model
-from ..options import add_device, add_end, add_priors, add_quality, add_steps, real_number, whole_number
+from ..options import add_device, add_end, add_priors, add_quality, add_steps, of_kind, real_number, whole_number
 from ..output import make_folder
-from ..ready import checked_sizes, net_and_settings, with_seed
+from ..ready import checked_sizes, net_and_settings, require_picture, with_seed
+from ..saved import Entry, Form, add_settings
+
+SCALE = number("a number between 0 and 1", lambda v: 0 < v < 1)
+SAVED = Form("a frame or a dream", ("seed", "end"), {
+    "scale": Entry("scale", SCALE.accepts), "legacy_affine": Entry("legacy_affine", FLAG.accepts)},
+    frames=True, guide="guide")
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("picture", metavar="PICTURE", help="the picture to start from: JPEG, PNG, WebP or TIFF")
+    parser.add_argument("picture", nargs="?", metavar="PICTURE", help="the picture to start from: JPEG, PNG, WebP or "
+                        "TIFF (default: that of --settings)")
     parser.add_argument("-o", "--output", required=True, metavar="FRAMES", help="the folder for the frames")
     parser.add_argument("--frames", type=whole_number(1), default=100, metavar="N", help="total number of frames, "
                         "including those that exist already (default: 100)")
-    parser.add_argument("--scale", type=real_number("a number between 0 and 1", lambda v: 0 < v < 1), default=0.05,
+    parser.add_argument("--scale", type=of_kind(SCALE), default=0.05,
                         metavar="X", help="share of the width and height that is lost from one frame to the next "
                         "(default: 0.05)")
     parser.add_argument("--legacy-affine", action="store_true", help="zoom as the SciPy of 2015 did: towards a point "
@@ -39,35 +49,63 @@ def arguments(parser: ArgumentParser) -> None:
     add_priors(parser)
     add_device(parser)
     add_quality(parser)
+    add_settings(parser, SAVED)
 
 
 def run(args: Namespace) -> None:
     """Run this command."""
     from ... import pictures
+    from ..stopping import goes_on
+    base = Settings()
+    if args.settings:
+        from ..replay import replay
+        base = replay(args, SAVED)
+    require_picture(args)
     image = pictures.load(args.picture)
     guide = pictures.load(args.guide) if args.guide else None
 
     from ... import zoom
     from ...goals.text import goals
-    from ...pictures.movies import check_movie, movie
-    from ..progress import Progress
+    from ...pictures.movies import check_movie
+    from ...pictures.starts import starting_picture
     folder = Path(args.output)
     for path in folder.glob("[0-9]*.jpg"):
         pictures.refuse_inputs(path, args.picture, args.guide)
     if args.movie:
         check_movie(args.movie)
-        pictures.refuse_inputs(args.movie, args.picture, args.guide, option="--movie")
-    net, settings = net_and_settings(args)
+        pictures.refuse_inputs(args.movie, args.picture, args.guide, args.settings, option="--movie")
+    net, settings = net_and_settings(args, base)
+    if args.settings:
+        from ..replay import warn_of_differences
+        warn_of_differences(args.settings, [net], args.threads)
+    image = starting_picture(settings, image) if settings.size else image
     sizes = checked_sizes(net, settings, goals(net, settings, guide), image.shape[:2])
     saved = zoom.saved_state(folder) if settings.seed is None else None
     settings = with_seed(settings.replace(seed=saved[1]["seed"]) if saved else settings)
-    files = {"picture": _checksum(args.picture), "guide": args.guide and _checksum(args.guide)}
-    options = {"scale": args.scale, "legacy_affine": args.legacy_affine, "files": files}
+    options = {"scale": args.scale, "legacy_affine": args.legacy_affine, "files": _files(args)}
 
     first, _ = zoom.resume(folder, zoom.frame_metadata(net, settings, **options), image.shape)
     make_folder(folder)
     pictures.check_target(zoom.frame_path(folder, 0))
     pictures.check_size(zoom.frame_path(folder, 0), *sizes[-1])
+    with goes_on():
+        _frames(args, net, settings, image, guide, sizes, first, options)
+
+
+def _files(args):
+    """Return the entries of the metadata that describe the picture and the guide."""
+    from ...provenance import files_of
+    entries = files_of(picture=args.picture, guide=args.guide)
+    files = {name: entries[name] and entries[f"{name}_sha256"][:16] for name in ("picture", "guide")}
+    return files | {name: path for name, path in entries.items() if name.endswith("_path")}
+
+
+def _frames(args, net, settings, image, guide, sizes, first, options):
+    """Make the frames from number `first` on, and the movie. options: further arguments of `zoom.zoom`."""
+    from ... import zoom
+    from ...pictures.movies import movie
+    from ..progress import Progress
+    folder = Path(args.output)
     with Progress(sizes, settings.iter_n * max(0, args.frames - first)) as progress:
         def on_frame(i):
             progress.bar.set_description_str(f"frame {i + 1}/{args.frames} ", refresh=False)
@@ -83,7 +121,3 @@ def run(args: Namespace) -> None:
         movie((zoom.frame_path(folder, i) for i in range(args.frames)), args.movie, args.fps)
         print(f"{args.movie}: {args.frames / args.fps:.1f} s at {args.fps:g} frames a second")
 
-
-def _checksum(path):
-    import hashlib
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
