@@ -210,14 +210,16 @@ class Net:
         end: the layer, or a list of layers.
         what: what error messages call the picture.
 
-        Returns (C, h, w); a list of them for a list of layers.
+        Returns (C, h, w), or (C, tokens) for a layer of tokens; a list of them for a list of layers.
         """
         ends = [self.checked(e) for e in ([end] if isinstance(end, str) else end)]
         deepest = max(ends, key=self._position)
         for name in ends:
             self.check_size(name, *img.shape[:2], what)
         data = np.ascontiguousarray(preprocess(self, img)[None])
-        results = [x[0].copy() for x in self.run_forward(deepest, [self.tensor_of(e, e) for e in ends], data)]
+        values = self.run_forward(deepest, [self.tensor_of(e, e) for e in ends], data)
+        results = [(np.moveaxis(x[0], -1, 0) if self.ends[e].channels_last else x[0]).copy()
+                   for e, x in zip(ends, values)]
         return results[0] if isinstance(end, str) else results
 
     # ---- layers and sizes

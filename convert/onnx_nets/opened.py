@@ -1,0 +1,156 @@
+"""Open the fixed sizes that exporters write into Reshape, Expand and Resize for a picture of one size.
+
+A net that was exported for pictures of 224 px reshapes to [1, 2, 58, 28, 28] where it means "as high and as wide as
+before". Here such a number becomes the size of the axis that it stands for, wherever there is only one such axis.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..graph import float_info
+from ..graph.inference import infer_shapes
+from ..graph.sizes import without_weights
+
+ROUNDS = 200      # how often the shapes are inferred: each round opens what the one before has made visible
+TARGETS = {"Reshape": 1, "Expand": 1, "Resize": 3}      # the number of the input with the sizes
+Plan = list[tuple[int | None, list[int]]]      # for each axis of the result: (its size, or None; axes of the input)
+
+
+def open_shapes(model: onnx.ModelProto, nominal: Sequence[int]) -> None:
+    """Replace fixed sizes in a prepared model by those of the axes that they stand for.
+
+    model: the model, with the input `data` (N, C, H, W) of dynamic size; changed in place.
+    nominal: the declared shape of the picture.
+    """
+    constants = {t.name: t for t in model.graph.initializer if t.data_type == TensorProto.INT64 and len(t.dims) == 1}
+    waiting = [n for n in model.graph.node if n.op_type in TARGETS and len(n.input) > TARGETS[n.op_type]
+               and n.input[TARGETS[n.op_type]] in constants]
+    if not waiting:
+        return
+    declared = _shapes(model, nominal)
+    for _ in range(ROUNDS):
+        dynamic, opened = _shapes(model, None), []
+        for node in waiting:
+            before, now = declared.get(node.input[0]), dynamic.get(node.input[0])
+            if before is None or now is None or None in before or len(before) != len(now):
+                continue
+            target = _target(node, constants[node.input[TARGETS[node.op_type]]], before)
+            plan = target and _PLANS[node.op_type](before, now, target)
+            if plan and any(size is None for size, _ in plan):
+                _write(model, node, plan)
+            opened.append(node)
+        waiting = [n for n in waiting if n not in opened]
+        if not opened or not waiting:
+            return
+
+
+def _target(node, tensor, before):
+    """Return the sizes that a node asks for, without 0 and -1; None if they are not possible."""
+    sizes = [int(d) for d in numpy_helper.to_array(tensor)]
+    if node.op_type == "Reshape":
+        sizes = [before[i] if d == 0 and i < len(before) else d for i, d in enumerate(sizes)]
+        known = math.prod(d for d in sizes if d != -1)
+        sizes = [math.prod(before) // known if d == -1 and known else d for d in sizes]
+        return sizes if min(sizes, default=1) > 0 and math.prod(sizes) == math.prod(before) else None
+    return sizes if min(sizes, default=1) > 0 else None
+
+
+def _plan_of_reshape(before, now, target) -> Plan | None:
+    """Match the axes of input and result in groups with the same number of elements."""
+    plan: Plan = []
+    for inner, outer in _groups(before, target):
+        open_axes = [i for i in inner if now[i] is None]
+        outer_large = [o for o in outer if target[o] > 1]
+        if not open_axes:
+            plan += [(target[o], []) for o in outer]
+        elif len(outer_large) <= 1 and outer:      # one axis of the result is all of these axes
+            chosen = outer_large[0] if outer_large else outer[0]
+            plan += [(None, inner) if o == chosen else (1, []) for o in outer]
+        else:
+            return None
+    return plan
+
+
+def _groups(before: Sequence[int], target: Sequence[int]) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield (axes of the input, axes of the result), the smallest groups with equal products, in order."""
+    i = o = 0
+    while i < len(before) or o < len(target):
+        inner, outer, left, right = [], [], 1, 1
+        while True:
+            if (left < right or not inner) and i < len(before):
+                inner.append(i)
+                left *= before[i]
+                i += 1
+            elif (right < left or not outer) and o < len(target):
+                outer.append(o)
+                right *= target[o]
+                o += 1
+            else:
+                break
+        yield inner, outer
+
+
+def _plan_of_expand(before, now, target) -> Plan | None:
+    """An axis of dynamic size keeps its size."""
+    if len(target) < len(before):
+        return None
+    extra = len(target) - len(before)
+    return [(None, [o - extra]) if o >= extra and now[o - extra] is None and target[o] in (1, before[o - extra])
+            else (size, []) for o, size in enumerate(target)]
+
+
+def _plan_of_resize(before, now, target) -> Plan | None:
+    """An axis that keeps its size at the declared size keeps it at every size. (Factors are opened by `_write`.)"""
+    if len(target) != len(before) or any(t % b or n is not None and t != b for b, n, t in zip(before, now, target)):
+        return None
+    return [(None, [o, target[o] // before[o]]) if now[o] is None else (size, []) for o, size in enumerate(target)]
+
+
+_PLANS = {"Reshape": _plan_of_reshape, "Expand": _plan_of_expand, "Resize": _plan_of_resize}
+
+
+def _write(model, node, plan):
+    """Compute the sizes of a plan in front of a node."""
+    graph, name = model.graph, f"{node.output[0]}/size"
+    if node.op_type == "Resize":      # whole factors
+        factors = np.float32([axes[1] if size is None else size for size, axes in plan])
+        factors[[size is not None for size, _ in plan]] = 1
+        graph.initializer.append(numpy_helper.from_array(factors, f"{name}s"))
+        node.input[2], node.input[3] = f"{name}s", ""
+        del node.input[3:]
+        return
+    made, parts, minus = [], [], None
+    products = [i for i, (size, axes) in enumerate(plan) if size is None and len(axes) != 1]
+    if node.op_type == "Reshape" and len(products) == 1:
+        minus = products[0]
+    for i, (size, axes) in enumerate(plan):
+        part = f"{name}{i}"
+        if size is not None or i == minus:
+            graph.initializer.append(numpy_helper.from_array(np.array([-1 if i == minus else size]), part))
+        else:
+            made.append(helper.make_node("Shape", [node.input[0]], [f"{part}s"], f"{part}s", start=axes[0],
+                                         end=axes[-1] + 1))
+            made.append(helper.make_node("ReduceProd", [f"{part}s"], [part], part, keepdims=1) if len(axes) > 1 else
+                        helper.make_node("Identity", [f"{part}s"], [part], part))
+        parts.append(part)
+    made.append(helper.make_node("Concat", parts, [name], name, axis=0))
+    at = next(i for i, n in enumerate(graph.node) if n.output[0] == node.output[0])
+    node.input[TARGETS[node.op_type]] = name
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes[:at], *made, *nodes[at:]])
+
+
+def _shapes(model, data):
+    """Return {tensor: [size or None]}. data: the shape of the picture; None for the dynamic one that is declared."""
+    light = without_weights(model)
+    if data is not None:
+        light.graph.input[0].CopyFrom(float_info(light.graph.input[0].name, data))
+    graph = infer_shapes(light, data_prop=True).graph
+    return {i.name: [d.dim_value if d.HasField("dim_value") else None for d in i.type.tensor_type.shape.dim]
+            for i in [*graph.input, *graph.value_info, *graph.output] if i.type.tensor_type.HasField("shape")}
