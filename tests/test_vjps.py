@@ -170,7 +170,7 @@ case("Einsum", 'a = Sin(data); y = Einsum<equation="nchw,nchv->nwv">(data, a)')
 case("Einsum", 'y = Einsum<equation="nchw->whn">(data)')
 
 # ---- normalization
-case("LayerNormalization", "y = LayerNormalization(data, s, b)", s=some(8), b=some(8), more=[(2, 4, 3, 8)], static=True)
+case("LayerNormalization", "y = LayerNormalization(data, s, b)", s=some(8), b=some(8), more=[(2, 4, 3, 8)])
 case("LayerNormalization", "y = LayerNormalization<axis=1, epsilon=0.1>(data, s)", s=some(4, 9, 8), static=True)
 case("LayerNormalization", "t = Transpose<perm=[0, 2, 3, 1]>(data); y = LayerNormalization<axis=-1>(t, s, b)",
      s=some(4), b=some(4), more=[(1, 4, 5, 7)])
@@ -208,8 +208,8 @@ case("Gather", "y = Gather<axis=2>(data, i)", i=ints(0, 3).reshape(1, 2), static
 case("Gather", "z = Shape(data); w = Gather(z, three); i = Sub(w, three); y = Gather<axis=2>(data, i)", three=ints(3))
 case("GatherElements", "y = GatherElements<axis=3>(data, i)", i=np.arange(144).reshape(1, 4, 9, 4) % 3)
 case("GatherND", "y = GatherND(data, i)", i=ints(0, 1, 0, 3, 0, 1).reshape(3, 2))
-case("ScatterND", "a = Sin(data); b = Gather(a, zero); c = Gather(b, i); j = Unsqueeze(i, one); d = Gather(data, zero); "
-     "y = ScatterND(d, j, c)", zero=np.array(0), one=ints(1), i=ints(3, 1))
+case("ScatterND", "a = Sin(data); b = Gather(a, zero); c = Gather(b, i); j = Unsqueeze(i, one); "
+     "d = Gather(data, zero); y = ScatterND(d, j, c)", zero=np.array(0), one=ints(1), i=ints(3, 1))
 case("Flatten", "y = Flatten(data)")
 case("Flatten", "y = Flatten<axis=2>(data)")
 case("Reshape", "y = Reshape(data, s)", s=ints(0, 2, 2, -1))
@@ -221,7 +221,6 @@ case("Transpose", "y = Transpose<perm=[3, 0, 1, 2]>(data)")
 case("Transpose", "y = Transpose(data)")
 case("Pad", "y = Pad(data, p)", p=ints(0, 0, 1, 2, 0, 0, 0, 3))
 case("Pad", "y = Pad(data, p, v)", p=ints(0, 1, 1, 2, 1, 0, 0, 3), v=np.float32(2))
-case("Pad", "y = Pad(data, p)", p=ints(0, 0, 1, -2, 0, 0, -1, 3))
 case("Pad", "z = Shape(data); a = Mul(z, m); p = Concat<axis=0>(a, one, one); y = Pad(data, p)", m=ints(0, 0, 0, 1),
      one=ints(0, 0))
 for mode in ("reflect", "edge"):
@@ -248,7 +247,7 @@ for mode, transform in itertools.product(("linear", "cubic"), ("half_pixel", "al
                                                                "pytorch_half_pixel")):
     case("Resize", f'y = Resize<mode="{mode}", coordinate_transformation_mode="{transform}">(data, , scales)',
          scales=np.float32([1, 1, 2, 1.5]), more=[(2, 4, 5, 6)])
-case("Resize", 'y = Resize<mode="linear">(data, , scales)', scales=np.float32([1, 1, 0.5, 0.4]))
+case("Resize", 'y = Resize<mode="linear">(data, , scales)', scales=np.float32([1, 1, 0.5, 0.25]))
 case("Resize", 'y = Resize<mode="linear">(data, , , sizes)', sizes=ints(1, 4, 13, 17), more=[(1, 4, 6, 20)])
 case("Resize", 'z = Shape(data); t = Mul(z, m); y = Resize<mode="linear">(data, , , t)', m=ints(1, 1, 2, 3))
 case("Resize", 'y = Resize<mode="nearest">(data, , scales)', scales=np.float32([1, 1, 1.5, 0.5]))
@@ -476,6 +475,16 @@ def test_at_the_kinks(body, data, expected):
     constants = {"low": np.float32(-1), "high": np.float32(1), "zero": np.float32(0)}
     used = {k: v for k, v in constants.items() if k in body}
     np.testing.assert_array_equal(gradient(body, data, np.ones_like(data), **used).ravel(), np.float32(expected))
+
+
+def test_pads_that_cut_off():
+    data = some(1, 2, 5, 6)
+
+    def loops(diff, y):
+        dx = np.zeros(data.shape)
+        dx[:, :, :4, 2:] = diff[:, :, 1:, :4]
+        return dx
+    agree("y = Pad(data, p)", data, loops, p=ints(0, 0, 1, -2, 0, 0, -1, 3))
 
 
 def test_an_output_that_nothing_reads_and_a_branch_that_is_constant():

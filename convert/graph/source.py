@@ -36,6 +36,7 @@ class Source:
     other_inputs: the names of further inputs.
     depends_on_input: the names of the tensors that depend on the values of the picture. What only depends on them in
         steps, such as a comparison, does not count: its derivative is 0.
+    depends_in_steps: the names of those tensors.
     nominal: the declared shape of the picture; read from the metadata or the input unless it is passed.
 
     Raises ConvertError for a model without inputs, or of an opset that cannot be converted.
@@ -63,10 +64,13 @@ class Source:
         self.other_inputs = [n for n in names if n != self.input.name]
         self._shapes, self._declared, self._values, self._non_negative = None, None, {}, None
         self.producer = {o: n for n in self.nodes for o in n.output if o}
-        self.depends_on_input = {self.input.name}
+        self.depends_on_input, self.depends_in_steps = {self.input.name}, set()
         for node in self.nodes:
-            if not without_gradient(node) and any(i in self.depends_on_input for i in reads(node)):
-                self.depends_on_input.update(o for o in node.output if o)
+            through = not without_gradient(node) and any(i in self.depends_on_input for i in reads(node))
+            steps = node.op_type not in ("Shape", "Size") and not through and any(
+                i in self.depends_on_input or i in self.depends_in_steps for i in reads(node))
+            (self.depends_on_input if through else self.depends_in_steps).update(
+                o for o in node.output if o and (through or steps))
         self.weights = sum(math.prod(t.dims) for t in self.graph.initializer)
         self._budget = Budget(self.weights)
         self.nominal = nominal or facts and list(facts.data_shape) or \

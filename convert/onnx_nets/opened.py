@@ -12,11 +12,16 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..graph import float_info
+from ..graph import Budget, attributes, float_info
+from ..graph.constants import computed
 from ..graph.inference import infer_shapes
 from ..graph.sizes import without_weights
 
 ROUNDS = 200      # how often the shapes are inferred: each round opens what the one before has made visible
+SMALL = 64        # numbers in a list of sizes
+# operators that compute sizes from sizes
+SIZES = {"Add", "Cast", "Concat", "Div", "Gather", "Identity", "Max", "Min", "Mul", "Neg", "Slice", "Squeeze", "Sub",
+         "Unsqueeze"}
 TARGETS = {"Reshape": 1, "Expand": 1, "Resize": 3}      # the number of the input with the sizes
 Plan = list[tuple[int | None, list[int]]]      # for each axis of the result: (its size, or None; axes of the input)
 
@@ -27,26 +32,76 @@ def open_shapes(model: onnx.ModelProto, nominal: Sequence[int]) -> None:
     model: the model, with the input `data` (N, C, H, W) of dynamic size; changed in place.
     nominal: the declared shape of the picture.
     """
-    constants = {t.name: t for t in model.graph.initializer if t.data_type == TensorProto.INT64 and len(t.dims) == 1}
-    waiting = [n for n in model.graph.node if n.op_type in TARGETS and len(n.input) > TARGETS[n.op_type]
-               and n.input[TARGETS[n.op_type]] in constants]
-    if not waiting:
-        return
-    declared = _shapes(model, nominal)
+    declared = None
+    waiting = [n.output[0] for n in model.graph.node if n.op_type in TARGETS and len(n.input) > TARGETS[n.op_type]]
     for _ in range(ROUNDS):
-        dynamic, opened = _shapes(model, None), []
-        for node in waiting:
-            before, now = declared.get(node.input[0]), dynamic.get(node.input[0])
-            if before is None or now is None or None in before or len(before) != len(now):
+        if not waiting and not any(n.op_type == "Shape" for n in model.graph.node):
+            return
+        dynamic = _shapes(model, None)
+        folded, done = _fold(model, dynamic), []
+        constants = {t.name: t for t in model.graph.initializer
+                     if t.data_type == TensorProto.INT64 and len(t.dims) == 1}
+        for output in waiting:
+            node = next(n for n in model.graph.node if n.output[0] == output)
+            name = node.input[TARGETS[node.op_type]] if len(node.input) > TARGETS[node.op_type] else ""
+            now = dynamic.get(node.input[0])
+            if now is None or name not in constants:
                 continue
-            target = _target(node, constants[node.input[TARGETS[node.op_type]]], before)
+            declared = declared or _shapes(model, nominal)
+            before = declared.get(node.input[0])
+            if before is None or None in before or len(before) != len(now):
+                continue
+            target = _target(node, constants[name], before)
             plan = target and _PLANS[node.op_type](before, now, target)
             if plan and any(size is None for size, _ in plan):
                 _write(model, node, plan)
-            opened.append(node)
-        waiting = [n for n in waiting if n not in opened]
-        if not opened or not waiting:
+            done.append(output)
+        waiting = [output for output in waiting if output not in done]
+        if folded:
+            declared = None
+        if not done and not folded:
             return
+
+
+def _fold(model, dynamic):
+    """Compute the sizes that do not depend on the picture, such as the number of channels. Returns how many."""
+    graph, shape_of, values, made = model.graph, {}, {}, []
+    for tensor in graph.initializer:
+        if tensor.data_type in (TensorProto.INT64, TensorProto.INT32) and math.prod(tensor.dims) <= SMALL:
+            values[tensor.name] = numpy_helper.to_array(tensor)
+    kept = []
+    for node in graph.node:
+        value = _size_of(node, values, shape_of, dynamic)
+        if value is None and node.op_type in SIZES and all(i in values for i in node.input if i) and node.input:
+            value = computed(node, {i: values[i] for i in node.input if i}, model.opset_import,
+                             Budget())[node.output[0]]
+        if value is None:
+            kept.append(node)
+            continue
+        values[node.output[0]] = value
+        made.append(numpy_helper.from_array(np.asarray(value), node.output[0]))
+    if made:
+        kept = [onnx.NodeProto.FromString(n.SerializeToString()) for n in kept]
+        del graph.node[:]
+        graph.node.extend(kept)
+        graph.initializer.extend(made)
+    return len(made)
+
+
+def _size_of(node, values, shape_of, dynamic):
+    """Return the value of a Shape, or of a Gather of one, if the sizes are known. shape_of: {Shape's output: dims}."""
+    if node.op_type == "Shape":
+        start, end = attributes(node).get("start", 0), attributes(node).get("end")
+        dims = dynamic.get(node.input[0])
+        if dims is not None:
+            shape_of[node.output[0]] = dims[start:end]
+            return None if None in dims[start:end] else np.array(dims[start:end], np.int64)
+    if node.op_type == "Gather" and node.input[0] in shape_of and node.input[1] in values:
+        dims = shape_of[node.input[0]]
+        picked = [dims[i] for i in values[node.input[1]].ravel() if -len(dims) <= i < len(dims)]
+        if None not in picked and len(picked) == values[node.input[1]].size:
+            return np.array(picked, np.int64).reshape(values[node.input[1]].shape)
+    return None
 
 
 def _target(node, tensor, before):
@@ -133,14 +188,17 @@ def _write(model, node, plan):
         if size is not None or i == minus:
             graph.initializer.append(numpy_helper.from_array(np.array([-1 if i == minus else size]), part))
         else:
-            made.append(helper.make_node("Shape", [node.input[0]], [f"{part}s"], f"{part}s", start=axes[0],
-                                         end=axes[-1] + 1))
-            made.append(helper.make_node("ReduceProd", [f"{part}s"], [part], part, keepdims=1) if len(axes) > 1 else
-                        helper.make_node("Identity", [f"{part}s"], [part], part))
+            for k, axis in enumerate(axes):      # one Mul after another, which shape inference can follow
+                size_of, so_far = (part if len(axes) == 1 else f"{part}s{k}"), f"{part}p{k}"
+                made.append(helper.make_node("Shape", [node.input[0]], [size_of], size_of, start=axis, end=axis + 1))
+                if k:
+                    result = part if k == len(axes) - 1 else so_far
+                    made.append(helper.make_node("Mul", [f"{part}s0" if k == 1 else f"{part}p{k - 1}", size_of],
+                                                 [result], result))
         parts.append(part)
     made.append(helper.make_node("Concat", parts, [name], name, axis=0))
-    at = next(i for i, n in enumerate(graph.node) if n.output[0] == node.output[0])
     node.input[TARGETS[node.op_type]] = name
+    at = next(i for i, n in enumerate(graph.node) if n.output[0] == node.output[0])
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend([*nodes[:at], *made, *nodes[at:]])

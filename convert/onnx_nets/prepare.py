@@ -14,6 +14,7 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
+from ..derivatives.node import refusal
 from ..derivatives.table import VJPS
 from ..errors import ConvertError, about, shown
 from ..facts import End, Facts, Write
@@ -268,7 +269,10 @@ class _Build:
         if node.op_type not in VJPS and node.op_type not in SIZE_OPERATORS or node.domain not in ("", "ai.onnx") \
                 or any(n and n not in self.values for n in node.input):
             return False
-        found = computed(node, {n: self.values[n] for n in node.input if n}, self.opsets, self.graph.budget)
+        opsets = self.opsets
+        if node.op_type == "DequantizeLinear" and self.opset < 19:      # the same, for ONNX's reference implementation
+            opsets = [helper.make_opsetid("", 19)]
+        found = computed(node, {n: self.values[n] for n in node.input if n}, opsets, self.graph.budget)
         self.constants |= found
         self.values |= found
         return True
@@ -368,12 +372,15 @@ def _ends(net, names, nominal):
     for node in net.graph.node:
         for name in node.output:
             shape, element = declared.get(name, (None, None))
-            if name not in names or name not in source.depends_on_input or element not in (None, TensorProto.FLOAT) \
+            depends = name in source.depends_on_input or name in source.depends_in_steps
+            if name not in names or not depends or element not in (None, TensorProto.FLOAT) \
                     or shape and len(shape) not in (2, 3, 4):
                 continue
             # a net of fixed size has no shapes at other sizes
             sizes = [shapes.get(name, (None,))[0] or shape for shapes in (near, far)]
-            if name in reasons or not shape:
+            if name in source.depends_in_steps:
+                left_out[name] = refusal(node, "it changes with the picture only in steps; its gradient is 0")
+            elif name in reasons or not shape:
                 left_out[name] = reasons.get(name, "a result whose size cannot be told")
             elif len(shape) > 2 and shape[0] != n:
                 left_out[name] = "a result whose first axis is not that of the batch"
