@@ -122,7 +122,7 @@ def split(attr, x, sizes=None):
 def gather(attr, x, index):
     axis = attr.get("axis", 0) % x.ndim
     index = torch.where(index < 0, index + x.shape[axis], index).long()
-    return x.index_select(axis, index.reshape(-1)).reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1:])
+    return x.index_select(axis, index.reshape(-1)).reshape([*x.shape[:axis], *index.shape, *x.shape[axis + 1:]])
 
 
 def reduction(function):
@@ -208,7 +208,7 @@ def _simple(function):
 OPERATORS = {
     **{name: _simple(f) for name, f in {
         "Abs": torch.abs, "Add": torch.add, "And": torch.logical_and, "Ceil": torch.ceil, "Cos": torch.cos,
-        "Equal": torch.eq, "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor, "Greater": torch.gt,
+        "CumSum": lambda x, axis: x.cumsum(int(axis)), "Equal": torch.eq, "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor, "Greater": torch.gt,
         "GreaterOrEqual": torch.ge, "HardSwish": F.hardswish, "Identity": lambda x: x, "Less": torch.lt,
         "LessOrEqual": torch.le, "Log": torch.log, "MatMul": torch.matmul, "Mish": F.mish, "Mul": torch.mul,
         "Neg": torch.neg, "Not": torch.logical_not, "Or": torch.logical_or, "Pow": torch.pow, "Relu": F.relu,

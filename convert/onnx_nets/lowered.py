@@ -49,7 +49,7 @@ def _pad(build, node, attr):
     """Extend pads for some of the axes to all axes."""
     axes, pads = build.value(node, 3), build.value(node, 1)
     if axes is not None and pads is not None:
-        full, n = np.zeros((2, 4), np.int64), len(axes)
+        full, n = np.zeros((2, len(build.declared(node.input[0]) or [0] * 4)), np.int64), len(axes)
         full[:, axes] = pads.reshape(2, n)
         node.input[1] = build.graph.constant(full.ravel()).name
         del node.input[3:]
@@ -57,15 +57,12 @@ def _pad(build, node, attr):
 
 def _resize(build, node, attr):
     axes, shape = attr.get("axes"), build.declared(node.input[0])
-    if axes and shape:      # opset 17 names factors or sizes for all axes
-        at = 3 if len(node.input) > 3 and node.input[3] else 2
-        given = build.tensors(node)[at]
-        x, rank = build.tensors(node)[0], len(shape)
-        g, order = build.graph, [list(a % rank for a in axes).index(i) if i in [a % rank for a in axes] else None
-                                 for i in range(rank)]
-        parts = [g.slice(given, [0], [o], [o + 1]) if o is not None else
-                 (g.shape(x, start=i, end=i + 1) if at == 3 else np.ones(1, np.float32)) for i, o in enumerate(order)]
-        node.input[at] = g.op("Concat", *parts, axis=0).name
+    at = 3 if len(node.input) > 3 and node.input[3] else 2
+    given = build.value(node, at)
+    if axes and shape and given is not None:      # opset 17 names factors or sizes for all axes
+        full = np.array(shape, np.int64) if at == 3 else np.ones(len(shape), np.float32)
+        full[list(axes)] = given
+        node.input[at] = build.graph.constant(full).name
         _drop(node, "axes")
     _drop(node, *(k for k, default in (("antialias", 0), ("keep_aspect_ratio_policy", b"stretch"))
                   if attr.get(k, default) == default))

@@ -1,7 +1,8 @@
 """Open the fixed sizes that exporters write into Reshape, Expand and Resize for a picture of one size.
 
 A net that was exported for pictures of 224 px reshapes to [1, 2, 58, 28, 28] where it means "as high and as wide as
-before". Here such a number becomes the size of the axis that it stands for, wherever there is only one such axis.
+before". Here such a number becomes the size of the axis that it stands for, wherever there is only one such axis. A
+number of pictures that is the only fixed size is left alone.
 """
 from __future__ import annotations
 
@@ -53,9 +54,10 @@ def open_shapes(model: onnx.ModelProto, nominal: Sequence[int]) -> None:
                 continue
             target = _target(node, constants[name], before)
             plan = target and _PLANS[node.op_type](before, now, target)
-            if plan and any(size is None for size, _ in plan):
-                _write(model, node, plan)
             done.append(output)
+            if plan and any(size is None and max(axes) > 0 for size, axes in plan):
+                _write(model, node, plan, before, target)
+                break      # the sizes after it are not known yet
         waiting = [output for output in waiting if output not in done]
         if folded:
             declared = None
@@ -160,21 +162,20 @@ def _plan_of_expand(before, now, target) -> Plan | None:
 
 
 def _plan_of_resize(before, now, target) -> Plan | None:
-    """An axis that keeps its size at the declared size keeps it at every size. (Factors are opened by `_write`.)"""
+    """Whole factors at the declared size are the factors at every size."""
     if len(target) != len(before) or any(t % b or n is not None and t != b for b, n, t in zip(before, now, target)):
         return None
-    return [(None, [o, target[o] // before[o]]) if now[o] is None else (size, []) for o, size in enumerate(target)]
+    return [(None, [o]) if now[o] is None else (size, []) for o, size in enumerate(target)]
 
 
 _PLANS = {"Reshape": _plan_of_reshape, "Expand": _plan_of_expand, "Resize": _plan_of_resize}
 
 
-def _write(model, node, plan):
-    """Compute the sizes of a plan in front of a node."""
+def _write(model, node, plan, before, target):
+    """Compute the sizes of a plan in front of a node. before, target: the declared sizes of its input and result."""
     graph, name = model.graph, f"{node.output[0]}/size"
     if node.op_type == "Resize":      # whole factors
-        factors = np.float32([axes[1] if size is None else size for size, axes in plan])
-        factors[[size is not None for size, _ in plan]] = 1
+        factors = np.float32([t // b for t, b in zip(target, before)])
         graph.initializer.append(numpy_helper.from_array(factors, f"{name}s"))
         node.input[2], node.input[3] = f"{name}s", ""
         del node.input[3:]

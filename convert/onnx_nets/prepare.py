@@ -34,6 +34,7 @@ OPSETS = 7, 24               # the oldest and the newest supported opset
 LAYOUTS = {"nchw": (0, 1, 2, 3), "nhwc": (0, 3, 1, 2)}     # the axes of the input that are N, C, H, W
 DATA = "data"
 SIDE = 224                   # height and width of the declared shape, if the model has none
+BIAS = "Add constant"        # what the listing calls an Add that is no sum of two branches
 FAR = 20160                  # strides are measured at this and twice this size; it is divisible by 64, 9, 5 and 7
 
 
@@ -370,6 +371,8 @@ def _ends(net, names, nominal):
     reasons, ends, left_out = refusals(source), {}, {}
     last = channels_last(net.graph.node, lambda name: declared.get(name, (None,))[0], DATA)
     for node in net.graph.node:
+        bias = node.op_type == "Add" and not source.depends_on_input.issuperset(node.input)
+        operator = BIAS if bias else kind(node)
         for name in node.output:
             shape, element = declared.get(name, (None, None))
             depends = name in source.depends_on_input or name in source.depends_in_steps
@@ -385,9 +388,9 @@ def _ends(net, names, nominal):
             elif len(shape) > 2 and shape[0] != n:
                 left_out[name] = "a result whose first axis is not that of the batch"
             elif name in last or len(shape) == 4 and sizes[0][1] != sizes[1][1]:
-                ends[name] = End(shape[-1], _stride(*map(_channels_first, (shape, *sizes)), size), kind(node), True)
+                ends[name] = End(shape[-1], _stride(*map(_channels_first, (shape, *sizes)), size), operator, True)
             else:
-                ends[name] = End(shape[1], _stride(shape, *sizes, size), kind(node))
+                ends[name] = End(shape[1], _stride(shape, *sizes, size), operator)
     return ends, left_out
 
 
@@ -403,7 +406,7 @@ def _stride(shape, near, far, size):
     """
     if len(shape) != 4 or list(shape[2:]) == [1, 1]:
         return None
-    return tuple(round(FAR / (b - a), 2) if b > a else round(s / d) for a, b, s, d in
+    return tuple(round(FAR / (b - a), 2) or 0.01 if b > a else round(s / d) or round(s / d, 2) or 0.01 for a, b, s, d in
                  zip(near[2:], far[2:], size, shape[2:]))
 
 

@@ -143,7 +143,8 @@ class Net:
         wanted = [self.card and self.card.default_end, "inception_4c/output"]
         if wanted[0] and self.caffemodel is None:
             return self.checked(wanted[0])
-        names = [name for name, end in self.ends.items() if end.stride and end.operator in BLOCK_ENDS] \
+        names = [name for name, end in self.ends.items()
+                 if (end.stride or end.channels_last) and end.operator in BLOCK_ENDS] \
             or list(self.ends)
         return next((e for e in wanted if e in self.ends), names[len(names) // 2])
 
@@ -261,7 +262,7 @@ class Net:
         if exact and (h, w) != (low_h, low_w):
             before = "an InnerProduct" if self.caffemodel else "a layer of fixed size"
             raise DreamError(f"'{shown(end)}' comes after {before} and needs a picture of exactly {low_w}x{low_h} "
-                             f"pixels; {what} has {w}x{h}")
+                             f"pixels; {what} has {w}x{h} (--size {low_w}x{low_h} --octave-n 1 dreams at it)")
         if h < low_h or w < low_w:
             raise DreamError(f"{what} has {w}x{h} pixels, too small for '{shown(end)}', "
                              f"which needs at least {low_w}x{low_h}")
