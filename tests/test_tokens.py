@@ -9,7 +9,7 @@ from deepdream.convert.onnx_nets.prepare import onnx_net
 from onnx_toys import check, filters, net, some
 
 from deepdream import Net, convert, deepdream, objective_channel
-from deepdream.__main__ import main
+from deepdream.cli import main
 
 
 def ints(*values):

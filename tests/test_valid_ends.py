@@ -73,7 +73,6 @@ ZOO = {
     "a slice of all axes": (FIRST + "d = Slice(c, a, b, , step); y = Relu(d)",
                             {"a": ints(0, 1), "b": ints(1, 3), "step": ints(1, 1)}, {}),
     "mirrored borders": (FIRST + 'p = Pad<mode="reflect">(c, a); y = Relu(p)', {"a": ints(0, 0, 1, 1, 0, 0, 1, 1)}, {}),
-    "cut by padding": (FIRST + "p = Pad(c, a); y = Relu(p)", {"a": ints(0, 0, -1, -1, 0, 0, -1, -1)}, {}),
     "weights from the picture": (GATE + "m = Reshape(g, s); y = Conv(c, m)", {"s": ints(1, 4, 1, 1)},
                                  {"y": "operator Conv .*input 1 must be constant"}),
     "a bias from the picture": (GATE + "m = Reshape(g, s); y = Conv(x, w, m)", {"s": ints(4)},

@@ -23,7 +23,6 @@ def run(model, picture):
         attr = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         found = OPERATORS[node.op_type](attr, *(values[i] for i in node.input))
         found = found if isinstance(found, (tuple, list)) else [found]
-        # autograd of PyTorch is wrong for BatchNorm with gradients that are not contiguous (2.13, CPU)
         values.update((o, v) for o, v in zip(node.output, found))
     return values, x
 
@@ -154,6 +153,12 @@ def resize(attr, x, roi=None, scales=None, sizes=None):
                          align_corners=how == b"align_corners")
 
 
+def batch_norm(attr, x, w, b, m, v):
+    """By its formula: PyTorch's own derivative is wrong for gradients that are not contiguous (2.13, CPU)."""
+    w, b, m, v = (t.reshape(-1, *[1] * (x.ndim - 2)) for t in (w, b, m, v))
+    return (x - m) / torch.sqrt(v + attr.get("epsilon", 1e-5)) * w + b
+
+
 def layer_norm(attr, x, w, b=None):
     return F.layer_norm(x, x.shape[attr.get("axis", -1):], w, b, attr.get("epsilon", 1e-5))
 
@@ -208,7 +213,8 @@ def _simple(function):
 OPERATORS = {
     **{name: _simple(f) for name, f in {
         "Abs": torch.abs, "Add": torch.add, "And": torch.logical_and, "Ceil": torch.ceil, "Cos": torch.cos,
-        "CumSum": lambda x, axis: x.cumsum(int(axis)), "Equal": torch.eq, "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor, "Greater": torch.gt,
+        "CumSum": lambda x, axis: x.cumsum(int(axis)),
+        "Equal": torch.eq, "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor, "Greater": torch.gt,
         "GreaterOrEqual": torch.ge, "HardSwish": F.hardswish, "Identity": lambda x: x, "Less": torch.lt,
         "LessOrEqual": torch.le, "Log": torch.log, "MatMul": torch.matmul, "Mish": F.mish, "Mul": torch.mul,
         "Neg": torch.neg, "Not": torch.logical_not, "Or": torch.logical_or, "Pow": torch.pow, "Relu": F.relu,
@@ -222,7 +228,7 @@ OPERATORS = {
         "GlobalAveragePool": lambda x: x.mean(tuple(range(2, x.ndim)), keepdim=True),
         "GlobalMaxPool": lambda x: x.amax(tuple(range(2, x.ndim)), keepdim=True)}.items()},
     "Attention": attention, "AveragePool": average_pool,
-    "BatchNormalization": lambda a, x, w, b, m, v: F.batch_norm(x, m, v, w, b, False, 0.0, a.get("epsilon", 1e-5)),
+    "BatchNormalization": batch_norm,
     "Cast": lambda a, x: x.to(TYPES[a["to"]]), "Clip": lambda a, x, low=None, high=None: x.clamp(low, high),
     "Concat": lambda a, *xs: torch.cat(xs, a["axis"]), "Constant": constant, "ConstantOfShape": constant_of_shape,
     "Conv": conv, "Div": div, "Einsum": lambda a, *xs: torch.einsum(a["equation"].decode(), *xs),
