@@ -23,6 +23,7 @@ from .engine.step import Step
 from .errors import DreamError
 from .goals.objectives import objective_match
 from .goals.priors import Grey, TotalVariation
+from .keywords import suggesting
 from .net import Net
 from .net.lock import exclusive
 from .net.pixels import deprocess, preprocess
@@ -70,6 +71,7 @@ class Enhanced(NamedTuple):
 
 
 @exclusive
+@suggesting
 def enhance(net: Net, img: np.ndarray, end: str = "inception_4c/output", k: float = K, prior: str = "tv",
             weight: float | None = None, iter_n: int = ITER_N, clip: bool = True,
             on_step: Callable | None = None) -> Enhanced:
