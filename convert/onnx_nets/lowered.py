@@ -11,7 +11,7 @@ SHAPED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Squeeze": 1, "Tile":
 # operators without a derivative that compute sizes, masks and tables, or unpack weights
 SIZE_OPERATORS = {"And", "Ceil", "Constant", "ConstantOfShape", "DequantizeLinear", "Equal", "EyeLike", "Floor",
                   "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod", "Not", "OneHot", "Or", "Range", "Round",
-                  "ScatterElements", "Shape", "Sign", "Size", "Tile", "Trilu"}
+                  "ScatterElements", "Shape", "Sign", "Size", "Trilu"}
 
 
 # ---- operators to rewrite: their form is newer than opset 17, or has no derivative
