@@ -81,9 +81,9 @@ def narrow():
 def test_googlenet_has_its_85_ends(synthetic, narrow):
     ends = convert.valid_ends(synthetic)
     assert len(ends) == 85 and list(ends) == list(convert.valid_ends(narrow))
-    assert ends["inception_4c/output"] == (512, (16, 16), None)
-    assert ends["conv1/7x7_s2"] == (64, (2, 2), None)
-    assert ends["prob"] == (1000, None, None)
+    assert ends["inception_4c/output"][:3] == (512, (16, 16), None)
+    assert ends["conv1/7x7_s2"][:3] == (64, (2, 2), None)
+    assert ends["prob"][:3] == (1000, None, None)
     assert "inception_3a/relu_1x1" not in ends and "pool5/drop_7x7_s1" not in ends
 
 
@@ -441,7 +441,7 @@ def test_ends_without_a_gradient_are_rejected():
     with pytest.raises(ConvertError, match="no such end: 'puled'; the nearest are pooled"):
         convert.gradient_graph(model, "puled")
     model.graph.node.append(helper.make_node("Floor", ["out"], ["floored"]))
-    with pytest.raises(ConvertError, match="operator Floor has no derivative here, and 'floored' needs it"):
+    with pytest.raises(ConvertError, match="'floored' changes only in steps"):
         convert.gradient_graph(model, "floored")
     assert convert.gradient_graph(model, "out")         # which does not need the Floor
     model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [1]))

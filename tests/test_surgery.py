@@ -82,8 +82,8 @@ def test_gradients_of_maps_by_finite_differences(alex, end):
 def test_the_metadata(alex):
     before, after = (convert.valid_ends(model) for model in alex)
     assert list(before) == list(after)
-    assert before["fc8"] == (5, None, None) and after["fc8"] == (5, (4, 4), None)
-    assert after["prob"] == (5, (4, 4), None)
+    assert before["fc8"][:3] == (5, None, None) and after["fc8"][:3] == (5, (4, 4), None)
+    assert after["prob"][:3] == (5, (4, 4), None)
     facts = {p.key: p.value for p in alex[1].metadata_props}
     assert json.loads(facts["data_shape"]) == [1, 3, 47, 47] and json.loads(facts["left_out"]) == {}
     for end in ENDS:
@@ -117,7 +117,7 @@ def test_a_global_pooling_stays_global():
     before, after = (toys.convert(text, surgery=s) for s in (False, True))
     data = toys.noise(1, 3, 21, 30)
     assert off(toys.run(after, data)[0][..., 0, 0], toys.run(before, data)[0]) < 1e-6
-    assert convert.valid_ends(after)["prob"] == (5, None, None)
+    assert convert.valid_ends(after)["prob"][:3] == (5, None, None)
 
 
 def test_later_layers_that_count_axes_from_the_end():
@@ -172,7 +172,7 @@ def test_googlenet(googlenet):
     before, after = (convert.to_onnx(*files, surgery=s) for s in (False, True))
     nodes = {n.name: n for n in after.graph.node}
     assert nodes["pool5/7x7_s1"].op_type == "AveragePool" and nodes["loss3/classifier"].op_type == "Conv"
-    assert convert.valid_ends(after)["prob"] == (1000, (32, 32), None)
+    assert convert.valid_ends(after)["prob"][:3] == (1000, (32, 32), None)
     assert convert.min_size(after, "prob") == (223, 223, False)     # 222 leave pool5 six pixels
     data = 50 * toys.noise(1, 3, 224, 224)
     ends = ["loss3/classifier", "prob"]

@@ -240,6 +240,8 @@ class Erf(OpRun):
 
 class Gelu(OpRun):
     def _run(self, x, approximate=None):
+        if approximate == "tanh":
+            return (x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x ** 3))) / 2,)
         return (x * (1 + scipy.special.erf(x / 2 ** 0.5)) / 2,)
 
 
