@@ -175,9 +175,9 @@ class _Build:
             if source.depends_on_input.isdisjoint(node.output) or all(dy is None for dy in dys):
                 continue
             if kind(node) not in VJPS:
-                name, known = node.name or node.output[0], ", ".join(sorted(VJPS))
+                name = node.name or node.output[0]
                 raise ConvertError(f"node '{shown(name)}': operator {shown(kind(node))} has no derivative here, and "
-                                   f"'{shown(list(self.ends)[-1])}' needs it; those with one: {known}")
+                                   f"'{shown(list(self.ends)[-1])}' needs it")
             context = self.contexts[node.output[0]]
             entry = self.entries.get(node.output[0]) or context.form and context.form.gradient
             with about(described(node)), np.errstate(all="ignore"):
