@@ -31,6 +31,7 @@ class Job:
     guide: contents of the guide's file, or None.
     device: as in `Net`.
     threads: number of CPU threads; None: one for each core of the machine that makes the dream.
+    mask: contents of the mask's file, or None.
     """
     net: dict
     settings: Settings
@@ -38,6 +39,7 @@ class Job:
     guide: bytes | None = None
     device: str = "auto"
     threads: int | None = None
+    mask: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,12 @@ class Maker:
         from .. import pictures
         from ..dream import deepdream, visible
         from ..goals.text import goals
+        from ..pictures.mask import load_mask
         from ..pictures.starts import starting_picture
         start, last, settings = time.monotonic(), None, job.settings
         picture, guide = (data and pictures.load(io.BytesIO(data)) for data in (job.picture, job.guide))
-        net = self._net(job)
+        net, start_picture = self._net(job), starting_picture(settings, picture)
+        mask = job.mask and load_mask(io.BytesIO(job.mask), *start_picture.shape[:2], settings.mask_edge)
 
         def step(octave, i, vis, report):
             nonlocal last
@@ -97,8 +101,8 @@ class Maker:
             if on_step:
                 on_step(octave, i, vis, report)
 
-        dream = deepdream(net, starting_picture(settings, picture), on_step=step,
-                          rng=np.random.RandomState(settings.seed), **settings.steps, **goals(net, settings, guide))
+        dream = deepdream(net, start_picture, on_step=step, rng=np.random.RandomState(settings.seed), **settings.steps,
+                          **goals(net, settings, guide, mask))
         return Result(None, pictures.to_uint8(visible(dream, settings.clip)), last.objective,
                       round(time.monotonic() - start, 3), net.device.name, net.thread_count)
 

@@ -63,7 +63,7 @@ def _priors(metadata, args):
 
 
 def _check_texts(metadata):
-    for name in ("picture", "guide", "model"):
+    for name in ("picture", "guide", "mask", "model"):
         if not isinstance(metadata.get(name), (str, type(None))):
             raise TypeError(name)
     if not metadata["end"]:
@@ -91,6 +91,8 @@ def _check_files(args, metadata, path):
         raise DreamError(f"--settings {path}: was dreamt from {shown(metadata['picture'])}; give the picture too")
     if metadata.get("guide") and not args.guide:
         raise DreamError(f"--settings {path}: was dreamt with the guide {shown(metadata['guide'])}; give --guide too")
+    if metadata.get("mask") and not args.mask:
+        raise DreamError(f"--settings {path}: was dreamt with the mask {shown(metadata['mask'])}; give --mask too")
     if metadata.get("model") not in models.names() and args.model is None:
         raise DreamError(f"--settings {path}: was dreamt with '{shown(metadata.get('model'))}', which has no name in "
                          "`deepdream models`; give --model too")

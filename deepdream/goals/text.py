@@ -19,7 +19,7 @@ import numpy as np
 from ..convert.errors import shown
 from ..errors import DreamError
 from .objectives import objective_channel, objective_class, objective_guide, objective_L2, objective_neuron
-from .priors import Blur, Grey, Laplacian, Luminance, TotalVariation
+from .priors import Blur, Grey, Laplacian, Luminance, Mask, TotalVariation
 
 if TYPE_CHECKING:
     from ..options import Settings
@@ -30,12 +30,13 @@ MOST = 1 << 16      # the maximum number of channels in a range
 MANY = 10 ** 9      # more classes than any net has
 
 
-def goals(net, settings: Settings, guide: np.ndarray | None = None) -> dict:
+def goals(net, settings: Settings, guide: np.ndarray | None = None, mask: np.ndarray | None = None) -> dict:
     """Return the arguments `end`, `objective` and `priors` of `deepdream`.
 
     net: the net.
     settings: the settings. Without an end, the net's default is used.
     guide: the picture of the guide, (H, W, 3), or None.
+    mask: the mask, (H, W), 0 to 1, from `pictures.mask.load_mask`, or None.
 
     Raises ConvertError for a layer that the net does not have, and DreamError for any other END that is not valid.
     """
@@ -44,7 +45,8 @@ def goals(net, settings: Settings, guide: np.ndarray | None = None) -> dict:
     if not any(weight for weight, _ in objective.terms):
         raise DreamError("--end: every weight is 0")
     return {"end": objective.terms[0].objective.end, "objective": objective,
-            "priors": [PRIORS[name](net, value) for name, value in settings.priors.items()]}
+            "priors": [PRIORS[name](net, value) for name, value in settings.priors.items()]
+            + ([] if mask is None else [Mask(mask)])}
 
 
 def needs_surgery(ends: Iterable[str]) -> bool:

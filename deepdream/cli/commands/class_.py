@@ -3,6 +3,8 @@
     deepdream class samoyed --model bvlc_googlenet -o samoyed.png
     deepdream class samoyed dumbbell 207 -o three.png          three classes in a grid, with captions
     deepdream class four --model digits -o four.png --strip    from noise to the dream, step by step
+
+At the end the net says what it sees in each of its pictures, as `deepdream classify` does.
 """
 from __future__ import annotations
 
@@ -56,6 +58,7 @@ def run(args: Namespace) -> int:
     from ...net.pixels import deprocess, preprocess
     from ...pictures.starts import start_size, starting_picture
     from ...provenance import machine, provenance
+    from ...seeing.classify import verdict
     ends = [f"{CLASS}{label}" for label in args.label]
     net = net_of(args, ends, bool(args.fast))
     indices = [class_index(net, label) for label in args.label]
@@ -80,6 +83,8 @@ def run(args: Namespace) -> int:
     del metadata["end"]      # `classes` replaces it
     output = save_output(picture, args, "class.png", metadata)
     print(f"{output}: {', '.join(names)}; {note}")
+    for name, index, (dream, _) in zip(names, indices, dreams):
+        print(f"{name}: the net sees {verdict(net, dream, index)}")
     return interrupted("deepdream") if len(dreams) < len(chosen) else 0
 
 

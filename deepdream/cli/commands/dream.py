@@ -10,6 +10,7 @@
     deepdream dream cat.jpg --end "inception_4d/3x3[13,17]"    two channels of a layer
     deepdream dream cat.jpg --end class:samoyed                a class of the net's classifier
     deepdream dream --start noise --size 640x480 --tv 0.3      from noise, with smooth areas
+    deepdream dream cat.jpg --mask sky.png                     only where sky.png is white
     deepdream dream cat.jpg --settings out.jpg                 with the settings of out.jpg
 
 In a folder, dreams that exist already and were made with the same settings are not made again.
@@ -24,7 +25,7 @@ from ...errors import DreamError
 from ...options import Settings
 from ...provenance import differences, is_dream, machine, provenance
 from ..nets import add_model, add_pixels
-from ..options import add_device, add_end, add_priors, add_quality, add_starts, add_steps
+from ..options import add_device, add_end, add_option, add_priors, add_quality, add_starts, add_steps
 from ..output import check_outputs, make_folder, output_of, save_output
 from ..ready import check_start, checked_sizes, net_and_settings, step_of, with_seed
 
@@ -40,6 +41,9 @@ def arguments(parser: ArgumentParser) -> None:
     add_pixels(parser)
     add_end(parser)
     parser.add_argument("--guide", metavar="PICTURE", help="let the dream follow what the net sees in this picture")
+    parser.add_argument("--mask", metavar="PICTURE", help="dream only where this picture is white; where it is black, "
+                        "nothing changes, and grey is in between. It is scaled to the size of the dream")
+    add_option(parser, "mask_edge")
     add_steps(parser)
     add_starts(parser)
     add_priors(parser)
@@ -59,6 +63,8 @@ def run(args: Namespace) -> int | None:
     if args.settings:
         from ..replay import replay
         base = replay(args)
+    if args.mask_edge is not None and not args.mask:
+        raise DreamError("--mask-edge: there is no mask; give --mask PICTURE too")
     return (dream_folder if args.picture and Path(args.picture).is_dir() else dream_picture)(args, base)
 
 
@@ -70,7 +76,8 @@ def dream_picture(args: Namespace, base: Settings) -> None:
     """
     from ... import pictures
     output = output_of(args, "dream.jpg")
-    check_outputs({"-o": output, "--log": args.log, "--plot": args.plot}, [args.picture, args.guide, args.settings])
+    check_outputs({"-o": output, "--log": args.log, "--plot": args.plot},
+                  [args.picture, args.guide, args.mask, args.settings])
     image = pictures.load(args.picture) if args.picture else None
     guide = pictures.load(args.guide) if args.guide else None
 
@@ -78,6 +85,7 @@ def dream_picture(args: Namespace, base: Settings) -> None:
 
     from ...dream import deepdream, visible
     from ...goals.text import goals
+    from ...pictures.mask import load_mask
     from ...pictures.starts import start_size, starting_picture
     from ..progress import Progress
     from ..runlog import RunLog
@@ -85,8 +93,10 @@ def dream_picture(args: Namespace, base: Settings) -> None:
     if args.settings:
         from ..replay import warn_of_differences
         warn_of_differences(args.settings, net, args.threads)
-    settings, chosen = with_seed(settings), goals(net, settings, guide)
-    sizes = checked_sizes(net, settings, chosen, start_size(settings, image))
+    size = start_size(settings, image)
+    mask = load_mask(args.mask, *size, settings.mask_edge) if args.mask else None
+    settings, chosen = with_seed(settings), goals(net, settings, guide, mask)
+    sizes = checked_sizes(net, settings, chosen, size)
     pictures.check_size(output, *sizes[-1])
     image, log = starting_picture(settings, image), RunLog()
     try:
@@ -100,7 +110,7 @@ def dream_picture(args: Namespace, base: Settings) -> None:
         if log.rows:
             log.save(args.log, args.plot)
     metadata = provenance(net, settings.to_metadata(), picture=_name(args.picture), guide=_name(args.guide),
-                          **machine(net))
+                          **_mask_name(args), **machine(net))
     output = save_output(visible(dream, settings.clip), args, "dream.jpg", metadata)
     h, w = image.shape[:2]
     print(f"{output}: {w}x{h}, {net.name} at {' + '.join(settings.end)}, seed {settings.seed}")
@@ -110,6 +120,10 @@ def dream_picture(args: Namespace, base: Settings) -> None:
 
 def _name(path):
     return path and Path(path).name
+
+
+def _mask_name(args):
+    return {"mask": _name(args.mask)} if args.mask else {}
 
 
 def dream_folder(args: Namespace, base: Settings) -> int:
@@ -126,7 +140,7 @@ def dream_folder(args: Namespace, base: Settings) -> int:
     sources = _sources(args, folder, output)
     targets = targets_of(sources, output)
     for path, target in targets.items():
-        pictures.refuse_inputs(target, path, args.guide)
+        pictures.refuse_inputs(target, path, args.guide, args.mask)
     existing = [target for target in targets.values() if target.exists()]
     foreign = [target for target in existing if not is_dream(target)]
     if foreign and foreign == existing:
@@ -139,7 +153,7 @@ def dream_folder(args: Namespace, base: Settings) -> int:
     from ...engine import tiles
     from ...goals.text import goals
     net, settings = net_and_settings(args, base)
-    guide = Path(args.guide).read_bytes() if args.guide else None
+    guide, mask = (Path(name).read_bytes() if name else None for name in (args.guide, args.mask))
     chosen = goals(net, settings, pictures.load(args.guide) if args.guide else None)
     check_layers(net, step_of(settings, chosen))
     tiles.check_tiles(net, step_of(settings, chosen))
@@ -150,7 +164,7 @@ def dream_folder(args: Namespace, base: Settings) -> int:
             try:
                 if targets[path] in foreign:
                     raise DreamError(f"would overwrite {targets[path]}, which is not a dream, or a damaged one")
-                counts[_dream_one(args, net, settings, chosen, path, targets[path], guide, executor)] += 1
+                counts[_dream_one(args, net, settings, chosen, path, targets[path], guide, mask, executor)] += 1
             except DreamError as error:
                 counts["failed"] += 1
                 message = str(error) if str(path) in str(error) else f"{path}: {error}"
@@ -175,7 +189,7 @@ def _sources(args, folder, output):
     return sources
 
 
-def _dream_one(args, net, settings, chosen, path, target, guide, executor):
+def _dream_one(args, net, settings, chosen, path, target, guide, mask, executor):
     """Dream one picture of a folder. Returns 'made', or 'kept' if it was made before. Raises DreamError if it fails."""
     import hashlib
 
@@ -188,13 +202,15 @@ def _dream_one(args, net, settings, chosen, path, target, guide, executor):
     data, settings = path.read_bytes(), with_seed(settings)
     sums = {"picture_sha256": hashlib.sha256(data).hexdigest(),
             "guide_sha256": guide and hashlib.sha256(guide).hexdigest(), "quality": args.quality}
+    if mask:
+        sums |= {"mask": _name(args.mask), "mask_sha256": hashlib.sha256(mask).hexdigest()}
     metadata = provenance(net, settings.to_metadata(), picture=path.name, guide=_name(args.guide), **sums)
     existing = pictures.settings_if_any(target)
     if existing and not differences(existing, metadata, ignored):
         return "kept"
     make_folder(target.parent)
     pictures.check_target(target)
-    result = executor.make(Job(net.files.arguments, settings, data, guide, net.device.name, args.threads))
+    result = executor.make(Job(net.files.arguments, settings, data, guide, net.device.name, args.threads, mask))
     if result.error:
         raise DreamError(result.error)
     metadata |= {"device": result.device, "threads": result.threads}
