@@ -139,6 +139,9 @@ OPTIONS = {
     "size": Option(SIZE, "width and height of the dream; a picture is scaled to this size", "WxH", group=START),
     "noise": Option(LEVEL, "mean and standard deviation of the pixel values for --start noise (default: 128 20)",
                     ("MEAN", "SPREAD"), words=2, group=START),
+    "natural": Option(WEIGHT, "dream in a space of natural colours and frequencies (Fourier space), as lucid does: "
+                      "structures of each size and colour grow as strongly as photographs have them; more than 1 "
+                      "prefers large ones (1, unless X is given)", "X", optional=1.0, group=PRIORS_GROUP),
     "tv": Option(WEIGHT, "weight of total variation, which prefers smooth areas with sharp edges; 1 is as strong as "
                  "the dream itself", "X", group=PRIORS_GROUP),
     "grey": Option(WEIGHT, "weight of a pull towards the mean colour, so that no colour is stronger than it needs to "
@@ -179,6 +182,7 @@ class Settings:
     start: str | None = None
     size: tuple[int, int] | None = None
     noise: tuple[float, float] | None = None
+    natural: float | None = None
     tv: float | None = None
     grey: float | None = None
     blur: float | None = None

@@ -17,7 +17,8 @@ SOFTWARE = f"deepdream {__version__}"
 NOT_COMPARED = {"software", "device", "threads"}
 # the values of entries that are left out, as older versions do
 DEFAULTS = {"tile": None, "priors": {}, "start": None, "size": None, "noise": None, "fast": False, "pixels": None,
-            "mask": None, "mask_sha256": None, "mask_edge": None}
+            "mask": None, "mask_sha256": None, "mask_edge": None,
+            "rotate": 0.0, "pan": [0.0, 0.0], "through": [], "hold": None}
 
 
 def provenance(net: Net, settings: dict, **extra) -> dict:

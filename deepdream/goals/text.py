@@ -19,6 +19,7 @@ import numpy as np
 from ..convert.errors import shown
 from ..errors import DreamError
 from .objectives import objective_channel, objective_class, objective_guide, objective_L2, objective_neuron
+from .natural import Natural
 from .priors import Blur, Grey, Laplacian, Luminance, Mask, TotalVariation
 
 if TYPE_CHECKING:
@@ -147,7 +148,14 @@ def _plain(text):
     return text.strip().lower().replace("_", " ")
 
 
-PRIORS = {   # name -> function of the net and the value in the settings that returns the prior
+def _channels(net):
+    """Return the order of a net's channels, (0,) for grey pictures."""
+    name = net.inputs[0]
+    return net.transformer.channel_swap[name] if len(net.transformer.mean[name]) == 3 else (0,)
+
+
+PRIORS = {   # in the order in which they apply: name -> function of the net and the value in the settings
+    "natural": lambda net, strength: Natural(strength, _channels(net)),
     "tv": lambda net, weight: TotalVariation(weight),
     "grey": lambda net, weight: Grey(weight),
     "blur": lambda net, value: Blur(*value),
