@@ -4,7 +4,8 @@
     deepdream enhance cat.jpg -o out.jpg --model bvlc_googlenet --end inception_3b/output --k 3 --iter-n 100
     deepdream enhance cat.jpg -o out.jpg --prior l2 --weight 0.01
 
-This is not a dream: there are no octaves, no jitter and no seed. L-BFGS minimizes
+This is not a dream: there is no jitter and no seed. In each of several octaves, the sizes of the picture from small to
+full, L-BFGS minimizes
 
     sum((f(X) - k f(X0))^2) / sum(f(X0)^2)  +  weight * R(X) / number of values in X
 
@@ -19,9 +20,12 @@ from pathlib import Path
 from ...convert.console import interrupted
 from ...errors import DreamError
 from ..nets import add_model, add_pixels, net_of
-from ..options import add_device, add_quality, real_number, whole_number
+from ..options import add_device, add_option, add_quality, real_number, whole_number
 
-PRIORS = ("tv", "l2", "none")      # repeated from `deepdream.enhance`, so that the help need not import scipy
+# Repeated from `deepdream.enhance`, so that the help need not import scipy
+PRIORS = ("tv", "l2", "none")
+
+DEFAULTS = {"k": 2.0, "weight": 0.003, "iter_n": 60, "octave_n": 1, "octave_scale": 1.4}
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -42,6 +46,8 @@ def arguments(parser: ArgumentParser) -> None:
                         "layer and size (default: 0.003)")
     parser.add_argument("--iter-n", type=whole_number(1), default=60, metavar="N",
                         help="maximum number of iterations (default: 60)")
+    add_option(parser, "octave_n", str(DEFAULTS["octave_n"]), default=DEFAULTS["octave_n"])
+    add_option(parser, "octave_scale", default=DEFAULTS["octave_scale"])
     parser.add_argument("--no-clip", action="store_true", help="let pixel values exceed 0 to 255, and scale the "
                         "result to fit this range")
     add_device(parser)
@@ -68,11 +74,12 @@ def run(args: Namespace) -> int:
     net = net_of(args, fast=bool(args.fast))
     settings = {"end": net.default_end if args.end is None else args.end, "k": args.k, "prior": args.prior,
                 "weight": WEIGHT if args.weight is None and args.prior != "none" else args.weight,
-                "iter_n": args.iter_n, "clip": not args.no_clip}
+                "iter_n": args.iter_n, "clip": not args.no_clip, "octave_n": args.octave_n,
+                "octave_scale": args.octave_scale}
     start = time.monotonic()
-    with Iterations(args.iter_n, args.prior) as progress:
+    with Iterations(args.iter_n * args.octave_n, args.prior) as progress:
         result = enhance(net, image, on_step=progress.step, **settings)
-    seconds, iterations = time.monotonic() - start, len(result.history) - 1
+    seconds, iterations = time.monotonic() - start, result.iterations
     if result.stopped == INTERRUPTED and not iterations:
         return interrupted("deepdream")      # without an iteration there is no result
     metadata = provenance(net, settings, iterations=iterations, stopped=result.stopped, picture=Path(args.picture).name,
