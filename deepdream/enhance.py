@@ -34,7 +34,8 @@ from .net.lock import exclusive
 from .net.pixels import deprocess, preprocess
 
 PRIORS = {"tv": TotalVariation, "l2": Grey, "none": None}
-K, WEIGHT, ITER_N, OCTAVE_N, OCTAVE_SCALE = 2.0, 0.003, 60, 1, 1.4
+K, ITER_N, OCTAVE_N, OCTAVE_SCALE = 4.0, 15, 4, 1.4
+WEIGHTS = {"tv": 0.25, "l2": 0.003, "none": 0.0}
 # The net computes in float32, which gives E of GoogLeNet at 4c to a relative precision of about 1e-6. An iteration that
 # lowers E by less than ten times that may only follow the noise.
 REDUCTION = 1e-5
@@ -88,7 +89,7 @@ def enhance(net: Net, img: np.ndarray, end: str = "inception_4c/output", k: floa
     end: the layer.
     k: the factor, from 0. Above 1 it enhances what the layer sees, below 1 it takes it away.
     prior: what is natural, one of PRIORS: 'tv' (total variation), 'l2' (close to the mean) or 'none'.
-    weight: the weight of the prior, from 0; 0.003 if None.
+    weight: the weight of the prior, from 0; that of WEIGHTS if None.
     iter_n: the maximum number of iterations in each octave.
     clip: keep the picture within 0 to 255.
     on_step: called as on_step(i, vis, report) for the start of each octave and after each iteration; i counts the
@@ -236,7 +237,7 @@ def _checked_weight(img, k, prior, weight, iter_n, octave_n, octave_scale):
         raise DreamError(f"prior is {prior!r}; allowed are {', '.join(PRIORS)}")
     if prior == "none" and weight is not None:
         raise DreamError(f"weight is {weight}, but there is no prior to weigh; prior may be tv or l2")
-    values = {"k": k, "weight": WEIGHT if weight is None else weight, "iter_n": iter_n,
+    values = {"k": k, "weight": WEIGHTS[prior] if weight is None else weight, "iter_n": iter_n,
               "octave_n": octave_n, "octave_scale": octave_scale}
     for name, value in values.items():
         allowed, test = OPTIONS[name]

@@ -3,6 +3,7 @@
     deepdream enhance cat.jpg -o out.jpg --end inception_4c/output
     deepdream enhance cat.jpg -o out.jpg --model bvlc_googlenet --end inception_3b/output --k 3 --iter-n 100
     deepdream enhance cat.jpg -o out.jpg --prior l2 --weight 0.01
+    deepdream enhance cat.jpg -o out.png --octave-n 1 --k 2 --weight 0.003 --iter-n 100      at one size, to convergence
 
 This is not a dream: there is no jitter and no seed. In each of several octaves, the sizes of the picture from small to
 full, L-BFGS minimizes
@@ -25,7 +26,8 @@ from ..options import add_device, add_option, add_quality, real_number, whole_nu
 # Repeated from `deepdream.enhance`, so that the help need not import scipy
 PRIORS = ("tv", "l2", "none")
 
-DEFAULTS = {"k": 2.0, "weight": 0.003, "iter_n": 60, "octave_n": 1, "octave_scale": 1.4}
+WEIGHTS = {"tv": 0.25, "l2": 0.003, "none": None}
+DEFAULTS = {"k": 4.0, "iter_n": 15, "octave_n": 4, "octave_scale": 1.4}
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -38,16 +40,18 @@ def arguments(parser: ArgumentParser) -> None:
     add_pixels(parser)
     parser.add_argument("--end", metavar="LAYER", help="the layer to enhance; `deepdream layers` lists them (default: "
                         "the model's, usually inception_4c/output)")
-    parser.add_argument("--k", type=positive, default=2.0, metavar="X", help="how many times as strong the features "
-                        "should become: above 1 enhances them, below 1 weakens them (default: 2)")
+    parser.add_argument("--k", type=positive, default=DEFAULTS["k"], metavar="X", help="how many times as strong the "
+                        "features should become: above 1 enhances them, below 1 weakens them (default: "
+                        f"{DEFAULTS['k']:g})")
     parser.add_argument("--prior", choices=PRIORS, default="tv", help="the prior, which keeps the picture natural "
                         "(default: tv)")
-    parser.add_argument("--weight", type=positive, metavar="X", help="weight of the prior; the same weight suits every "
-                        "layer and size (default: 0.003)")
-    parser.add_argument("--iter-n", type=whole_number(1), default=60, metavar="N",
-                        help="maximum number of iterations (default: 60)")
-    add_option(parser, "octave_n", str(DEFAULTS["octave_n"]), default=DEFAULTS["octave_n"])
-    add_option(parser, "octave_scale", default=DEFAULTS["octave_scale"])
+    parser.add_argument("--weight", type=positive, metavar="X", help="weight of the prior; the same weight suits "
+                        f"every layer and size (default: {WEIGHTS['tv']} for tv, {WEIGHTS['l2']} for l2)")
+    parser.add_argument("--iter-n", type=whole_number(1), default=DEFAULTS["iter_n"], metavar="N", help="maximum number "
+                        f"of iterations in each octave (default: {DEFAULTS['iter_n']})")
+    for name in ("octave_n", "octave_scale"):
+        add_option(parser, name, str(DEFAULTS[name]))
+    parser.set_defaults(octave_n=DEFAULTS["octave_n"], octave_scale=DEFAULTS["octave_scale"])
     parser.add_argument("--no-clip", action="store_true", help="let pixel values exceed 0 to 255, and scale the "
                         "result to fit this range")
     add_device(parser)
@@ -68,12 +72,12 @@ def run(args: Namespace) -> int:
     import numpy as np
 
     from ...dream import visible
-    from ...enhance import INTERRUPTED, WEIGHT, enhance
+    from ...enhance import INTERRUPTED, enhance
     from ...provenance import machine, provenance
     from ..progress import Iterations
     net = net_of(args, fast=bool(args.fast))
     settings = {"end": net.default_end if args.end is None else args.end, "k": args.k, "prior": args.prior,
-                "weight": WEIGHT if args.weight is None and args.prior != "none" else args.weight,
+                "weight": WEIGHTS[args.prior] if args.weight is None else args.weight,
                 "iter_n": args.iter_n, "clip": not args.no_clip, "octave_n": args.octave_n,
                 "octave_scale": args.octave_scale}
     start = time.monotonic()
