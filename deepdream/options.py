@@ -139,9 +139,6 @@ OPTIONS = {
     "size": Option(SIZE, "width and height of the dream; a picture is scaled to this size", "WxH", group=START),
     "noise": Option(LEVEL, "mean and standard deviation of the pixel values for --start noise (default: 128 20)",
                     ("MEAN", "SPREAD"), words=2, group=START),
-    "natural": Option(WEIGHT, "dream in a space of natural colours and frequencies (Fourier space), as lucid does: "
-                      "structures of each size and colour grow as strongly as photographs have them; more than 1 "
-                      "prefers large ones (1, unless X is given)", "X", optional=1.0, group=PRIORS_GROUP),
     "tv": Option(WEIGHT, "weight of total variation, which prefers smooth areas with sharp edges; 1 is as strong as "
                  "the dream itself", "X", group=PRIORS_GROUP),
     "grey": Option(WEIGHT, "weight of a pull towards the mean colour, so that no colour is stronger than it needs to "
@@ -153,6 +150,9 @@ OPTIONS = {
     "blur_every": Option(whole(1), "blur only after every Nth step", "N", group=PRIORS_GROUP),
     "laplacian": Option(whole(0, 12), "let details of all sizes grow alike, by normalizing the Laplacian pyramid of "
                         "the gradient (4 levels, unless LEVELS is given)", "LEVELS", optional=4, group=PRIORS_GROUP),
+    "natural": Option(WEIGHT, "dream in a space of natural colours and frequencies (Fourier space), as lucid does: "
+                      "structures of each size and colour grow as strongly as photographs have them; more than 1 "
+                      "prefers large ones (1, unless X is given)", "X", optional=1.0, group=PRIORS_GROUP),
     "keep_colours": Option(FLAG, "dream in luminance only, so that the picture keeps its colours", group=PRIORS_GROUP),
     "mask_edge": Option(number("a number from 0 to 10000", lambda v: 0 <= v <= 10000), "width of the soft edge of "
                         "--mask, in pixels (default: 2 % of the picture's longer side)", "PIXELS"),
@@ -182,13 +182,13 @@ class Settings:
     start: str | None = None
     size: tuple[int, int] | None = None
     noise: tuple[float, float] | None = None
-    natural: float | None = None
     tv: float | None = None
     grey: float | None = None
     blur: float | None = None
     blur_until: float | None = None
     blur_every: int = 1
     laplacian: int | None = None
+    natural: float | None = None
     keep_colours: bool = False
     mask_edge: float | None = None
     fast: bool = False

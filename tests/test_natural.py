@@ -31,13 +31,22 @@ def test_the_colours_are_a_basis_and_waves_grow_as_in_photographs():
     np.testing.assert_allclose(COLOURS @ COLOURS.T, np.eye(3), atol=2e-3)
     prior = Natural(1.0, (0, 1, 2)).sized(64, 64)
     for colour, deviation, exponent in zip(COLOURS, DEVIATIONS, EXPONENTS):
+        factors = []
         for waves in (2, 8):
             wave = np.sin(2 * np.pi * waves * np.arange(64) / 64)
             x = np.float32(colour[None, :, None, None] * wave[:, None] * np.ones(64))
             grown = np.float64(prior(x, prior.feeds(0, 1)))
             factor = np.vdot(grown, x) / np.vdot(x, x)
-            assert factor == pytest.approx(deviation / 100 * (waves / 64) ** -exponent, rel=0.01)
+            factors.append(factor)
             assert toys.off(grown, factor * x) < 0.02      # no other colour, no other wave
+        assert factors[0] / factors[1] == pytest.approx(4 ** exponent, rel=0.01)
+    noise = toys.noise(1, 3, 256, 256)
+    grown = np.einsum("kc,nchw->nkhw", COLOURS, prior.sized(256, 256)(noise, prior.sized(256, 256).feeds(0, 1)))
+    spread = grown.std((0, 2, 3))      # at a strength of 0 all frequencies are alike
+    assert spread[0] > 2 * spread[1] > spread[2] > 0
+    flat = Natural(0.0, (0, 1, 2)).sized(256, 256)
+    spread = np.einsum("kc,nchw->nkhw", COLOURS, flat(noise, flat.feeds(0, 1))).std((0, 2, 3))
+    np.testing.assert_allclose(spread, np.divide(DEVIATIONS, DEVIATIONS[0]), rtol=0.02)
 
 
 def test_a_shift_and_the_space_commute():

@@ -46,11 +46,14 @@ class Natural(Prior):
         return self if self.size == (h, w) else Natural(self.strength, self.channel_swap, (h, w))
 
     def _amplitudes(self, h, w):
-        """Return the amplitude of each frequency, (3, h, w). The lowest frequencies are as strong as the next ones."""
+        """Return the amplitude of each frequency, (3, h, w).
+
+        The lowest frequency is as strong as the next ones. The root mean squares are in the ratio of the deviations.
+        """
         frequency = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.fftfreq(w))
-        frequency = np.maximum(frequency, 1 / max(h, w))
-        return np.float32([deviation * frequency ** (-exponent * self.strength) / 100
-                           for deviation, exponent in zip(DEVIATIONS, EXPONENTS)])
+        falling = [np.maximum(frequency, 1 / max(h, w)) ** (-exponent * self.strength) for exponent in EXPONENTS]
+        return np.float32([deviation / DEVIATIONS[0] * amplitude / np.sqrt(np.mean(amplitude ** 2))
+                           for deviation, amplitude in zip(DEVIATIONS, falling)])
 
     def __call__(self, x, feeds):
         colours = feeds["colours"]

@@ -155,10 +155,10 @@ def _channels(net):
 
 
 PRIORS = {   # in the order in which they apply: name -> function of the net and the value in the settings
-    "natural": lambda net, strength: Natural(strength, _channels(net)),
     "tv": lambda net, weight: TotalVariation(weight),
     "grey": lambda net, weight: Grey(weight),
     "blur": lambda net, value: Blur(*value),
     "laplacian": lambda net, levels: Laplacian(levels),
+    "natural": lambda net, strength: Natural(strength, _channels(net)),
     "keep_colours": lambda net, _: Luminance(net.transformer.channel_swap[net.inputs[0]]),
 }
