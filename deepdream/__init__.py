@@ -2,7 +2,7 @@
 
     from deepdream import Net, deepdream, load, save
     net = Net("mini_imagenet")
-    save(deepdream(net, load("sky.jpg")), "dream.jpg")
+    save(deepdream(net, load("cat.jpg")), "dream.jpg")
 """
 import importlib
 import os
@@ -17,7 +17,7 @@ if (_root := Path(__file__).resolve().parent.parent).joinpath("convert", "caffe"
 # Microsoft. It reads the variable when it is imported, so this line must come before any such import.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # These names are imported on first use, because numpy, scipy and onnxruntime are slow to import.
 _LAZY = {

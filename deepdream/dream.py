@@ -67,7 +67,7 @@ def make_step(net: Net, step_size: float = 1.5, end: str = "inception_4c/output"
     tiles.check_tiles(net, step, [src.data.shape[-2:]])
     stepper = stepper_of(net, step, rng)
     values = stepper.step(ox, oy, step_size)
-    _check_gradient(values[1], end)
+    _check_gradient(values[1], step.ends)
     src.data[...] = stepper.picture()
     return values
 
@@ -99,7 +99,7 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
     _check_options(iter_n, octave_n, octave_scale, step_size, jitter)
     if np.ndim(base_img) != 3 or np.shape(base_img)[2] != 3:
         raise DreamError(f"the picture must be an array of shape (H, W, 3), not {np.shape(base_img)}")
-    on_step = on_step or _notebook_display(end)
+    on_step = on_step or _notebook_display(" + ".join(step.ends))
     sizes = octave_sizes(*np.shape(base_img)[:2], octave_n, octave_scale)
     check_dream(net, step, sizes)
 
@@ -130,7 +130,7 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
             ox, oy = tiles.draw(rng, -jitter, jitter + 1)
             start = time.perf_counter()
             values = stepper.step(ox, oy, step_size, octave * iter_n + i, octave_n * iter_n)
-            _check_gradient(values[1], end)
+            _check_gradient(values[1], step.ends)
             report = StepReport(*values, (int(ox), int(oy)), (h, w), 1000 * (time.perf_counter() - start))
             if on_step and on_step(octave, i, vis, report) is SETTLED:
                 break
@@ -210,7 +210,7 @@ def check_layers(net: Net, step: Step) -> None:
         term.check_layer(name, net.ends[name].channels)
 
 
-OPTIONS = {   # option -> (allowed values in words, test)
+ALLOWED = {   # option -> (allowed values in words, test)
     "iter_n": ("a whole number from 1", lambda v: v >= 1 and v == int(v)),
     "octave_n": ("a whole number from 1", lambda v: v >= 1 and v == int(v)),
     "octave_scale": ("a number greater than 1", lambda v: 1 < v < np.inf),
@@ -220,19 +220,20 @@ OPTIONS = {   # option -> (allowed values in words, test)
 
 
 def _check_options(*values):
-    for (name, (allowed, test)), value in zip(OPTIONS.items(), values):
+    for (name, (allowed, test)), value in zip(ALLOWED.items(), values):
         if not isinstance(value, numbers.Real) or not np.isfinite(value) or not test(value):
             raise DreamError(f"{name} is {value}; allowed is {allowed}")
 
 
-def _check_gradient(mean_abs, end):
+def _check_gradient(mean_abs, ends):
     if not mean_abs > 0 or not np.isfinite(mean_abs):
-        raise DreamError(f"the gradient at '{end}' is zero everywhere: there is nothing here for this objective to "
-                         "increase" if mean_abs == 0 else f"the gradient at '{end}' is not a finite number: the net's "
-                         "numbers overflow on this picture")
+        gradient = "the gradient at '" + "' and '".join(ends) + "' is "
+        raise DreamError(gradient + ("zero everywhere: there is nothing here for this objective to increase"
+                                     if mean_abs == 0 else
+                                     "not a finite number: the net's numbers overflow on this picture"))
 
 
-def _notebook_display(end):
+def _notebook_display(ends):
     """Return an `on_step` that shows the picture after each step, as the notebook did; None outside of Jupyter."""
     try:
         from IPython import get_ipython
@@ -247,6 +248,6 @@ def _notebook_display(end):
     def show(octave, i, vis, report):
         picture = vis()
         showarray(picture)
-        print(octave, i, end, picture.shape)
+        print(octave, i, ends, picture.shape)
         clear_output(wait=True)
     return show

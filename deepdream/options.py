@@ -214,7 +214,7 @@ class Settings:
     @property
     def steps(self) -> dict:
         """The keyword arguments of `deepdream` that do not depend on the net: octaves, steps, clipping, tiles."""
-        return {name: getattr(self, name) for name in (*NOTEBOOK, "clip", "tile")} | {"tile": self.tile or None}
+        return {name: getattr(self, name) for name in (*NOTEBOOK, "clip")} | {"tile": self.tile or None}      # 0 is off
 
     @property
     def priors(self) -> dict:

@@ -12,7 +12,9 @@ from .errors import ModelError
 from .labels import read_labels
 from .paths import expanded
 from .cards import File, Card, names, card
+from .disk import downloaded, remove, size
+from .sources import Source, check, lost
 from .store import Model, cache_dir, fetch, find, obtain, status
 
-__all__ = ["File", "Model", "ModelError", "Card", "cache_dir", "expanded", "fetch", "find", "names", "obtain",
-           "onnx_card", "read_labels", "card", "status"]
+__all__ = ["File", "Model", "ModelError", "Card", "Source", "cache_dir", "card", "check", "downloaded", "expanded",
+           "fetch", "find", "lost", "names", "obtain", "onnx_card", "read_labels", "remove", "size", "status"]

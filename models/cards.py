@@ -16,6 +16,7 @@ from .toml import is_list, is_number, is_text, number, when, whole
 ROOT = Path(__file__).resolve().parent
 CARD, OLD_CARD = "card.toml", "record.toml"      # older versions of this project used the second name
 LEVELS = ("low", "middle", "high")
+CHECKSUMS = ("sha256", "sha1", "git_sha1", "md5")
 ROLES = ("prototxt", "caffemodel", "labels", "mean", "archive")
 NEEDED = ("prototxt", "caffemodel")             # the roles without which a model cannot be used
 # Maximum size of a file, in bytes, unless its card says otherwise: by role, and for all other roles
@@ -32,7 +33,9 @@ class File:
     size: in bytes; None if it is not known.
     min_size: lower limit of the size, from the shapes of the weights, for a file of unknown size.
     max_size: upper limit of the size, for a file of unknown size; None: the limit for its role.
-    sha1, sha256: checksums, in lower-case hex digits; None if not known.
+    sha1, sha256, md5: checksums, in lower-case hex digits; None if not known. An MD5 protects against damage only.
+    git_sha1: the checksum by which git names the content (its blob id).
+    checksum_source: addresses of the pages that published the checksums.
     mirrors: addresses from which to download it. A file with neither mirrors nor an archive is shipped: it is in the
         folder of its card.
     archive: name of the archive file that contains it, or None.
@@ -48,6 +51,9 @@ class File:
     max_size: int | None = None
     sha1: str | None = None
     sha256: str | None = None
+    git_sha1: str | None = None
+    md5: str | None = None
+    checksum_source: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     archive: str | None = None
     member: str | None = None
@@ -67,8 +73,8 @@ class File:
 
     @property
     def checksums(self) -> dict[str, str]:
-        """The known checksums: {'sha256': hex, 'sha1': hex}."""
-        return {kind: value for kind in ("sha256", "sha1") if (value := getattr(self, kind))}
+        """The known checksums: {kind: hex digits}, in the order of CHECKSUMS."""
+        return {kind: value for kind in CHECKSUMS if (value := getattr(self, kind))}
 
     def problem(self, path: Path) -> str:
         """Compare a file on disk with this description. Returns what is wrong with it, or '' if nothing is."""
@@ -80,14 +86,24 @@ class File:
         if size > self.limit:
             return f"{size:,} bytes, too many (at most {self.limit:,})"
         for kind, expected in self.checksums.items():
-            with open(path, "rb") as stream:
-                found = hashlib.file_digest(stream, kind).hexdigest()
+            found = _digest(path, kind)
             if found != expected:
                 return f"wrong content ({kind} {found[:12]}... instead of {expected[:12]}...)"
         with open(path, "rb") as stream:                            # some servers send a page instead of a missing file
             if stream.read(64).lower().startswith((b"<!doctype", b"<html")):
                 return "a web page"
         return ""
+
+
+def _digest(path: Path, kind: str) -> str:
+    """Compute a checksum of a file, in lower-case hex digits. kind: one of CHECKSUMS."""
+    with open(path, "rb") as stream:
+        if kind != "git_sha1":
+            return hashlib.file_digest(stream, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
+        digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -97,12 +113,14 @@ class Card:
     name: name of the model, which is that of its folder.
     folder: the folder with the card.
     title: one line for people.
+    dreams: what it dreams of, in three words.
     source: address of a page about the model.
     licence: the terms of use, in words.
     citation: the publication to cite.
     made_from: the training data and the training.
     notes: anything else.
     labels: name of the file with the names of the classes, or None.
+    labels_from: name of a model of this project that has the same classes and is shipped with their names, or None.
     mean: mean of the training pictures, 0 to 255: blue, green, red, or one number for a grey net.
     channel_swap: for each channel of the net, the number of the channel in RGB; without effect on a grey net.
     default_end: the layer to dream at if the user names none.
@@ -113,12 +131,14 @@ class Card:
     name: str
     folder: Path
     title: str = ""
+    dreams: str = ""
     source: str = ""
     licence: str = ""
     citation: str = ""
     made_from: str = ""
     notes: str = ""
     labels: str | None = None
+    labels_from: str | None = None
     mean: tuple[float, ...] = (104.0, 116.0, 122.0)                 # of ImageNet, as the notebook has it
     channel_swap: tuple[int, int, int] = (2, 1, 0)
     default_end: str | None = None
@@ -146,6 +166,11 @@ def _urls(value):
     when(is_list(value, lambda v: isinstance(v, str)) and len(set(value)) == len(value),
          "a list of different addresses", value)
     return tuple(_url(v) for v in value)
+
+
+def _three_words(value):
+    words = toml.text(value)
+    return when(len(words.split()) == 3, "three words", words)
 
 
 def _bytes(value):
@@ -214,37 +239,56 @@ def _files(value):
 
 
 _FILE = {"name": toml.name, "role": _role, "size": _bytes, "min_size": _bytes, "max_size": _bytes, "sha1": _hex(40),
-         "sha256": _hex(64), "mirrors": _urls, "archive": toml.name, "member": toml.text, "unverified": _flag,
-         "single_source": _flag, "reason": toml.text}
-_CARD = {"title": toml.text, "source": _url, "licence": toml.text, "citation": toml.text, "made_from": toml.text,
-           "notes": toml.text, "labels": toml.name, "mean": _mean, "channel_swap": _swap, "default_end": toml.text,
-           "class_pictures": _class_pictures, "ends": ends, "files": _files}
-_COMPLETE = ("title", "source", "licence", "citation", "mean", "channel_swap", "default_end", "ends", "files")
+         "sha256": _hex(64), "git_sha1": _hex(40), "md5": _hex(32), "checksum_source": _urls, "mirrors": _urls,
+         "archive": toml.name, "member": toml.text, "unverified": _flag, "single_source": _flag, "reason": toml.text}
+_CARD = {"title": toml.text, "dreams": _three_words, "source": _url, "licence": toml.text, "citation": toml.text,
+         "made_from": toml.text, "notes": toml.text, "labels": toml.name, "labels_from": toml.name, "mean": _mean,
+         "channel_swap": _swap, "default_end": toml.text, "class_pictures": _class_pictures, "ends": ends,
+         "files": _files}
+_COMPLETE = ("title", "dreams", "source", "licence", "citation", "mean", "channel_swap", "default_end", "ends", "files")
 
 # Mistakes in one file's description: (whether it is made, message)
 _FILE_RULES = (
     (lambda f: f.size and f.max_size, "has a size and a max_size: give one of them"),
-    (lambda f: f.min_size > f.limit, "its min_size exceeds its maximum size"),
-    (lambda f: f.unverified and f.checksums, "is called unverified although it has a checksum"),
+    (lambda f: f.min_size > f.limit, "its min_size exceeds its maximum size, max_size or the limit for its role"),
+    (lambda f: f.unverified and f.checksums, "has a checksum and unverified = true: give one of them"),
     (lambda f: f.mirrors and not f.checksums and not f.unverified,
-     "has mirrors but no checksum: give sha1 or sha256, or unverified = true with a reason"),
+     "has mirrors but no checksum: give sha256, sha1, git_sha1 or md5, or unverified = true with a reason"),
     (lambda f: (f.unverified or f.single_source) and not f.reason, "needs a reason for unverified or single_source"),
     (lambda f: f.reason and not (f.unverified or f.single_source),
      "has a reason but is neither unverified nor single_source"),
-    (lambda f: f.single_source and not f.checksums, "is called single_source but has no checksum"),
+    (lambda f: f.single_source and not f.checksums, "has single_source = true but no checksum"),
     (lambda f: (f.archive is None) != (f.member is None), "needs both archive and member, or neither"),
-    (lambda f: f.role == "archive" and not f.mirrors, "is an archive without mirrors"),
+    (lambda f: f.checksum_source and not f.checksums, "has a checksum_source but no checksum"),
+    (lambda f: f.role == "archive" and not f.mirrors, "has the role archive but no mirrors"),
+)
+# Mistakes in one file's description, in a complete card
+_COMPLETE_FILE_RULES = (
+    (lambda f: f.checksums and not f.shipped and not f.checksum_source,
+     "has a checksum but no checksum_source: say where it was published"),
+    (lambda f: f.unverified and not f.size and not f.max_size, "is unverified: give its size, or a max_size"),
 )
 # Mistakes in a whole card
 _RULES = (
-    (lambda r: len({f.name for f in r.files}) < len(r.files), "two files have one name"),
-    (lambda r: any(sum(f.role == role for f in r.files) != 1 for role in NEEDED), "needs one prototxt, one caffemodel"),
+    (lambda r: len({f.name for f in r.files}) < len(r.files), "files: two have one name"),
+    (lambda r: any(sum(f.role == role for f in r.files) != 1 for role in NEEDED),
+     "files: needs one prototxt, one caffemodel"),
     (lambda r: any(f.archive and getattr(r.file(f.archive), "role", "") != "archive" for f in r.files),
-     "a member's archive is not among the files"),
+     "files: a member's archive is not among the files"),
     (lambda r: r.labels != getattr(r.role("labels"), "name", None), "labels must name the file whose role is labels"),
+    (lambda r: r.labels and r.labels_from, "labels and labels_from: give one of them"),
+    (lambda r: r.labels_from and not shipped_labels(r.labels_from),
+     "labels_from must name a model whose labels are shipped with the project"),
     (lambda r: not all(r.ends.values()), "each of ends.low, ends.middle, ends.high must name at least one layer"),
     (lambda r: r.default_end not in sum(r.ends.values(), []), "default_end must be one of ends"),
 )
+
+
+def shipped_labels(name: str) -> Path | None:
+    """Return the path of the class names that are shipped with a model of this project; None if there are none."""
+    path = ROOT / name / CARD
+    file = read(path, complete=False).role("labels") if path.is_file() else None
+    return path.parent / file.name if file and file.shipped else None
 
 
 def _checked(rules, item, where: str):
@@ -277,6 +321,8 @@ def read(path: str | Path, complete: bool = True) -> Card:
     if complete:
         if missing:
             raise ModelError(f"{path}: lacks {', '.join(missing)}")
+        for i, file in enumerate(files):
+            _checked(_COMPLETE_FILE_RULES, file, f"{path}: files[{i}] ({file.name})")
         _checked(_RULES, result, str(path))
     return result
 
@@ -289,7 +335,8 @@ def names() -> list[str]:
 def nearest(name: str) -> str:
     """Return a hint for a message about an unknown name: similar names, and the list of all models."""
     close = toml.near(name[:100].lower(), names(), 3)
-    return (f"did you mean {' or '.join(close)}? " if close else "") + f"known models: {', '.join(names())}"
+    return (f"did you mean {' or '.join(close)}? " if close else "") + \
+        f"`deepdream models` lists the {len(names())} known models"
 
 
 def card(name: str) -> Card:

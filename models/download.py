@@ -88,6 +88,44 @@ def from_mirror(url: str, file: File, folder: Path, progress: bool) -> str:
     return why
 
 
+def offered(url: str, file: File) -> tuple[int | None, str]:
+    """Ask a mirror for the size of a file, without downloading the file.
+
+    Returns (size in bytes, or None if the mirror does not state it; what is wrong, in a few words, or '').
+    """
+    try:
+        with contextlib.closing(_in_time(_headers(url))) as answers:
+            size, kind = next(answers)
+    except requests.RequestException as error:
+        return None, _in_words(error)
+    if kind.startswith("text/html") and size != file.size:          # some servers send a page for a missing file
+        return size, "a web page"
+    if size is None:
+        return None, ""
+    if file.size and size != file.size:
+        return size, f"offers {size:,} bytes instead of {file.size:,}"
+    if not file.min_size <= size <= file.limit:
+        return size, f"offers {size:,} bytes, not {file.min_size:,} to {file.limit:,}"
+    return size, ""
+
+
+def _headers(url: str):
+    """Yield (size or None, content type) of the file at an address: by HEAD, else by GET of its first byte."""
+    for method, headers in (("HEAD", {}), ("GET", {"Range": "bytes=0-0"})):
+        with _understood():
+            answer = _opened(url, headers | {"Accept-Encoding": "identity"}, method)
+        with answer:
+            reach = re.fullmatch(r"bytes 0-[0-9]{1,18}/([0-9]{1,18})", answer.headers.get("Content-Range", ""))
+            length = answer.headers.get("Content-Length", "") if answer.status_code == 200 else ""
+            size = int(reach[1]) if reach and answer.status_code == 206 else \
+                int(length) if re.fullmatch("[0-9]{1,18}", length) else None
+            if method == "GET" and answer.status_code not in (200, 206):
+                raise requests.HTTPError(response=answer)
+        if size is not None or method == "GET":
+            yield size, answer.headers.get("Content-Type", "").strip().lower()
+            return
+
+
 def settle(part: Path, path: Path) -> None:
     """Give a file that has been checked its final name, after all of it has been written to disk.
 
@@ -168,11 +206,11 @@ class _Session(requests.Session):
         """Return None, so that requests follows no redirection: it would read all content, which may be endless."""
 
 
-def _opened(url: str, headers: dict):
+def _opened(url: str, headers: dict, method: str = "GET"):
     """Send a request and follow redirections. Returns the answer."""
     with _Session() as session:
         for _ in range(REDIRECTS):
-            answer = session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+            answer = session.request(method, url, headers=headers, stream=True, timeout=TIMEOUT)
             target = requests.Session.get_redirect_target(session, answer)
             if target is None:
                 return answer

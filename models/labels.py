@@ -17,7 +17,8 @@ def read_labels(path: str | Path) -> list[str]:
     path: a text file in UTF-8, UTF-16 or Windows-1252, which includes Latin-1.
 
     Returns the names without the numbers of ImageNet and Places: `n01440764 tench, ...` becomes `tench, ...`, and
-    `/a/abbey 0` becomes `abbey`. Raises ModelError for a file that cannot be read or is not text.
+    `/a/abbey 0` becomes `abbey`. If a line with a number of ImageNet ends with its index, that is cut off as well.
+    Raises ModelError for a file that cannot be read or is not text.
     """
     text = _text(path).replace("\r\n", "\n").replace("\r", "\n")
     if control := re.search(r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", text):
@@ -26,7 +27,7 @@ def read_labels(path: str | Path) -> list[str]:
     lines = text.split("\n")
     if len(lines) > CLASSES:
         raise ModelError(f"{path}: has {len(lines):,} lines; labels have one class on each line, at most {CLASSES:,}")
-    return [_label(line.strip()) for line in lines if line.strip()]
+    return [_label(line, i) for i, line in enumerate(line.strip() for line in lines if line.strip())]
 
 
 def _text(path):
@@ -40,7 +41,8 @@ def _text(path):
     raise ModelError(f"{path}: is not text; labels are text in UTF-8 or Latin-1, one class on each line")
 
 
-def _label(line):
-    line = re.sub(r"^n\d{8}\s+", "", line)
+def _label(line, i):
+    if synset := re.fullmatch(r"n\d{8}\s+(.+)", line):
+        line = synset[1].removesuffix(f" {i}")          # the list of the hybrid Places nets numbers its lines
     scene = re.fullmatch(r"/\w/(\S+) \d+", line)
     return (scene[1].replace("/", ", ").replace("_", " ") if scene else line)[:LONGEST]

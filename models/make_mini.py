@@ -2,7 +2,7 @@
 
     python models/make_mini.py --teacher FOLDER --images FOLDER [--out FOLDER]
 
-The teacher's folder holds bvlc_googlenet.caffemodel, in the V2 format, and synset_words.txt. The folder of images holds
+The teacher's folder holds bvlc_googlenet.caffemodel and synset_words.txt. The folder of images holds
 objects/CLASS/*.jpg and places/CLASS/*.jpg. The last tenth of every class is held out and only used for measuring.
 
 1. Calibration pictures are crops of 112 pixels. A third of them is half-dreamt by the teacher, because dreams pass
@@ -37,7 +37,7 @@ from PIL import Image, ImageEnhance
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from deepdream.convert.caffe.caffe_pb2 import NetParameter  # noqa: E402
+from deepdream.convert.caffe.reader import read_caffemodel  # noqa: E402
 from deepdream.models.caffe_files import write_net  # noqa: E402
 
 torch.set_num_threads(1)
@@ -512,15 +512,20 @@ def with_gains(layers: list[dict], weights: dict, share: dict[str, torch.Tensor]
 # ---- Caffe's files
 
 def read_weights(caffemodel: Path) -> dict[str, list[torch.Tensor]]:
-    """Read {layer: [arrays]} from a caffemodel in the V2 format."""
-    net, weights = NetParameter(), {}
-    net.ParseFromString(Path(caffemodel).read_bytes())
-    for layer in net.layer:
-        arrays = [torch.tensor(np.array(b.data, np.float32).reshape(tuple(b.shape.dim))) for b in layer.blobs]
-        if arrays:
-            arrays[0] = arrays[0].contiguous(memory_format=torch.channels_last) if arrays[0].dim() == 4 else arrays[0]
-            weights[layer.name] = arrays
+    """Read {layer: [arrays]} from a caffemodel."""
+    weights = {}
+    for layer, arrays in read_caffemodel(caffemodel).items():
+        arrays = [torch.tensor(_without_leading_ones(array)) for array in arrays]
+        arrays[0] = arrays[0].contiguous(memory_format=torch.channels_last) if arrays[0].dim() == 4 else arrays[0]
+        weights[layer] = arrays
     return weights
+
+
+def _without_leading_ones(array):
+    """Undo the four axes that old files give to every array."""
+    while array.ndim > 1 and len(array) == 1:
+        array = array[0]
+    return array
 
 
 def caffe_layers(layers: list[dict]) -> Iterator[tuple]:
@@ -676,7 +681,7 @@ def main() -> None:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--teacher", type=Path, required=True, metavar="FOLDER",
-                        help="a folder with bvlc_googlenet.caffemodel, in the V2 format, and synset_words.txt")
+                        help="a folder with bvlc_googlenet.caffemodel and synset_words.txt")
     parser.add_argument("--images", type=Path, required=True, metavar="FOLDER",
                         help="a folder with objects/CLASS/*.jpg and places/CLASS/*.jpg")
     parser.add_argument("--out", type=Path, default=HERE, metavar="FOLDER",

@@ -72,7 +72,7 @@ def _place(card: Card, file: File) -> Path:
 
 def _model(card: Card) -> Model:
     place = {role: _place(card, file) for role in ("prototxt", "caffemodel", "labels") if (file := card.role(role))}
-    labels = place.get("labels")
+    labels = cards.shipped_labels(card.labels_from) if card.labels_from else place.get("labels")
     return Model(card.name, place["caffemodel"].parent, place["prototxt"], place["caffemodel"],
                  labels if labels and labels.is_file() else None, card.mean, card.channel_swap, card.ends,
                  card.default_end, card)
@@ -142,6 +142,10 @@ def _from_folder(folder: Path) -> Model:
     labels = folder / settings.labels if settings.labels else None
     if labels and not labels.is_file():
         raise ModelError(f"{path}: labels: there is no file {labels}")
+    if settings.labels_from:
+        labels = cards.shipped_labels(settings.labels_from)
+        if not labels:
+            raise ModelError(f"{path}: labels_from: no labels are shipped with a model {shown(settings.labels_from)}")
     labels = labels or next((folder / name for name in LABELS if (folder / name).is_file()), None)
     return Model(settings.name, folder, _the_one(folder, card, "prototxt", ("*.prototxt", "*.protxt")),
                  _the_one(folder, card, "caffemodel", ("*.caffemodel",)), labels, settings.mean, settings.channel_swap,
@@ -246,7 +250,7 @@ def _by_hand(card: Card, failed: dict[File, list], folder: Path) -> str:
     downloads = []
     for file in needed:
         source = card.file(file.archive) if file.archive else file        # of a file in an archive: the archive
-        known = [f"sha1 {source.sha1}"] if source.sha1 else [f"sha256 {source.sha256}"] if source.sha256 else []
+        known = [f"{kind} {checksum}" for kind, checksum in source.checksums.items()][:1]
         known += [f"{source.size:,} bytes"] if source.size else []
         downloads.append(source.name + (f" ({', '.join(known)})" if known else "") + f" from {source.mirrors[0]}")
     lost = ", ".join(f"{file.name} ({_grouped(reasons)})" for file, reasons in needed.items())

@@ -148,6 +148,7 @@ def cases(kind):
                      st.sampled_from([False, False, False, True]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_input_is_one_line(kind, runner, tmp_path_factory):
     hypothesis.configuration.set_hypothesis_home_dir(tmp_path_factory.getbasetemp() / "hypothesis")

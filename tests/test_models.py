@@ -1,4 +1,5 @@
 """models/: model cards, finding a model, and downloads from a local server that misbehaves."""
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -33,6 +34,7 @@ def test_every_card_is_valid_and_complete():
         assert card.name == name and card.title and card.licence and card.citation
         assert card.default_end in sum(card.ends.values(), [])
         assert len(card.mean) == (1 if name == "digits" else 3) and sorted(card.channel_swap) == [0, 1, 2]
+        assert f"`{name}`" in (cards.ROOT / "README.md").read_text(encoding="utf-8")
         for file in card.files:
             assert file.checksums or file.unverified or file.shipped or file.archive, file.name
 
@@ -60,6 +62,7 @@ def test_published_checksums():
 
 
 CARD = """title = "a toy"
+dreams = "toys and bricks"
 source = "https://example.org/toy"
 licence = "none"
 citation = "nobody"
@@ -105,6 +108,21 @@ def write(folder: Path, text: str) -> Path:
     ('role = "caffemodel"', 'role = "caffemodel"\nmirrors = ["https://example.org/x"]', "no checksum"),
     ('role = "caffemodel"', 'role = "caffemodel"\nunverified = true', "needs a reason"),
     ('role = "caffemodel"', 'role = "caffemodel"\narchive = "a.tar.gz"\nmember = "x"', "archive is not among"),
+    ('role = "caffemodel"', f'role = "caffemodel"\nmirrors = ["https://a.org/x"]\nmd5 = "{"a" * 32}"',
+     "files[1] (toy.caffemodel): has a checksum but no checksum_source"),
+    ('role = "caffemodel"', 'role = "caffemodel"\nchecksum_source = ["https://a.org/x"]', "checksum_source but no"),
+    ('role = "caffemodel"', 'role = "caffemodel"\nmirrors = ["https://a.org/x"]\nunverified = true\nreason = "old"',
+     "is unverified: give its size, or a max_size"),
+    ('role = "caffemodel"', 'role = "caffemodel"\nsingle_source = true\nreason = "old"', "single_source = true but no"),
+    ('role = "caffemodel"', 'role = "caffemodel"\nreason = "old"', "has a reason"),
+    ('role = "caffemodel"', 'role = "caffemodel"\narchive = "a.tar.gz"', "needs both archive and member"),
+    ('role = "caffemodel"', 'role = "archive"', "has the role archive but no mirrors"),
+    ('"toy.caffemodel"', '"deploy.prototxt"', "files: two have one name"),
+    ("title =", 'labels = "labels.txt"\ntitle =', "labels must name the file"),
+    ("title =", 'labels_from = "nobody"\ntitle =', "labels_from must name a model"),
+    ("title =", 'labels_from = "vgg16"\ntitle =', "labels_from must name a model"),
+    *((f"{key} =", f"#{key} =", f"lacks {key}") for key in ("dreams", "licence", "citation", "mean", "channel_swap",
+                                                           "default_end", "ends")),
 ])
 def test_a_bad_card_is_named_in_one_line(tmp_path, old, new, message):
     assert cards.read(write(tmp_path / "good", CARD + FILES)).mean == (1.0, 2.0, 3.0)
@@ -112,6 +130,59 @@ def test_a_bad_card_is_named_in_one_line(tmp_path, old, new, message):
     with pytest.raises(models.ModelError) as caught:
         cards.read(path)
     assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+WRONG = {     # for each field of a card, a value that it may not have; WRONG_FILE: for those of a file
+    "title": '""', "dreams": '"animals"', "source": '"ftp://example.org/x"', "licence": "3", "citation": '" "',
+    "made_from": "[]", "notes": "false", "labels": '"/labels.txt"', "labels_from": '"../digits"', "mean": "[1, 2]",
+    "channel_swap": "[0, 1, 1]", "default_end": "1", "class_pictures": "{colour = 1}", "ends": "{deep = []}",
+    "files": '["a"]'}
+WRONG_FILE = {
+    "name": '"a/b"', "role": '"weights"', "size": "-1", "min_size": "1.5", "max_size": "0", "sha1": f'"{"A" * 40}"',
+    "sha256": f'"{"a" * 63}"', "git_sha1": f'"{"g" * 40}"', "md5": f'"{"a" * 40}"', "mirrors": '["x.org/toy"]',
+    "checksum_source": '["a readme"]', "archive": '""', "member": "1", "unverified": "false", "single_source": "1",
+    "reason": "[]"}
+
+
+def test_labels_that_another_model_ships(tmp_path):
+    shipped = models.card("mini_imagenet").folder / "labels.txt"
+    folder = folder_with(tmp_path / "net", "deploy.prototxt", "x.caffemodel", "labels.txt")
+    write(folder, 'labels_from = "mini_imagenet"')
+    assert models.find(folder).labels == shipped
+    write(folder, 'labels_from = "vgg16"')
+    with pytest.raises(models.ModelError, match="card.toml: labels_from: no labels are shipped with a model 'vgg16'"):
+        models.find(folder)
+
+
+@pytest.mark.parametrize("kind, value", [
+    ("sha256", "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"),
+    ("md5", "5d41402abc4b2a76b9719d911017c592"),
+    ("sha1", "aaf4c61ddcc5e8a2dabede0f3b482cd9aea9434d"), ("git_sha1", "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0")])
+def test_checksums_of_four_kinds(tmp_path, kind, value):
+    path = tmp_path / "x"
+    path.write_bytes(b"hello")
+    assert models.File("x", "mean", **{kind: value}).problem(path) == ""
+    path.write_bytes(b"hallo")
+    assert models.File("x", "mean", **{kind: value}).problem(path).startswith(f"wrong content ({kind} ")
+
+
+@pytest.mark.parametrize("key", WRONG)
+def test_each_field_that_is_wrong_is_named(tmp_path, key):
+    assert set(WRONG) == set(cards._CARD)
+    path = write(tmp_path, f"{key} = {WRONG[key]}\n")
+    with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: {key} must be ") as caught:
+        cards.read(path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("key", WRONG_FILE)
+def test_each_field_of_a_file_that_is_wrong_is_named(tmp_path, key):
+    assert set(WRONG_FILE) == set(cards._FILE)
+    fields = {"name": '"x"', "role": '"mean"', key: WRONG_FILE[key]}
+    path = write(tmp_path, "[[files]]\n" + "\n".join(f"{k} = {v}" for k, v in fields.items()))
+    with pytest.raises(models.ModelError, match=f"^{re.escape(str(path))}: files\\[0\\]: {key} must be ") as caught:
+        cards.read(path)
+    assert str(caught.value).isprintable()
 
 
 ODD_TOML = {     # name: (the card, a regular expression of the message after the card's path)
@@ -238,8 +309,8 @@ def test_models_are_listed_although_one_card_is_damaged(tmp_path, monkeypatch, c
     write(tmp_path / "b", "title = " + "1" * 5000)
     assert cli.main(["models"]) == 2
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "a  absent   a toy" and lines[2] == "c  absent   a toy"
-    assert lines[1].startswith(f"b  damaged  {tmp_path / 'b' / 'card.toml'}: not readable as TOML: ")
+    assert [line.split()[0] for line in lines[:3]] == ["NAME", "a", "c"]
+    assert lines[3].startswith(f"b  damaged  {tmp_path / 'b' / 'card.toml'}: not readable as TOML: ")
 
 
 # --- ~
@@ -274,9 +345,9 @@ def test_odd_names_of_models(text):
 
 
 def test_unknown_name_offers_the_nearest():
-    with pytest.raises(models.ModelError, match="did you mean bvlc_googlenet.*known models: .*mini_places"):
+    with pytest.raises(models.ModelError, match="did you mean bvlc_googlenet.*`deepdream models` lists the "):
         models.card("bvlc_googlnet")
-    with pytest.raises(models.ModelError, match="neither a model's name nor a folder.*mini_imagenet"):
+    with pytest.raises(models.ModelError, match="neither a model's name nor a folder; did you mean mini_imagenet"):
         models.find("mini_imagnet")
     with pytest.raises(models.ModelError, match="known models"):
         models.find("no/such/folder")
@@ -364,6 +435,12 @@ def test_labels_of_three_kinds(tmp_path):
     assert models.read_labels(path) == ["tench, Tinca tinca", "abbey", "apartment building, outdoor", "rock arch"]
 
 
+def test_numbered_labels_of_the_hybrid_nets(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("n01440764 tench 0\nn02690373 Boeing 747\nn01484850 white shark 2\n/a/airfield 3\nroute 4\n")
+    assert models.read_labels(path) == ["tench", "Boeing 747", "white shark", "airfield", "route 4"]
+
+
 @pytest.mark.parametrize("data, expected", [
     ("Pfau\nKöter\n".encode("latin-1"), ["Pfau", "Köter"]), ("Köter\n猫\n".encode(), ["Köter", "猫"]),
     (b"it\x92s\n", ["it’s"]),                                           # as Windows has it
@@ -436,10 +513,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:                                 # the client has closed the connection
             pass
 
+    def do_HEAD(self):
+        """As GET, without the content; `nohead` knows no HEAD. Recorded with HEAD in place of the range."""
+        _, how, name = self.path.split("/")
+        if how == "nohead":
+            self.server.seen.append((how, name, "HEAD"))
+            return self.send_error(405)
+        if how in ("endless", "crawl", "crawling_head", "endless_move"):
+            self.server.seen.append((how, name, "HEAD"))
+            return self.forever(how)
+        self.wfile, connection = io.BytesIO(), self.wfile
+        self.do_GET()
+        connection.write(self.wfile.getvalue().partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
+        self.wfile = connection
+
     def do_GET(self):
         _, how, name = self.path.split("/")
         asked = self.headers.get("Range")
-        self.server.seen.append((how, name, asked))
+        self.server.seen.append((how, name, "HEAD" if self.command == "HEAD" else asked))
         content = CONTENT[name]
         if how == "404":
             return self.send_error(404)
@@ -459,7 +550,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             content = b"<!DOCTYPE html><title>moved</title>"
         start = 0
         if asked and how not in ("norange", "page"):
-            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            start = int(asked.removeprefix("bytes=").partition("-")[0])
             if start >= len(content):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(content)}")
@@ -511,7 +602,8 @@ def toy(server, tmp_path, monkeypatch):
 
     def entry(name, role, hows, *lines, checksum=True):
         urls = [f"http://127.0.0.1:{server.server_port}/{how}/{name}" for how in hows]
-        check = [f"size = {len(CONTENT[name])}", f'sha1 = "{hashlib.sha1(CONTENT[name]).hexdigest()}"']
+        check = [f"size = {len(CONTENT[name])}", f'sha1 = "{hashlib.sha1(CONTENT[name]).hexdigest()}"',
+                 'checksum_source = ["https://example.org/checksums"]']
         return "\n".join(["[[files]]", f'name = "{name}"', f'role = "{role}"', f"mirrors = {urls}".replace("'", '"'),
                           *(check if checksum else []), *lines, ""])
 
@@ -943,3 +1035,207 @@ def test_a_cache_that_cannot_be_written(toy, tmp_path):
     (tmp_path / "cache").write_text("a file in the way")
     with pytest.raises(models.ModelError, match="DEEPDREAM_CACHE can name another folder"):
         models.find("toy")
+
+
+# --- what is on disk --------------------------------------------------------------------------------------------------
+
+def command(*words):
+    from deepdream import cli
+    return cli.main(["models", *words])
+
+
+@pytest.mark.parametrize("kind, checksum", [
+    ("md5", hashlib.md5(WEIGHTS).hexdigest()), ("sha256", hashlib.sha256(WEIGHTS).hexdigest()),
+    ("git_sha1", hashlib.sha1(b"blob 300000\0" + WEIGHTS).hexdigest())])
+def test_downloads_are_verified_by_any_checksum(server, toy, kind, checksum):
+    lines = (f'{kind} = "{checksum}"', 'checksum_source = ["https://example.org/checksums"]')
+    files = toy.entry("deploy.prototxt", "prototxt", ["ok"])
+    folder = toy(files=files + toy.entry("toy.caffemodel", "caffemodel", ["wrong", "ok"], *lines, checksum=False))
+    models.fetch("toy")
+    assert right(folder)
+    (folder / "toy.caffemodel").unlink()
+    toy(files=files + toy.entry("toy.caffemodel", "caffemodel", ["wrong"], *lines, checksum=False))
+    with pytest.raises(models.ModelError, match=f"toy.caffemodel .{kind} {checksum}. from http"):
+        models.fetch("toy")
+    assert nothing(folder)
+
+
+def test_the_table_of_all_models(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DEEPDREAM_CACHE", str(tmp_path))
+    assert command() == 0
+    head, *rows, empty, used = capsys.readouterr().out.splitlines()
+    assert head.split() == ["NAME", "DREAMS", "OF", "SIZE", "ON", "DISK", "LICENCE"] and empty == ""
+    assert [row.split()[0] for row in rows] == models.names() and max(map(len, rows)) <= 100
+    columns = {row.split()[0]: re.split(r" {2,}", row) for row in rows}
+    assert columns["vgg16"] == ["vgg16", "animals and objects", "553 MB", "no", "CC BY 4.0"]
+    assert columns["digits"][3:] == ["shipped", "MIT"] and columns["nin_imagenet"][2].startswith("~30")
+    assert used == f"disk used: 0 bytes of downloads and 0 bytes of converted graphs in {tmp_path}"
+
+
+@pytest.mark.parametrize("words, names", [
+    (["places"], ["mini_places", "places205_vgg16", "places365_resnet152", "hybrid1365_vgg16"]),
+    (["PLACES", "vgg-16"], ["places205_vgg16", "places365_vgg16", "hybrid1365_vgg16"]),
+    (["squeezenet"], ["squeezenet_v1.0", "squeezenet_v1.1"]), (["no such net"], [])])
+def test_searching(capsys, words, names):
+    assert command("--search", *words) == (0 if names else 1)
+    found = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert set(names) <= set(found) < set(models.names()) and not {"digits", "vgg19"} & set(found)
+
+
+def test_the_table_of_a_model_that_is_downloaded(server, toy, tmp_path, capsys):
+    folder = toy("ok")
+    for change, on_disk in ((lambda: None, "no"), (lambda: folder.mkdir(parents=True), "no"),
+                            (lambda: (folder / "toy.caffemodel.part").write_bytes(bytes(5000)), "partly"),
+                            (lambda: models.fetch("toy"), "yes")):
+        change()
+        assert command() == 0
+        _, row, _, used = capsys.readouterr().out.splitlines()
+        assert re.split(r" {2,}", row) == ["toy", "toys and bricks", "300 kB", on_disk, "none"]
+    assert used.startswith("disk used: 300 kB of downloads")
+
+
+def test_removing_a_model(server, toy, tmp_path, capsys):
+    folder = toy("ok", labels="ok")
+    models.fetch("toy")
+    (tmp_path / "cache" / "other").mkdir()
+    (tmp_path / "cache" / "other" / "toy.caffemodel").write_bytes(WEIGHTS)
+    assert command("--remove", "toy") == 0
+    assert capsys.readouterr().out == "toy: 300 kB freed\n"
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["other"] and models.status("toy") == "absent"
+    assert command("--remove", "toy") == 0 and capsys.readouterr().out == "toy: nothing to remove\n"
+    assert (tmp_path / "cache" / "other" / "toy.caffemodel").read_bytes() == WEIGHTS
+    assert not folder.exists() and (tmp_path / "models" / "toy" / "card.toml").exists()
+
+
+def test_removing_leaves_what_does_not_belong_to_the_model(toy, tmp_path):
+    folder = toy("ok", checksum=False)
+    folder.mkdir(parents=True)
+    theirs = ["toy.caffemodel.part", "toy.caffemodel.bad", "toy.caffemodel.0123abcd.part", "deploy.prototxt"]
+    others = ["toy.caffemodel.txt", "my toy.caffemodel", "toyXcaffemodel", "toy.caffemodel.part.part", "card.toml"]
+    for name in theirs + others:
+        (folder / name).write_bytes(b"12345")
+    (tmp_path / "elsewhere").write_bytes(WEIGHTS)
+    (folder / "toy.caffemodel").symlink_to(tmp_path / "elsewhere")
+    (folder / "labels.txt").mkdir()
+    assert sorted(p.name for p in models.downloaded("toy")) == sorted([*theirs, "toy.caffemodel"])
+    models.remove("toy")
+    assert sorted(p.name for p in folder.iterdir()) == sorted([*others, ".lock", "labels.txt"])
+    assert (tmp_path / "elsewhere").read_bytes() == WEIGHTS             # a link is removed, not what it leads to
+
+
+def test_what_cannot_be_removed(toy, tmp_path, capsys, monkeypatch):
+    folder = toy("ok")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "toy.caffemodel").write_bytes(WEIGHTS)
+    folder.parent.mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert command("--remove", "toy") == 2
+    assert f"deepdream: {folder}: is a link that leads out of the cache;" in capsys.readouterr().err
+    assert (tmp_path / "elsewhere" / "toy.caffemodel").read_bytes() == WEIGHTS
+    folder.unlink()
+    folder.mkdir()
+    (folder / "toy.caffemodel").write_bytes(WEIGHTS)
+    with store._alone(folder, "toy"):
+        assert command("--remove", "toy") == 2
+    assert "toy: is being downloaded by another process; nothing was removed" in capsys.readouterr().err
+    monkeypatch.setattr(Path, "unlink", lambda *_: (_ for _ in ()).throw(PermissionError(1, "Not yours", "toy.x")))
+    assert command("--remove", "toy") == 2
+    assert capsys.readouterr().err == "deepdream: toy.x: cannot be removed: Not yours\n"
+    assert command("--remove", "toys") == 2 and "did you mean toy" in capsys.readouterr().err
+    assert command("--remove", "../other") == 2 and "no model is called '../other'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words, message", [
+    (["--remove", "digits"], "digits: is part of this project; only downloaded models can be removed"),
+    (["--remove", "toy", "--search", "x"], "--search: only for the table and --check, not with --remove"),
+    (["--check", "--remove", "digits"], "not allowed with")])
+def test_commands_that_make_no_sense(capsys, words, message):
+    with contextlib.suppress(SystemExit):
+        assert command(*words) == 2
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
+
+
+# --- where it comes from ----------------------------------------------------------------------------------------------
+
+def checked(name="toy"):
+    return [(source.url.split("/")[3], source.size, source.problem) for source in models.check([name])
+            if source.file.name == "toy.caffemodel"]
+
+
+@pytest.mark.parametrize("how, size, problem", [
+    ("ok", 300_000, ""), ("moved", 300_000, ""), ("nohead", 300_000, ""), ("nolength", 300_000, ""),
+    ("404", None, "404 Not Found"), ("half", 150_000, "offers 150,000 bytes instead of 300,000"),
+    ("page", 35, "offers 35 bytes instead of 300,000"), ("hang", None, "timed out"),
+    ("crawling_head", None, "timed out"), ("endless", None, "")])
+def test_a_source_is_asked_for_its_size(server, toy, monkeypatch, how, size, problem):
+    monkeypatch.setattr(download, "OPENING", 1)
+    folder = toy(how)
+    assert checked() == [(how, size, problem)] and not folder.exists()
+    assert {asked for _, asked in ranges(server)} <= {"HEAD", "bytes=0-0"}
+
+
+def test_sources_without_a_checksum_are_within_bounds(server, toy, monkeypatch):
+    monkeypatch.setitem(CONTENT, "toy.caffemodel", bytes(500_000))
+    toy("ok", "half", checksum=False)
+    assert checked() == [("ok", 500_000, "offers 500,000 bytes, not 200,000 to 400,000"), ("half", 250_000, "")]
+    server.raw["raw"] = answer(b"200 OK", b"Content-Type: text/html; charset=utf-8", b"Content-Length: 250000")
+    toy("raw", checksum=False)
+    assert checked() == [("raw", 250_000, "a web page")]
+
+
+@pytest.mark.parametrize("how", [how for how, (_, said) in RAW.items() if said])
+def test_odd_answers_to_the_question_for_a_size_are_a_few_words(server, toy, how):
+    server.raw["raw"] = RAW[how][0]
+    toy("raw")
+    (_, _, problem), = checked()
+    assert problem.isprintable() and len(problem) < 120
+
+
+def test_checking_all_sources(server, toy, capsys):
+    folder = toy("404", "ok", "half", labels="404")
+    assert command("--check") == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    url = f"http://127.0.0.1:{server.server_port}"
+    assert first == "toy" and lines == [
+        f"    ok, {len(DEPLOY)} bytes: {url}/ok/deploy.prototxt", f"    404 Not Found: {url}/404/toy.caffemodel",
+        f"    ok, 300 kB: {url}/ok/toy.caffemodel",
+        f"    offers 150,000 bytes instead of 300,000: {url}/half/toy.caffemodel",
+        f"    404 Not Found: {url}/404/labels.txt", "", "5 addresses of 1 net, 3 of them dead",
+        f"dead: toy: toy.caffemodel: 404 Not Found: {url}/404/toy.caffemodel",
+        f"dead: toy: toy.caffemodel: offers 150,000 bytes instead of 300,000: {url}/half/toy.caffemodel",
+        f"dead: toy: labels.txt: 404 Not Found: {url}/404/labels.txt"]
+    assert not folder.exists() and len(server.seen) == 7      # the dead by GET too
+    toy("404")
+    assert command("--check") == 1
+    assert capsys.readouterr().out.endswith("\ncan no longer be downloaded: toy\n")
+    assert command("--check", "--search", "bricks") == 1 and command("--check", "--search", "dolls") == 1
+    assert capsys.readouterr().out.endswith("\nno net matches dolls\n")
+
+
+def test_checking_asks_the_archive_for_its_members(server, toy):
+    members = "".join(f'[[files]]\nname = "{name}"\nrole = "{role}"\narchive = "toy.tar.gz"\nmember = "{name}"\n'
+                      for name, role in (("deploy.prototxt", "prototxt"), ("toy.caffemodel", "caffemodel")))
+    for how, lost in (("ok", []), ("404", ["toy"])):
+        toy(files=toy.entry("toy.tar.gz", "archive", [how]) + members)
+        sources = list(models.check(["toy"]))
+        assert len(sources) == 1 and models.lost(sources) == lost
+
+
+def test_checking_without_a_network(toy, monkeypatch, capsys):
+    toy("ok")
+    monkeypatch.setattr("socket.socket.connect", lambda *_: (_ for _ in ()).throw(ConnectionRefusedError("no")))
+    assert command("--check") == 1
+    assert capsys.readouterr().out.endswith("2 of them dead\nno server can be reached: is there a network?\n")
+
+
+def test_a_gallery_of_all_models_on_disk(server, toy, tmp_path):
+    from deepdream.cli.nets import on_disk
+    shipped = [name for name in ("digits", "mini_imagenet") if name in models.names()]
+    assert not shipped and on_disk(["all"]) == []
+    toy("ok")
+    write(tmp_path / "models" / "made", CARD + FILES)
+    assert on_disk(["all", "x.onnx"]) == ["x.onnx"]
+    models.fetch("toy")
+    folder_with(tmp_path / "models" / "made", "deploy.prototxt", "toy.caffemodel")
+    assert on_disk(["x.onnx", "made", "all"]) == ["x.onnx", "made", "toy"]

@@ -382,3 +382,11 @@ def test_the_file_can_be_read_by_others(tmp_path):
     umask = os.umask(0)
     os.umask(umask)
     assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_picture_that_does_not_fit_is_rejected_before_it_is_decoded(tmp_path, monkeypatch):
+    Image.new("L", (4000, 3000)).save(tmp_path / "large.png")
+    monkeypatch.setenv("DEEPDREAM_MEMORY_GB", "0.4")
+    monkeypatch.setattr(Image.Image, "load", None)
+    with pytest.raises(DreamError, match="large.png: too large a picture: 4000x3000 pixels take about 0.5 GB"):
+        load(tmp_path / "large.png")

@@ -318,6 +318,7 @@ def test_a_folder_does_not_overwrite_other_pictures(toy, tmp_path, capsys):
     assert (tmp_path / "mine" / "a.png").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_damaged_dream_does_not_stop_a_folder(toy, tmp_path, capsys):
     """It is reported and not overwritten, since it may not be a dream."""
     (tmp_path / "in").mkdir()

@@ -211,3 +211,25 @@ def test_caffe_nets(tmp_path, capsys):
                                                         "left out, 1 result: a second input, 'info': sum"]
     with pytest.raises(DreamError, match="a second input, 'info', is not supported, and 'sum' needs it"):
         Net(folder, device="cpu").features(np.zeros((9, 9, 3), np.float32), "sum")
+
+
+@pytest.mark.parametrize("body, smallest", [
+    ("c = Conv(x, w7); t = Slice(c, one, nine, rows); y = Relu(t)", (8, 7)),
+    ("c = Conv(x, w); t = Slice(c, one, many, rows); d = Conv(t, v); u = Slice(d, one, nine, rows); y = Relu(u)",
+     (9, 7)),
+])
+@pytest.mark.parametrize("opset", [13, 17])
+def test_slices_of_pictures_that_are_too_small(body, smallest, opset):
+    """onnx's own shape inference ends the process at a Slice of a negative size."""
+    weights = {"w7": filters(4, 3, 7), "w": filters(4, 3), "v": filters(4, 4, 5), "one": ints(1), "nine": ints(9),
+               "many": ints(12), "rows": ints(2)}
+    weights = {k: v for k, v in weights.items() if re.search(rf"\b{k}\b", body)}
+    made = onnx_net(net(body, weights, ("n", 3, "h", "w"), opset))
+    assert convert.min_size(made, "y")[:2] == smallest
+    for side in (2, 0):       # a declared size that is too small, and one that is left open
+        model = net(body, weights, (1, 3, side, 32), opset)
+        if side:
+            with pytest.raises(convert.ConvertError, match="below zero|has no pixel|too small|cannot be computed"):
+                onnx_net(model)
+        else:
+            assert "y" in convert.valid_ends(onnx_net(model))

@@ -12,6 +12,7 @@ import onnx
 from ..errors import ConvertError, about, shown
 from ..facts import End, Facts, Write
 from ..graph import Graph, float_info
+from ..graph.inference import infer_shapes
 from ..graph.source import Source
 from ..onnx_nets.limits import check_shape
 from ..refusals import refusals
@@ -218,7 +219,7 @@ class _Build:
                       channel_swap=None if channel_swap is None else tuple(map(int, channel_swap)))
         model = self.graph.model(name, inputs, outputs)
         facts.write(model)
-        model = onnx.shape_inference.infer_shapes(model)
+        model = infer_shapes(model)
         refused = {e: why for e, why in refusals(Source(model)).items() if e in self.ends}
         if refused:
             replace(facts, ends={e: end for e, end in self.ends.items() if e not in refused},

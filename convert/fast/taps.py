@@ -18,7 +18,7 @@ HUGE, TINY = 3e38, -1e-30
 
 
 def positive(x: Tensor) -> Tensor:
-    """Return 1 where x > 0, else 0. x must not be negative."""
+    """Return 1 where x > 0, else 0."""
     return x.graph.op("HardSigmoid", x, alpha=HUGE, beta=TINY)
 
 

@@ -11,6 +11,7 @@ from onnx.reference import ReferenceEvaluator
 
 from ..errors import ConvertError
 from . import Budget, attributes
+from .inference import infer_shapes
 
 SMALL = 1024      # numbers of a constant that is passed to shape inference: a larger one does not describe a shape
 # how many times longer the reference implementation takes for one number, or one tap of a window, than for a copy
@@ -47,7 +48,7 @@ def _sizes(model, feeds):
     light.graph.input.extend(kept)
     light.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in small.items())
     found = {}
-    for info in onnx.shape_inference.infer_shapes(light, strict_mode=True, data_prop=True).graph.output:
+    for info in infer_shapes(light, strict_mode=True, data_prop=True).graph.output:
         kind = info.type.tensor_type
         if not kind.HasField("shape") or not all(d.HasField("dim_value") for d in kind.shape.dim):
             raise ConvertError("the size of its result cannot be determined")

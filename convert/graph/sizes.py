@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import onnx
 
+from ..errors import ConvertError
 from . import attributes
+from .inference import infer_shapes
 from .windows import Window
 
 LARGE = 1 << 11   # a size at which every net has pixels everywhere
@@ -30,8 +32,8 @@ def end_shape(model: onnx.ModelProto, name: str, end: str, shape: Sequence[int])
             info.CopyFrom(onnx.helper.make_tensor_value_info(name, info.type.tensor_type.elem_type, shape))
     try:
         model = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-        graph = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
-    except onnx.shape_inference.InferenceError:
+        graph = infer_shapes(model, strict_mode=True, data_prop=True).graph
+    except ConvertError:
         return None
     shapes = {info.name: [d.dim_value if d.HasField("dim_value") else 1 for d in info.type.tensor_type.shape.dim]
               for info in [*graph.input, *graph.value_info, *graph.output]}

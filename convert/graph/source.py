@@ -11,6 +11,7 @@ from ..errors import ConvertError, about, shown
 from ..facts import Facts
 from . import OPSET, Budget, described, reads
 from .constants import computed
+from .inference import check_sizes, infer_shapes
 from .sizes import without_weights
 
 
@@ -33,6 +34,7 @@ class Source:
         opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), OPSET)
         if opset < 15:
             try:
+                check_sizes(model)
                 model = version_converter.convert_version(model, OPSET)
             except Exception as error:   # the converter has its own exceptions
                 raise ConvertError(f"opset {opset} is too old and cannot be converted to {OPSET}: "
@@ -88,7 +90,7 @@ class Source:
             light.graph.value_info.extend(self.graph.value_info)
             light.graph.output.extend(self.graph.output)
         next(i for i in light.graph.input if i.name == data.name).CopyFrom(data)
-        graph = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+        graph = infer_shapes(light, data_prop=True).graph
         return {info.name: [d.dim_value if d.HasField("dim_value") else None for d in info.type.tensor_type.shape.dim]
                 for info in [*graph.input, *graph.value_info, *graph.output]
                 if info.type.tensor_type.HasField("shape")}

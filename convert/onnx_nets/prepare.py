@@ -19,6 +19,7 @@ from ..errors import ConvertError, about, shown
 from ..facts import End, Facts, Write
 from ..graph import OPSET, REAL, Graph, attributes, described, float_info, inner_nodes, kind, reads
 from ..graph.constants import computed
+from ..graph.inference import check_sizes, infer_shapes
 from ..graph.sizes import without_weights
 from ..graph.source import Source
 from ..refusals import refusals
@@ -161,11 +162,26 @@ def _to_opset(model, source):
                            f"(opset_version={OPSET})")
     if opset < OPSET:
         try:
+            model = _with_open_sizes(model)
+            check_sizes(model)
             model = version_converter.convert_version(model, OPSET)
         except Exception as error:   # the converter has its own exceptions
             raise ConvertError(f"{source}: opset {opset} cannot be converted to {OPSET}; export with "
                                f"opset_version={OPSET} ({_line(error)})") from None
     return model, max(opset, OPSET)
+
+
+def _with_open_sizes(model):
+    """Return the model with sizes below 1, which some exporters write for a dynamic axis of the input, left open."""
+    if all(d.dim_value > 0 or not d.HasField("dim_value") for info in model.graph.input
+           for d in info.type.tensor_type.shape.dim):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for dim in (d for info in copy.graph.input for d in info.type.tensor_type.shape.dim):
+        if dim.HasField("dim_value") and dim.dim_value < 1:
+            dim.Clear()
+    return copy
 
 
 class _Build:
@@ -292,7 +308,7 @@ class _Build:
                 model.graph.input[-1].name = name
         model.opset_import.extend(helper.make_opsetid(d, 1)
                                   for d in sorted({n.domain for n in model.graph.node} - {"", "ai.onnx"}))
-        return onnx.shape_inference.infer_shapes(model)
+        return infer_shapes(model)
 
 
 def _check_sizes(build, net, nominal):
@@ -479,7 +495,7 @@ def _shapes(light, shape=None):
         graph.CopyFrom(light.graph)
         next(i for i in graph.input if i.name == DATA).CopyFrom(float_info(DATA, shape))
         light = helper.make_model(graph, opset_imports=light.opset_import, ir_version=light.ir_version)
-    graph = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    graph = infer_shapes(light, data_prop=True).graph
     found = {}
     for info in [*graph.input, *graph.value_info, *graph.output]:
         kind = info.type.tensor_type

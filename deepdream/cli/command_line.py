@@ -22,7 +22,7 @@ COMMANDS = {   # command -> one line of help; the module of that name has `argum
     "zoom": "dream, zoom in and dream again: the notebook's endless zoom",
     "regress": "check that this installation dreams what Google's notebook dreamt",
     "layers": "list the layers of a net at which it can dream",
-    "models": "list the nets that can be used by name, and download their files",
+    "models": "list the nets that can be used by name; download, remove or check their files",
     "convert": "convert a Caffe net, or the gradient of one of its layers, to ONNX",
 }
 

@@ -96,6 +96,13 @@ def net_of(args: Namespace, ends: Sequence[str] = (), fast: bool = False, **opti
     return Net(name, surgery=needs_surgery(ends), fast=fast, **pixels, **{**device, **options})
 
 
+def on_disk(names: Sequence[str]) -> list[str]:
+    """Replace the word all by the names of the nets that are shipped or downloaded completely."""
+    from .. import models
+    known = [name for name in models.names() if models.status(name) in ("shipped", "cached")] if "all" in names else []
+    return list(dict.fromkeys(name for text in names for name in (known if text == "all" else [text])))
+
+
 def nets_of(names: Sequence[str]) -> dict:
     """Load several nets, only to read their layers and settings: the dreams are made by jobs with nets of their own.
 

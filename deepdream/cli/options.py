@@ -5,7 +5,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import fields
 
-from ..options import NOTEBOOK, OPTIONS, PRIORS, SEED, Kind, Option, Settings, number, whole
+from ..options import NOTEBOOK, OPTIONS, PRIORS, PRIORS_GROUP, SEED, Kind, Option, Settings, number, whole
 
 DEFAULTS = {field.name: field.default for field in fields(Settings)}
 STARTS = [name for name, option in OPTIONS.items() if option.group == OPTIONS["start"].group]
@@ -115,9 +115,9 @@ def add_starts(parser: Parser, start: str = "a picture", size: str = "the pictur
         add_option(group, name, defaults.get(name))
 
 
-def add_priors(parser: Parser) -> None:
-    """Add the priors."""
-    group = parser.add_argument_group(OPTIONS["tv"].group)
+def add_priors(parser: Parser, title: str = PRIORS_GROUP) -> None:
+    """Add the priors. title: the heading of their group in the help text."""
+    group = parser.add_argument_group(title)
     for name in PRIORS:
         add_option(group, name)
 

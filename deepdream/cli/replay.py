@@ -25,8 +25,7 @@ def replay(args: Namespace) -> Settings:
     """Read the settings of a dream from the picture of --settings.
 
     args: parsed arguments. Options on the command line take precedence over the saved settings. The model, the pixels
-    of
-        an .onnx file and the number of threads are set in `args`, unless the command line specifies them.
+    of an .onnx file and the number of threads are set in `args`, unless the command line specifies them.
 
     Returns the saved settings without those that the command line replaces. Raises DreamError for a picture without
     settings or with damaged ones, and for a picture, a guide or a model that the dream needs and that is not specified.

@@ -100,6 +100,7 @@ def peak_memory(graph: bytes) -> tuple[float, int]:
     import onnx
 
     from ..convert.graph import metadata
+    from ..convert.graph.inference import infer_shapes
     from ..convert.graph.sizes import without_weights
     from ..convert.graph.symbolic import resolved
     model = onnx.load_from_string(graph)
@@ -111,7 +112,7 @@ def peak_memory(graph: bytes) -> tuple[float, int]:
         for dim in info.type.tensor_type.shape.dim:
             if dim.dim_param in known:
                 dim.dim_value = known[dim.dim_param]
-    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    inferred = infer_shapes(light, data_prop=True).graph
     size = {}
     for info in (*inferred.input, *inferred.value_info, *inferred.output):
         dims = info.type.tensor_type.shape.dim

@@ -100,10 +100,13 @@ class Objective:
     def identity(self) -> object:
         """The part of a graph's cache key that stands for the objective's nodes.
 
-        For a class of this module it is the name of the class. A custom objective can write any nodes, so it is
-        identified by the object itself.
+        For a class of this module it is the name of the class, so everything else that its nodes depend on must be
+        among its inputs. A custom objective can write any nodes, so it is identified by the object itself.
         """
-        return type(self).__name__ if type(self).__module__ == __name__ else self
+        if type(self).__module__ != __name__:
+            return self
+        assert set(vars(self)) == {"inputs", "end"}, "the nodes of a built-in objective depend on its inputs alone"
+        return type(self).__name__
 
     def feeds(self) -> dict[str, np.ndarray]:
         """Return the arrays that the graph of the objective is fed with, by the names of the graph's inputs."""
@@ -380,7 +383,7 @@ class objective_guide(Objective):
         return g.slice(g.op("Reshape", best, [-1]), [0], [0], count)
 
 
-objective_L2 = L2()
+objective_L2 = L2()      # it has no parameters, and is passed as it is, as in the notebook
 
 
 def _check_channels(chosen, name, channels):

@@ -41,8 +41,9 @@ class Prior:
     def identity(self) -> object:
         """The part of a graph's cache key that stands for the prior's nodes.
 
-        For a class of this module it is a text. A custom prior can write any nodes, so it is identified by the object
-        itself.
+        For a class of this module it is the name of the class; if its nodes depend on anything but its inputs, the
+        class overrides this property, as Laplacian does. A custom prior can write any nodes, so it is identified by the
+        object itself.
         """
         return type(self).__name__ if type(self).__module__ == __name__ else self
 

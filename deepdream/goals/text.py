@@ -136,7 +136,8 @@ def class_index(net, label: str) -> int:
         difflib.get_close_matches(_plain(label), words, SUGGESTIONS, 0.6)
     near = [shown(name) for name in dict.fromkeys(labels[words[w]].split(",")[0] for w in near)][:SUGGESTIONS]
     raise DreamError(f"class '{shown(label)}': {net.name} knows none of this name; "
-                     + (f"did you mean {', '.join(near)}?" if near else "`deepdream layers --labels` lists them"))
+                     + (f"did you mean {', '.join(near)}?" if near else
+                        f"`deepdream layers --model {net.name} --labels` lists them"))
 
 
 def class_name(net, index: int) -> str:

@@ -154,9 +154,10 @@ class Net:
         return self.files.proto
 
     def _describe(self):
-        classifier, no_classifier = convert.classifier(self.model)
-        facts = replace(convert.Facts.read(self.model, self.prototxt), classifier=classifier,
-                        no_classifier=no_classifier)
+        with about(self.prototxt):
+            classifier, no_classifier = convert.classifier(self.model)
+            facts = replace(convert.Facts.read(self.model, self.prototxt), classifier=classifier,
+                            no_classifier=no_classifier)
         return json.dumps(facts.plain()).encode()
 
     # ---- pycaffe

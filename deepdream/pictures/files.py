@@ -13,11 +13,13 @@ from ..convert import files
 from ..convert.errors import shown
 from ..convert.files import write, write_new
 from ..errors import DreamError
+from ..runtime.free_memory import free_memory
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
 SIDE = {"JPEG": 65500, "WEBP": 16383}      # the maximum height and width that the libraries can write
 ONLY_READ = (".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")      # suffixes that `load` supports and `save` does not
 READABLE = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+BYTES = 40             # of memory for each pixel of a picture that is decoded and prepared for a net
 LONGEST = 10 ** 6      # the maximum length of settings in metadata; longer texts are from other software
 
 
@@ -53,13 +55,23 @@ def load(path: str | Path) -> np.ndarray:
 
     path: a JPEG, PNG, WebP, TIFF, BMP, GIF or PPM file.
 
-    Returns float32 (H, W, 3), 0 to 255. Raises DreamError for a missing or damaged file, and for other formats.
+    Returns float32 (H, W, 3), 0 to 255. Raises DreamError for a missing or damaged file, for other formats, and for a
+    picture that does not fit into the free memory.
     """
     with _opened(path) as image:
         if image.format not in READABLE:
             raise DreamError(f"{path}: {image.format} pictures are not supported; JPEG, PNG, WebP and TIFF are")
+        _check_memory(image, path)
         image.load()
         return np.float32(_rgb(ImageOps.exif_transpose(image), path))
+
+
+def _check_memory(image, path):
+    """Raise DreamError for a picture that is too large, before it is decoded: its file may be small."""
+    (w, h), free = image.size, free_memory()
+    if free is not None and w * h * BYTES > free:
+        raise DreamError(f"{path}: too large a picture: {w}x{h} pixels take about {w * h * BYTES / 1e9:.1f} GB, and "
+                         f"{free / 1e9:.1f} GB are free")
 
 
 def _rgb(image, path):
@@ -206,8 +218,8 @@ def settings(path: str | Path) -> dict:
     picture.
     """
     with _opened(path) as image:
-        text = image.info.get("comment") or getattr(image, "text", {}).get("deepdream") \
-            or image.getexif().get(ExifTags.Base.ImageDescription)
+        text = image.info.get("comment") or image.info.get("deepdream") \
+            or image.getexif().get(ExifTags.Base.ImageDescription) or _text_after_pixels(image, path)
     if not isinstance(text, (str, bytes)) or len(text) > LONGEST:
         return {}
     try:
@@ -215,6 +227,14 @@ def settings(path: str | Path) -> dict:
     except (ValueError, RecursionError):      # other software's text, numbers of 5,000 digits, or deep nesting
         return {}
     return values if isinstance(values, dict) else {}
+
+
+def _text_after_pixels(image, path):
+    """Return the settings in a PNG file that other software wrote anew, perhaps after the pixels; else None."""
+    if image.format != "PNG":
+        return None
+    _check_memory(image, path)
+    return image.text.get("deepdream")      # this decodes the pixels
 
 
 def settings_if_any(path: str | Path) -> dict:

@@ -238,7 +238,7 @@ class Dreams:
         """Return a dream, as `dream` makes it.
 
         run, case, seed: as in `dream`.
-        label: tells the dreams of different runs apart, in names of files.
+        label: distinguishes the dreams of different runs in file names.
         """
         name = f"{case.name}{label and '_' + label}_seed{seed}"
         if name not in self.made:

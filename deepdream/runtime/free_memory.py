@@ -11,13 +11,13 @@ from .device import Device
 VARIABLE = "DEEPDREAM_MEMORY_GB"
 
 
-def free_memory(device: Device) -> float | None:
+def free_memory(device: Device | None = None) -> float | None:
     """Return the bytes that a dream can use; None if they are unknown.
 
     If $DEEPDREAM_MEMORY_GB is set, it is that. Otherwise it is the free memory of the GPU or, for a dream on the CPU,
     the free memory of the machine together with the memory that this process uses already.
 
-    device: the device that the dream runs on.
+    device: the device that the dream runs on; None for the CPU.
 
     Raises DreamError if $DEEPDREAM_MEMORY_GB is not a number above 0.
     """
@@ -30,7 +30,7 @@ def free_memory(device: Device) -> float | None:
         except ValueError:
             pass
         raise DreamError(f"{VARIABLE} is '{text}'; allowed is a number of gigabytes greater than 0")
-    if device.is_cuda:
+    if device and device.is_cuda:
         return device.free_memory
     limits = [n for n in (_machine_memory(), *cgroup_memory()) if n is not None]
     return min(limits) + process_memory() if limits else None

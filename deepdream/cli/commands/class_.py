@@ -42,7 +42,9 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--columns", type=whole_number(1, 32), metavar="N", help="number of columns of the grid of "
                         "classes or of the strip (default: a grid that is nearly square, a strip of one row)")
     add_steps(parser, {k: f"the model card's, else {DEFAULTS[k]}" for k in NOTEBOOK})
-    add_priors(parser)
+    add_priors(parser, "priors, which keep the picture natural (default: the model card's, else a Laplacian pyramid of "
+               f"{DEFAULTS['laplacian']} levels and a blur of {DEFAULTS['blur']:g} that changes to "
+               f"{DEFAULTS['blur_until']:g})")
     add_device(parser)
     add_quality(parser)
 

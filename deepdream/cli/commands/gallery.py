@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import DreamError
-from ..nets import SHIPPED, nets_of
+from ..nets import SHIPPED, nets_of, on_disk
 from ..options import add_device, add_quality, add_steps, settings_of, whole_number
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("picture", metavar="PICTURE", help="the picture: JPEG, PNG, WebP or TIFF")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the folder of the gallery")
     parser.add_argument("--models", nargs="+", default=SHIPPED, metavar="MODEL",
-                        help="the nets: names from `deepdream models`, folders or .onnx files (default: "
-                        f"{' '.join(SHIPPED)})")
+                        help="the nets: names from `deepdream models`, folders or .onnx files, or all for "
+                        f"every named net that is on disk (default: {' '.join(SHIPPED)})")
     parser.add_argument("--ends", nargs="+", default=[], metavar="LAYER", help="the layers to dream at: names, "
                         "patterns such as 'inception_4*', or low, middle, high or all, as the model card sorts them "
                         "(default: two low, two middle and two high ones)")
@@ -54,7 +54,7 @@ def run(args: Namespace) -> int:
     source = gallery.Source.read(args.picture)
     guides = list({g.sha256: g for g in map(gallery.Source.read, args.guides)}.values())
     device = _device(args)
-    nets = nets_of(args.models)
+    nets = nets_of(on_disk(args.models))
     chosen = rows.chosen_ends(args.ends, nets)
     settings, octave_ns, seeds = _settings(args)
     dreams = gallery.plan(source, nets, chosen, octave_ns, guides, seeds, settings, args.quality)
