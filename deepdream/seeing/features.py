@@ -18,6 +18,7 @@ from ..convert.errors import shown
 from ..dream import check_dream, deepdream, octave_sizes, visible
 from ..engine.step import Step
 from ..errors import DreamError
+from ..goals.natural import Natural
 from ..goals.objectives import objective_channel
 from ..goals.text import goals
 from ..net import Net
@@ -26,6 +27,8 @@ from ..pictures.sheet import enlarged, grid
 from ..pictures.starts import grey, noise, start_size, starting_picture
 from ..provenance import SOFTWARE, differences, is_dream, machine, provenance
 
+TRIES = 4            # starts of another kind, for channels that are silent at first
+CONTRAST = 50.0      # their standard deviation, in levels
 SIDE = 96            # pixels: smaller pictures are enlarged in the sheet
 FREE = ("model", "pixels")      # parts of a picture's provenance that may differ: the net's checksum covers them
 
@@ -66,6 +69,20 @@ def strongest(net: Net, end: str, img: np.ndarray, count: int) -> list[int]:
     here, anywhere = (_strengths(net, end, picture) for picture in (img, noise(*img.shape[:2], seed=0, spread=50)))
     relative = here / (anywhere + anywhere.mean() + 1e-30)
     return [int(c) for c in np.argsort(-relative, kind="stable")[:count]]
+
+
+def _starts(settings):
+    """Yield the picture that a dream starts from, and then others, for channels that are silent in it.
+
+    They are noise with the colours and the large structures of photographs, which excites almost every channel.
+    """
+    yield starting_picture(settings)
+    h, w = start_size(settings)
+    natural = Natural(1.0, (0, 1, 2)).sized(h, w)
+    for seed in range(settings.seed + 1, settings.seed + 1 + TRIES):
+        white = noise(h, w, seed % 2 ** 32) - 128
+        coloured = natural(np.moveaxis(white, 2, 0)[None], natural.inputs)[0]
+        yield np.clip(128 + CONTRAST / coloured.std() * np.moveaxis(coloured, 0, 2), 0, 255)
 
 
 def _strengths(net, end, img):
@@ -152,13 +169,17 @@ class Features:
                 self.write_sheet()
 
     def _make(self, feature, on_step):
-        settings = feature.settings
-        try:
-            dream = deepdream(self.net, starting_picture(settings), on_step=on_step,
-                              rng=np.random.RandomState(settings.seed), **settings.steps, **goals(self.net, settings))
-        except DreamError as error:      # nothing in the noise excites the channel
-            feature.reason = str(error)
+        settings, chosen, dream = feature.settings, goals(self.net, feature.settings), None
+        for start in _starts(settings):
+            try:
+                dream = deepdream(self.net, start, on_step=on_step, rng=np.random.RandomState(settings.seed),
+                                  **settings.steps, **chosen)
+                break
+            except DreamError as error:      # nothing in this picture excites the channel
+                feature.reason = str(error)
+        if dream is None:
             return
+        feature.reason = ""
         picture = pictures.to_uint8(visible(dream, settings.clip))
         pictures.save(picture, feature.path, {**feature.metadata, **machine(self.net)})
         feature.picture = picture

@@ -20,8 +20,8 @@ from ..nets import add_model, add_pixels, net_of
 from ..options import add_device, add_option, add_priors, add_starts, settings_of, whole_number
 from ..output import make_folder
 
-DEFAULTS = {"iter_n": 20, "octave_n": 2, "octave_scale": 1.4, "step_size": 2.0, "jitter": 8, "natural": 0.5, "seed": 0,
-            "start": "noise", "size": (160, 160)}
+DEFAULTS = {"iter_n": 20, "octave_n": 2, "octave_scale": 1.4, "step_size": 2.0, "jitter": 8, "laplacian": 4,
+            "natural": 0.6, "blur": 0.8, "blur_until": 0.3, "seed": 0, "start": "noise", "size": (160, 160)}
 FIRST = 16      # channels of the sheet, if the user does not choose any
 
 
@@ -80,5 +80,8 @@ def run(args: Namespace) -> None:
 
 
 def _settings(args):
-    """Return the settings of the command line; for the rest DEFAULTS. A prior on the command line replaces theirs."""
-    return settings_of(args, Settings(**DEFAULTS))
+    """Return the settings of the command line; for the rest DEFAULTS. A --blur on the command line stays constant."""
+    defaults = dict(DEFAULTS)
+    if args.blur is not None:
+        defaults["blur_until"] = None
+    return settings_of(args, Settings(**defaults))
