@@ -24,11 +24,12 @@ from ..goals.text import goals
 from ..net import Net
 from ..options import Settings
 from ..pictures.sheet import enlarged, grid
-from ..pictures.starts import grey, noise, start_size, starting_picture
+from ..pictures.starts import NOISE, grey, noise, start_size, starting_picture
 from ..provenance import SOFTWARE, differences, is_dream, machine, provenance
 
-TRIES = 4            # starts of another kind, for channels that are silent at first
-CONTRAST = 50.0      # their standard deviation, in levels
+TRIES = 24           # pictures to find one that excites a channel which is silent at first
+FADED = 0.3          # the part of its contrast that remains
+CONTRAST = 60.0      # their standard deviation, in levels
 SIDE = 96            # pixels: smaller pictures are enlarged in the sheet
 FREE = ("model", "pixels")      # parts of a picture's provenance that may differ: the net's checksum covers them
 
@@ -71,18 +72,12 @@ def strongest(net: Net, end: str, img: np.ndarray, count: int) -> list[int]:
     return [int(c) for c in np.argsort(-relative, kind="stable")[:count]]
 
 
-def _starts(settings):
-    """Yield the picture that a dream starts from, and then others, for channels that are silent in it.
-
-    They are noise with the colours and the large structures of photographs, which excites almost every channel.
-    """
-    yield starting_picture(settings)
-    h, w = start_size(settings)
+def _natural_noise(h, w, seed):
+    """Return noise with the colours and the frequencies of photographs, (h, w, 3)."""
     natural = Natural(1.0, (0, 1, 2)).sized(h, w)
-    for seed in range(settings.seed + 1, settings.seed + 1 + TRIES):
-        white = noise(h, w, seed % 2 ** 32) - 128
-        coloured = natural(np.moveaxis(white, 2, 0)[None], natural.inputs)[0]
-        yield np.clip(128 + CONTRAST / coloured.std() * np.moveaxis(coloured, 0, 2), 0, 255)
+    white = noise(h, w, seed % 2 ** 32) - NOISE[0]
+    coloured = np.moveaxis(natural(np.moveaxis(white, 2, 0)[None], natural.inputs)[0], 0, 2)
+    return np.clip(128 + CONTRAST / coloured.std() * coloured, 0, 255)
 
 
 def _strengths(net, end, img):
@@ -126,6 +121,7 @@ class Features:
     def __init__(self, folder: Path, net: Net, end: str, channels: Sequence[int], settings: Settings,
                  columns: int | None = None):
         self.folder, self.net, self.end, self.settings = Path(folder), net, net.checked(end), settings
+        self._tries = None      # the pictures of `_exciting`, with the strength of each channel in them
         self.columns = columns or math.ceil(math.sqrt(len(channels)))
         name = re.sub(r"[^\w.+-]", "_", f"{net.name}-{end.replace('/', '.')}")[:150]
         self.sheet, self.features = self.folder / f"{name}.png", []
@@ -169,20 +165,40 @@ class Features:
                 self.write_sheet()
 
     def _make(self, feature, on_step):
-        settings, chosen, dream = feature.settings, goals(self.net, feature.settings), None
-        for start in _starts(settings):
-            try:
-                dream = deepdream(self.net, start, on_step=on_step, rng=np.random.RandomState(settings.seed),
-                                  **settings.steps, **chosen)
-                break
-            except DreamError as error:      # nothing in this picture excites the channel
-                feature.reason = str(error)
-        if dream is None:
-            return
-        feature.reason = ""
-        picture = pictures.to_uint8(visible(dream, settings.clip))
-        pictures.save(picture, feature.path, {**feature.metadata, **machine(self.net)})
-        feature.picture = picture
+        """Dream a channel. If it is silent in the starting picture, start from noise that excites it.
+
+        That noise is strong, and would still show. So the dream that it becomes, with its contrast reduced, is where
+        a second dream starts.
+        """
+        start = starting_picture(self.settings)
+        dream = self._dream(feature, start, on_step)
+        if dream is None and (found := self._exciting(feature.channel)) is not None:
+            dream = self._dream(feature, found, on_step)
+            if dream is not None:
+                again = self._dream(feature, np.float32(start + FADED * (dream - dream.mean())).clip(0, 255), on_step)
+                dream = dream if again is None else again
+        if dream is not None:
+            feature.picture, feature.reason = pictures.to_uint8(visible(dream, self.settings.clip)), ""
+            pictures.save(feature.picture, feature.path, {**feature.metadata, **machine(self.net)})
+
+    def _dream(self, feature, start, on_step):
+        """Return a dream, or None if the channel's gradient is zero, with the reason in `feature`."""
+        settings = feature.settings
+        try:
+            return deepdream(self.net, start, on_step=on_step, rng=np.random.RandomState(settings.seed),
+                             **settings.steps, **goals(self.net, settings))
+        except DreamError as error:
+            feature.reason = str(error)
+
+    def _exciting(self, channel):
+        """Return the one of several pictures of noise that excites a channel most; None if none does."""
+        if self._tries is None:
+            self._tries = []
+            for i in range(TRIES):
+                picture = _natural_noise(*start_size(self.settings), self.settings.seed + i)
+                self._tries.append((picture, _strengths(self.net, self.end, picture)))
+        picture, strengths = max(self._tries, key=lambda found: found[1][channel])
+        return picture if strengths[channel] > 0 else None
 
     def write_sheet(self) -> None:
         """Write the sheet of all pictures that are made, each with the number of its channel."""

@@ -45,10 +45,10 @@ def arguments(parser: ArgumentParser) -> None:
                         f"{DEFAULTS['k']:g})")
     parser.add_argument("--prior", choices=PRIORS, default="tv", help="the prior, which keeps the picture natural "
                         "(default: tv)")
-    parser.add_argument("--weight", type=positive, metavar="X", help="weight of the prior; the same weight "
-                        f"suits every layer and size (default: {WEIGHTS['tv']} for tv, {WEIGHTS['l2']} for l2)")
-    parser.add_argument("--iter-n", type=whole_number(1), default=DEFAULTS["iter_n"], metavar="N", help="maximum number "
-                        f"of iterations in each octave (default: {DEFAULTS['iter_n']})")
+    parser.add_argument("--weight", type=positive, metavar="X", help="weight of the prior, which suits every layer "
+                        f"and size (default: {WEIGHTS['tv']} for tv, {WEIGHTS['l2']} for l2)")
+    parser.add_argument("--iter-n", type=whole_number(1), default=DEFAULTS["iter_n"], metavar="N", help="maximum "
+                        f"number of iterations in each octave (default: {DEFAULTS['iter_n']})")
     for name in ("octave_n", "octave_scale"):
         add_option(parser, name, str(DEFAULTS[name]))
     parser.set_defaults(octave_n=DEFAULTS["octave_n"], octave_scale=DEFAULTS["octave_scale"])

@@ -20,7 +20,7 @@ from ..nets import add_model, add_pixels, net_of
 from ..options import add_device, add_option, add_priors, add_starts, settings_of, whole_number
 from ..output import make_folder
 
-DEFAULTS = {"iter_n": 20, "octave_n": 2, "octave_scale": 1.4, "step_size": 2.0, "jitter": 8, "laplacian": 4,
+DEFAULTS = {"iter_n": 20, "octave_n": 2, "octave_scale": 1.4, "step_size": 3.0, "jitter": 8, "laplacian": 4,
             "natural": 0.6, "blur": 0.8, "blur_until": 0.3, "seed": 0, "start": "noise", "size": (160, 160)}
 FIRST = 16      # channels of the sheet, if the user does not choose any
 
