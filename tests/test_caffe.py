@@ -81,31 +81,32 @@ def test_a_dream_script(files, folder, tmp_path):
 def test_every_way_to_make_a_net(classified, make):
     net = make(*classified)
     out = net.forward(data=np.ones((4, 3, 24, 32)))
+    blob = net.blobs["ip"]
+    assert (blob.num, blob.channels, blob.height, blob.width) == (4, 5, 1, 1)
     assert list(out) == net.outputs == ["prob"] and out["prob"].shape == (4, 5)
     assert np.allclose(out["prob"].sum(1), 1) and np.array_equal(out["prob"], net.blobs["prob"].data)
 
 
-def test_blobs_know_their_shapes(net):
+def test_shapes_and_views_are_kept(net):
+    """Blobs after the data keep their shapes and their numbers until a pass reshapes them."""
     assert net.inputs == ["data"] and net.blobs["data"].data.shape == (10, 3, 224, 224)
-    assert net.blobs["inception_4c/output"].data.shape == (10, 64, 14, 14)
+    late, view = net.blobs["inception_4c/output"], net.blobs["pool1/3x3_s2"].data
+    assert late.data.shape == (10, 64, 14, 14)
     net.blobs["data"].reshape(1, 3, 64, 48)
+    net.blobs["data"].data[...] = toys.noise(1, 3, 64, 48)
+    assert late.shape == (10, 64, 14, 14) and view.shape == (10, 8, 56, 56)
+    found = net.forward(end="pool1/3x3_s2")["pool1/3x3_s2"]
+    assert found.shape == (1, 8, 16, 12) and found.any() and np.array_equal(found.ravel(), view.ravel()[:found.size])
+    assert late.shape == (10, 64, 14, 14)
+    net.forward(end="inception_4c/output")
+    assert late.shape == (1, 64, 4, 3)
+
+
+def test_reshape(classified):
+    net = caffe.Net(*classified, caffe.TEST)
+    net.blobs["data"].reshape(2, 3, 12, 12)
     net.reshape()
-    blob = net.blobs["pool1/3x3_s2"]
-    assert (blob.num, blob.height, blob.width) == (1, 16, 12)
-    assert net.forward(end="pool1/3x3_s2")["pool1/3x3_s2"].shape == (1, 8, 16, 12)
-
-
-def test_a_blob_of_an_earlier_pass_keeps_its_value(net):
-    """A shorter pass leaves what lies behind its end alone."""
-    net.blobs["data"].reshape(1, 3, 64, 64)
-    net.blobs["data"].data[...] = toys.noise(1, 3, 64, 64)
-    net.forward(end="inception_3a/output")
-    net.blobs["data"].data[...] = 0
-    net.forward(end="pool1/3x3_s2")
-    assert not np.array_equal(net.blobs["pool1/3x3_s2"].data, 0 * net.blobs["pool1/3x3_s2"].data)
-    late = net.blobs["inception_3a/3x3"].data
-    net.forward(end="inception_3a/output")
-    assert not np.array_equal(late, net.blobs["inception_3a/3x3"].data)
+    assert net.blobs["conv1"].shape == (2, 8, 6, 6) and net.blobs["prob"].shape == (2, 5)
 
 
 def test_layers_without_a_blob_of_their_own(net):
@@ -123,18 +124,22 @@ def test_layers_without_a_blob_of_their_own(net):
     assert toys.off(net.backward(start="inception_3a/3x3")["data"], after) < 1e-6
 
 
-@pytest.mark.parametrize("layer", ["inception_3a/3x3", "inception_3a/relu_3x3", "inception_3a/output"])
-def test_leftover_diffs(files, net, layer):
-    """Kept diffs change nothing the first time."""
+@pytest.mark.parametrize("end", ["inception_3a/3x3", "inception_3a/relu_3x3", "inception_3a/output"])
+def test_diffs_are_kept_unless_asked(files, end):
+    """After a dream further up, `end` has other gradients than on a fresh net, but not with leftover_diffs=False."""
     found = []
-    for n in (net, caffe.Net(*files, caffe.TEST, leftover_diffs=True)):
-        src, blob = n.blobs["data"], n.blobs[n.top_names[layer][0]]
-        src.reshape(1, 3, 48, 64)
-        src.data[...] = toys.noise(1, 3, 48, 64) * 30
-        n.forward(end=layer)
-        blob.diff[...] = blob.data
-        found.append(n.backward(start=layer)["data"].copy())
-    assert toys.off(found[1], found[0]) < 1e-6
+    for leftover, before in ((True, None), (True, "inception_3b/output"), (False, "inception_3b/output")):
+        n = caffe.Net(*files, caffe.TEST, leftover_diffs=leftover)
+        n.blobs["data"].reshape(1, 3, 48, 64)
+        for layer in filter(None, (before, end)):
+            n.blobs["data"].data[...] = toys.noise(1, 3, 48, 64) * 30
+            n.forward(end=layer)
+            blob = n.blobs[n.top_names[layer][0]]
+            blob.diff[...] = blob.data
+            g = n.backward(start=layer)["data"].copy()
+        found.append(g)
+    assert toys.off(found[2], found[0]) < 1e-6
+    assert (toys.off(found[1], found[0]) > 0.01) == (end != "inception_3a/output")
 
 
 def test_weights(net, files):
@@ -142,40 +147,120 @@ def test_weights(net, files):
     weights, bias = (p.data for p in net.params["conv1/7x7_s2"])
     assert weights.shape == (8, 3, 7, 7) and bias.shape == (8,)
     assert np.array_equal(weights, toys.formula("conv1/7x7_s2", 0, (8, 3, 7, 7)))
-    copy = weights.copy()
-    copy[0] = 1
-    copy *= 2
-    assert np.mean(weights ** 2) > 0
-    with pytest.raises(ValueError, match="read-only.*caffe_pb2"):
-        weights[0] = 1
-    with pytest.raises(ValueError, match="read-only.*caffe_pb2"):
-        weights *= 2
+    net.blobs["data"].reshape(1, 3, 32, 32)
+    net.blobs["data"].data[...] = 1
+    before = net.forward(end="conv1/7x7_s2")["conv1/7x7_s2"].copy()
+    weights *= 2
+    bias *= 2
+    assert toys.off(net.forward(end="conv1/7x7_s2")["conv1/7x7_s2"], 2 * before) < 1e-6
     assert net.layers[1].type == "Convolution" and net.layers[1].blobs[0].shape == (8, 3, 7, 7)
     assert net.layer_dict["prob"].type == "Softmax" and "conv1/relu_7x7" in net._layer_names
     assert net.top_names["conv1/relu_7x7"] == net.bottom_names["conv1/relu_7x7"] == ["conv1/7x7_s2"]
 
 
+def test_gradients_follow_the_weights(classified):
+    net = caffe.Net(*classified, caffe.TEST)
+    found = []
+    for factor in (1, 2):
+        net.params["ip"][0].data[...] *= factor
+        net.forward(data=np.ones((4, 3, 24, 32)))
+        net.blobs["ip"].diff[...] = 1
+        found.append(net.backward(start="ip")["data"].copy())
+    assert toys.off(found[1], 2 * found[0]) < 1e-6
+
+
+def test_fillers(tmp_path):
+    """Layers that the caffemodel does not have are filled; no weights at all are needed to make a net."""
+    fields = 'num_output: 50 kernel_size: 3 weight_filler { type: "xavier" } bias_filler { value: 0.5 }'
+    text = toys.net(toys.layer("conv", "Convolution", "data", "conv", f"convolution_param {{ {fields} }}"),
+                    toys.layer("scale", "Scale", "conv", "scale"))
+    (tmp_path / "net.prototxt").write_text(text)
+    made = []
+    for _ in range(2):
+        caffe.set_random_seed(3)
+        made.append(caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST).params)
+    weights, bias = (p.data for p in made[0]["conv"])
+    assert weights.std() == pytest.approx((1 / 27) ** 0.5, rel=0.1) and (bias == 0.5).all()
+    assert (made[0]["scale"][0].data == 1).all() and np.array_equal(weights, made[1]["conv"][0].data)
+
+
+def test_files_are_read_when_the_net_is_made(files, tmp_path):
+    with pytest.raises(ValueError, match="nothing.prototxt: cannot be read"):
+        caffe.Net(str(tmp_path / "nothing.prototxt"), files[1], caffe.TEST)
+    with pytest.raises(ValueError, match="nothing.caffemodel: cannot be read"):
+        caffe.Net(files[0], str(tmp_path / "nothing.caffemodel"), caffe.TEST)
+
+
+def test_copy_from_what_does_not_fit(classified, net, files):
+    other = caffe.Net(*classified, caffe.TEST)
+    other.save(files[1] + "2")
+    text = open(classified[0]).read().replace("num_output: 5", "num_output: 6")
+    open(files[0] + "2", "w").write(text)
+    with pytest.raises(ValueError, match="layer 'ip' has weights of the shapes"):
+        caffe.Net(files[0] + "2", caffe.TEST).copy_from(files[1] + "2")
+
+
+LAYERS = toys.net(toys.layer("two", "Slice", "data", "a b", "slice_param { slice_point: 1 }"),
+                  toys.conv("ca", "a", 4, 3, pad=1), toys.conv("cb", "b", 4), toys.layer("sig", "Sigmoid", "ca", "ca"),
+                  toys.layer("sum", "Eltwise", "ca cb", "sum", "eltwise_param { operation: SUM coeff: 1 coeff: -2 }"),
+                  toys.layer("max", "Eltwise", "sum cb", "max", "eltwise_param { operation: MAX }"),
+                  toys.layer("prod", "Eltwise", "max ca", "prod", "eltwise_param { operation: PROD }"),
+                  toys.layer("leaky", "ReLU", "prod", "leaky", "relu_param { negative_slope: 0.1 }"),
+                  toys.pool("pool", "leaky", "AVE"), toys.layer("flat", "Flatten", "pool", "flat"),
+                  toys.layer("square", "Power", "flat", "square", "power_param { power: 2 scale: 0.5 shift: 1 }"),
+                  toys.product("ip", "square", 3), toys.softmax("prob", "ip"), shape=(2, 3, 8, 8))
+
+
+def test_gradients_of_many_layers(tmp_path):
+    """Against central differences along a random direction."""
+    folder = toys.write_net(tmp_path / "many", LAYERS, toys.formula, {"ip": 16})
+    net = caffe.Net(str(folder / "deploy.prototxt"), str(folder / "net.caffemodel"), caffe.TEST)
+    x, direction, weight = toys.noise(2, 3, 8, 8), toys.noise(2, 3, 8, 8, seed=1), toys.noise(2, 3, seed=2)
+
+    def value(x):
+        return float((np.float64(net.forward(data=x)["prob"]) * weight).sum())
+
+    value(x)
+    gradient = net.backward(prob=weight)["data"].copy()
+    h = 1e-2
+    slope = (value(x + h * direction) - value(x - h * direction)) / (2 * h)
+    assert float((gradient * direction).sum()) == pytest.approx(slope, rel=0.02)
+
+
 @pytest.mark.parametrize("call, message", [
-    (lambda c, n, f: c.Net(f[0], c.TEST), "without weights.*weights=caffemodel"),
     (lambda c, n, f: c.Net(*f, c.TRAIN), "TRAIN is not supported.*caffe.TEST"),
     (lambda c, n, f: c.Net(*f, c.TEST, stages=["deploy"]), "stages are not supported"),
-    (lambda c, n, f: c.SGDSolver, "caffe.SGDSolver is not supported here: .*caffemodel"),
+    (lambda c, n, f: c.SGDSolver("solver.prototxt"), "caffe.SGDSolver is not supported here: .*caffemodel"),
     (lambda c, n, f: c.nonsense, "no attribute 'nonsense'; it has .*Classifier"),
-    (lambda c, n, f: c.io.datum_to_array, "datum_to_array is not supported here"),
-    (lambda c, n, f: n.copy_from("x"), "copy_from is not supported here: give the weights when"),
-    (lambda c, n, f: n.save("x"), "save is not supported here"),
+    (lambda c, n, f: c.io.datum_to_array(1), "datum_to_array is not supported here"),
+    (lambda c, n, f: c.proto.caffe_pb2.SolverParameter, "SolverParameter is not supported here"),
+    (lambda c, n, f: n.copy_from("/nowhere/x"), "nowhere/x: cannot be read"),
+    (lambda c, n, f: n.copy_from("x.h5"), "x.h5: HDF5 files are not read"),
+    (lambda c, n, f: n.save("/nowhere/x"), "/nowhere/x: cannot be written"),
     (lambda c, n, f: n.nonsense, "no attribute 'nonsense'"),
-    (lambda c, n, f: n.forward(start="conv2/3x3"), r"forward\(start=\) is not supported"),
     (lambda c, n, f: n.forward(end="conv2/3x4"), "nearest are.*conv2/3x3"),
     (lambda c, n, f: n.forward(picture=1), "inputs are data"),
-    (lambda c, n, f: n.backward(end="conv2/3x3"), r"backward\(end=.*net.backward\(start=start\)"),
+    (lambda c, n, f: n.forward(data=np.zeros((3, 3, 8, 8))), r"shape \(3, 3, 8, 8\) for a blob of shape"),
+    (lambda c, n, f: n.forward(blobs=["conv"], end="data"), "no blob called 'conv'"),
     (lambda c, n, f: setattr(n.blobs["data"], "data", 1), r"changed in place: blob.data\[\.\.\.\]"),
-    (lambda c, n, f: setattr(n.params["conv2/3x3"][0], "data", 1), "read-only"),
+    (lambda c, n, f: setattr(n.params["conv2/3x3"][0], "data", 1), "changed in place"),
     (lambda c, n, f: n.params["conv2/3x3"][0].diff, "gradients by the weights are not computed"),
+    (lambda c, n, f: (n.blobs["data"].reshape(1, 3, 99, 99), n.forward()), "cannot take a bottom of shape|too small"),
 ])
 def test_what_is_not_supported_says_what_to_use(net, files, call, message):
-    with pytest.raises((AttributeError, NotImplementedError, ValueError), match=message):
+    with pytest.raises((AttributeError, NotImplementedError, ValueError), match=message) as error:
         call(caffe, net, files)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unsupported_layer(tmp_path):
+    """A pass up to it works; a pass through it does not."""
+    text = toys.net(toys.conv("conv", "data", 4), toys.layer("odd", "ArgMax", "conv", "odd"), toys.relu("odd"))
+    (tmp_path / "net.prototxt").write_text(text)
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    assert net.forward(end="conv")["conv"].shape == (1, 4, 16, 16)
+    with pytest.raises(ValueError, match=r"net.prototxt: layer 'odd' \(ArgMax\) is not supported"):
+        net.forward()
 
 
 def test_the_cpu_or_a_gpu(net, capsys):
@@ -196,7 +281,7 @@ def test_predict(classified):
     assert found.shape == (3, 5) and np.allclose(found.sum(1), 1, atol=1e-5)
     centre = net.predict(pictures, oversample=False)
     data = net.transformer.preprocess("data", caffe.io.resize_image(pictures[0], (32, 40))[4:28, 4:36])
-    assert np.allclose(net.forward(data=data[None])["prob"][0], centre[0], atol=1e-5)
+    assert np.allclose(net.forward(data=np.stack([data] * 4))["prob"][0], centre[0], atol=1e-5)
 
 
 def test_transformer(tmp_path):
@@ -228,8 +313,18 @@ def test_io(tmp_path):
     picture = caffe.io.load_image(str(tmp_path / "a.png"))
     assert picture.shape == (4, 6, 3) and picture.dtype == np.float32 and picture.max() == 1
     assert caffe.io.load_image(str(tmp_path / "a.png"), color=False).shape == (4, 6, 1)
+    turned = Image.Exif()
+    turned[274] = 6
+    Image.new("RGB", (6, 4)).save(tmp_path / "turned.jpg", exif=turned)
+    assert caffe.io.load_image(tmp_path / "turned.jpg").shape == (4, 6, 3)
+    with pytest.raises(ValueError, match="missing.png: cannot be read: No such file"):
+        caffe.io.load_image(tmp_path / "missing.png")
+    assert caffe.io.resize_image(np.full((3, 4, 3), 7.0), (6, 9)).tolist() == np.full((6, 9, 3), 7.0).tolist()
+    assert caffe.io.resize_image(picture, (8, 3), 3).max() <= 1
     assert caffe.io.oversample([picture], (2, 3)).shape == (10, 2, 3, 3)
     array = toys.noise(1, 3, 2, 2)
     assert np.array_equal(caffe.io.blobproto_to_array(caffe.io.array_to_blobproto(array)), array)
+    several = caffe.io.blobprotovector_str_to_arraylist(caffe.io.arraylist_to_blobprotovector_str([array, 2 * array]))
+    assert np.array_equal(several[1], 2 * array)
     from deepdream.caffe.proto import caffe_pb2
     assert caffe_pb2 is caffe.proto.caffe_pb2 is caffe.io.caffe_pb2

@@ -6,7 +6,6 @@ import pytest
 import toys
 
 import deepdream
-from deepdream.net.leftover import Leftover
 
 NET = toys.net(toys.conv("a", "data", 4, 3, pad=1), toys.relu("a"),
                toys.conv("left", "a", 3), toys.relu("left"), toys.conv("right", "a", 5, 3, pad=1), toys.relu("right"),
@@ -46,7 +45,7 @@ def test_a_sibling_passes_on_what_it_held(folder):
     """At `left` after `both`, the split of `a` still has what `right` gave it: the gradient gains that of `right`."""
     net = made(folder)
     gradient(net, "both", seed=1)
-    held = net.leftover.memory["a_relu_a_split_1"].copy()
+    held = net.leftover.executor.blobs["a_relu_a_0_split_1"].diff.copy()
     found = gradient(net, "left", seed=2)
     assert np.abs(held).max() > 0
     fresh = made(folder, False)
@@ -55,23 +54,26 @@ def test_a_sibling_passes_on_what_it_held(folder):
     # backward is linear in the diffs: what is too much is the gradient of `a` for the copy of that branch
     fresh.forward(end="both")
     blob = fresh.blobs["a"]
-    blob.diff[...] = held[:blob.count].reshape(blob.shape) * (blob.data > 0)
+    blob.diff[...] = held.reshape(blob.shape) * (blob.data > 0)
     extra = fresh.backward(start="a")["data"]
     assert toys.off(found - only, extra) < 1e-5
 
 
 def test_memory_is_kept_while_it_suffices(folder):
-    net = made(folder)
-    diff = net.leftover.diff("left", (1, 3, 4, 4))
-    diff[...] = 1
-    assert net.leftover.diff("left", (1, 3, 6, 8)).sum() == 48      # 2 x 3 x 12 x 12 were declared
-    assert net.leftover.diff("left", (1, 3, 30, 30)).sum() == 0
+    blob = made(folder).blobs["left"]
+    blob.reshape(1, 3, 4, 4)
+    blob.diff[...] = 1
+    blob.reshape(1, 3, 6, 8)
+    assert blob.diff.sum() == 48      # 2 x 3 x 12 x 12 were declared
+    blob.reshape(1, 3, 30, 30)
+    assert blob.diff.sum() == 0
 
 
 def test_splits_as_caffe_puts_them_in(folder):
-    names = [layer.name for layer in Leftover(made(folder, False)).layers]
-    assert names[:4] == ["data", "a", "relu_a", "a_relu_a_split"]
-    assert [n for n in names if n.endswith("split")] == ["a_relu_a_split"]
+    names = list(made(folder).leftover.executor.positions)
+    assert names[:4] == ["data", "a", "relu_a", "a_relu_a_0_split"]
+    assert [n for n in names if n.endswith("split")] == ["a_relu_a_0_split"]
+    assert not any("split" in name for name in made(folder).blobs)
 
 
 def test_lockstep_with_caffe(shared):

@@ -227,7 +227,7 @@ def _v1_type(number):
 def _from_v1(old, layer):
     layer.name, layer.type = old.name, _v1_type(old.type)
     for field, value in old.ListFields():
-        if field.name in ("bottom", "top", "blobs", "include", "exclude"):
+        if field.name in ("bottom", "top", "blobs", "include", "exclude", "loss_weight"):
             getattr(layer, field.name).extend(value)
         elif field.name.endswith("_param"):
             getattr(layer, field.name).CopyFrom(value)

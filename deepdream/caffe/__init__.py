@@ -1,49 +1,90 @@
-"""Stands in for pycaffe where dream scripts use it: change `import caffe` to `from deepdream import caffe`.
+"""Stands in for pycaffe where scripts dream with it. Unchanged scripts run with `deepdream caffe script.py`.
+
+In your own scripts `from deepdream import caffe` takes the place of `import caffe`:
 
     net = caffe.Classifier("deploy.prototxt", "bvlc_googlenet.caffemodel", mean=np.float32([104, 116, 122]),
                            channel_swap=(2, 1, 0))
     net = caffe.Net("deploy.prototxt", caffe.TEST, weights="bvlc_googlenet.caffemodel")
 
-`from caffe.proto import caffe_pb2` becomes `from deepdream.caffe.proto import caffe_pb2`, and so on. What differs from
-pycaffe: layers run on a GPU if there is one, unless `set_mode_cpu()` says otherwise; gradients reach `data` without
-`force_backward`; every gradient is that of a fresh net (`leftover_diffs=True` for Caffe's own habit); the copies that
-Caffe inserts where a blob has several readers (`*_split_*`) are not listed; weights are read-only. What is not here
-says what to use instead.
+Blobs, diffs and weights are where Caffe has them and hold what Caffe computes; diffs are never cleared. What differs:
+layers run on a GPU if one works, unless `set_mode_cpu()` is called; gradients reach the data without `force_backward`;
+gradients by the weights are not computed; nets are not trained. What is missing raises an error that says what to do
+instead.
 """
-from . import io, mode, proto
+from . import _caffe, classifier, detector, draw, io, mode, net_spec, proto, pycaffe
+from . import net_layers
+from ..convert.caffe.layers import SUPPORTED
+from .blob import Blob
+from .classifier import Classifier
+from .detector import Detector
 from .mode import set_device, set_mode_cpu, set_mode_gpu
-from .net import TEST, TRAIN, Blob, Classifier, Layer, Net
+from .net import TEST, TRAIN, Layer, Net
+from .net_spec import NetSpec, params, to_proto
+from .refused import Refused
 
 __version__ = "1.0.0"      # of the Caffe whose Python interface this is
-
-__all__ = ["Blob", "Classifier", "Layer", "Net", "TEST", "TRAIN", "init_log", "io", "log", "mode", "proto",
-           "set_device", "set_mode_cpu", "set_mode_gpu", "set_random_seed"]
+MODULES = ["_caffe", "classifier", "detector", "draw", "io", "net_spec", "proto", "proto.caffe_pb2", "pycaffe"]
 
 _TRAINING = "nets are not trained here; take a trained caffemodel"
-INSTEAD = {   # what pycaffe has and this has not -> what to use
-    **dict.fromkeys(["SGDSolver", "NesterovSolver", "AdaGradSolver", "RMSPropSolver", "AdaDeltaSolver", "AdamSolver",
-                     "get_solver", "Solver", "NCCL", "Timer", "solver_count", "set_solver_count"], _TRAINING),
-    **dict.fromkeys(["NetSpec", "layers", "params", "to_proto", "net_spec"],
-                    "write the deploy.prototxt, or build a caffe.io.caffe_pb2.NetParameter"),
-    "Detector": "cut the windows out yourself and give them to Classifier.predict",
-    "layer_type_list": "the supported layers are listed by `python -m convert --help` and in convert.caffe.layers.SUPPORTED",
-    "draw": "`python -m deepdream layers --model FOLDER` lists a net's layers",
-    "classifier": "caffe.Classifier", "pycaffe": "caffe.Net",
-}
+SOLVERS = ["SGDSolver", "NesterovSolver", "AdaGradSolver", "RMSPropSolver", "AdaDeltaSolver", "AdamSolver",
+           "get_solver"]
+(SGDSolver, NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver,
+ get_solver) = (Refused(f"caffe.{name}", _TRAINING) for name in SOLVERS)
+NCCL = Refused("caffe.NCCL", "one process computes on one device; start a process for each GPU")
+Timer = Refused("caffe.Timer", "use time.perf_counter()")
+layers = net_spec.layers
+
+__all__ = ["Blob", "Classifier", "Detector", "Layer", "NCCL", "Net", "NetSpec", "TEST", "TRAIN", "Timer", "_caffe",
+           "classifier", "detector", "draw", "has_nccl", "init_log", "io", "layer_type_list", "layers", "log", "mode",
+           "net_spec", "params", "proto", "pycaffe", "set_device", "set_mode_cpu", "set_mode_gpu", "set_multiprocess",
+           "set_random_seed", "set_solver_count", "set_solver_rank", "solver_count", "solver_rank", "to_proto",
+           *SOLVERS]
 
 
 def __getattr__(name):
-    if name in INSTEAD:
-        raise AttributeError(f"caffe.{name} is not supported here: {INSTEAD[name]}")
-    raise AttributeError(f"module 'deepdream.caffe' has no attribute '{name}'; it has {', '.join(__all__)}")
+    raise AttributeError(f"module 'caffe' has no attribute '{name}'; it has {', '.join(__all__)}")
 
 
 def set_random_seed(seed):
-    """Nothing in a net's TEST phase is drawn at random: the jitter is NumPy's (`np.random.seed`)."""
+    """Seed the fillers of missing weights. The jitter of dreams is NumPy's (`np.random.seed`)."""
+    net_layers.random.seed(seed)
+
+
+def layer_type_list():
+    """List the types of layers that can be run."""
+    return list(SUPPORTED)
 
 
 def init_log(*_):
-    """Caffe's log is not kept."""
+    """Do nothing: there is no log as Caffe keeps one."""
 
 
-log = init_log
+def log(*_):
+    """Do nothing: there is no log as Caffe keeps one."""
+
+
+def has_nccl():
+    """Return False: there is no NCCL."""
+    return False
+
+
+def solver_count():
+    """Return 1: there is one process."""
+    return 1
+
+
+def solver_rank():
+    """Return 0: there is one process."""
+    return 0
+
+
+def set_solver_count(count):
+    """Do nothing: nets are not trained here."""
+
+
+def set_solver_rank(rank):
+    """Do nothing: nets are not trained here."""
+
+
+def set_multiprocess(multiprocess):
+    """Do nothing: nets are not trained here."""

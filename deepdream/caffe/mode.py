@@ -9,22 +9,22 @@ _devices = {}
 
 
 def set_mode_cpu():
-    """Run all nets on the CPU, from now on."""
+    """Run all nets on the CPU from now on."""
     _choice["mode"] = "cpu"
 
 
 def set_mode_gpu():
-    """Run all nets on the GPU, from now on. Where none works, one line says so and the CPU does it."""
+    """Run all nets on the GPU from now on. If none works, a line on stderr says so, and the CPU is used."""
     _choice["mode"] = "gpu"
 
 
 def set_device(index):
-    """The number of the GPU to use (`set_mode_gpu` turns it on)."""
+    """Choose a GPU by its number; `set_mode_gpu` turns it on."""
     _choice["index"] = int(index)
 
 
 def device():
-    """The Device of the choice as it is now; as long as nothing was chosen, a GPU if one works."""
+    """Return the Device that was chosen; a GPU if one works, as long as nothing was."""
     key = _choice["mode"], _choice["index"]
     if key not in _devices:
         _devices[key] = _find(*key)
@@ -42,6 +42,6 @@ def _find(mode, index):
 
 
 def threads():
-    """As many threads on the CPU as Caffe's BLAS would have taken, if the environment says how many."""
+    """Return how many CPU threads Caffe's BLAS would use, if the environment says so, otherwise None."""
     number = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
     return int(number) if number.isdigit() and int(number) else None

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from runpy import run_path
 
 from .. import __version__
 from ..convert import console
@@ -23,9 +24,22 @@ COMMANDS = {   # command -> one line of help; the module of that name has `argum
     "regress": "check that this installation dreams what Google's notebook dreamt",
     "layers": "list the layers of a net at which it can dream",
     "models": "list the nets that can be used by name; download, remove or check their files",
+    "caffe": "run a script that was written for Caffe's Python interface, unchanged",
     "convert": "convert a Caffe net, or the gradient of one of its layers, to ONNX",
 }
 
+
+def _caffe(words):
+    # the file is run without the package, because a script may have a module called deepdream itself
+    return run_path(str(Path(__file__).resolve().parent.parent / "caffe" / "run.py"))["main"](words)
+
+
+def _convert(words):
+    from ..convert.__main__ import main as convert
+    return convert(words, "deepdream convert")
+
+
+PROGRAMS = {"caffe": _caffe, "convert": _convert}      # commands with a command line of their own
 
 DESCRIPTION = "Google's DeepDream notebook of 2015 on ONNX Runtime: the same nets, the same steps, the same dreams."
 EPILOG = """`deepdream COMMAND --help` explains a command. `deepdream cat.jpg` is short for `deepdream dream cat.jpg`.
@@ -46,9 +60,8 @@ def main(argv: list[str] | None = None) -> int:
             return console.complain("deepdream", f"'{argv[0]}' is not a command; {_advice(argv[0])}")
         argv.insert(0, "dream")
     name = argv[0]
-    if name == "convert":
-        from ..convert.__main__ import main as convert
-        return convert(argv[1:], "deepdream convert")
+    if name in PROGRAMS:
+        return PROGRAMS[name](argv[1:])
     parser = Parser(prog="deepdream", description=DESCRIPTION, epilog=EPILOG,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", action="version", version=f"deepdream {__version__}")

@@ -17,11 +17,15 @@ class Session:
     session: an onnxruntime.InferenceSession, from `Device.session`.
     device: the device that it runs on.
     size: (h, w) of the only pictures that it runs on; None if their sizes differ.
+
+    Attributes:
+    inputs: the names of the graph's inputs.
     """
 
     def __init__(self, session: onnxruntime.InferenceSession, device: Device, size: tuple[int, int] | None = None):
         self.device, self.size = device, size
         self._session = session
+        self.inputs = {value.name for value in session.get_inputs()}
         self._captured = {}      # {shapes of the inputs and outputs: (their OrtValues, number of the captured graph)}
 
     def run(self, outputs: list[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -36,7 +40,7 @@ class Session:
         with readable(*picture.shape[-2:] if picture is not None else (0, 0)):
             return self._session.run(outputs, feeds)
 
-    def run_bound(self, binding: onnxruntime.IOBinding, options: onnxruntime.RunOptions, h: int, w: int) -> None:
+    def run_bound(self, binding: onnxruntime.IOBinding, options: onnxruntime.RunOptions | None, h: int, w: int) -> None:
         """Run the graph on bound inputs and outputs.
 
         binding: from `binding`, with all inputs and outputs bound.

@@ -3,12 +3,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from .leftover import Leftover
 
 
 class Blob:
@@ -16,14 +12,12 @@ class Blob:
 
     name: the name of the blob.
     shape: the shape to start with.
-    diffs: an object that stores the diffs instead of the blob, with a method diff(name, shape) (see `leftover`); or
-        None.
     lock: the lock of the net, or None.
     """
 
-    def __init__(self, name: str, shape: Sequence[int], diffs: Leftover | None = None,
+    def __init__(self, name: str, shape: Sequence[int],
                  lock: contextlib.AbstractContextManager | None = None):
-        self.name, self.diffs, self.lock = name, diffs, lock or contextlib.nullcontext()
+        self.name, self.lock = name, lock or contextlib.nullcontext()
         self._shape = tuple(shape)
         self._data = self._diff = self._pending = None
 
@@ -39,8 +33,6 @@ class Blob:
     def diff(self) -> np.ndarray:
         """The gradient with respect to the values, float32, in the same shape."""
         self._compute_pending()
-        if self.diffs:
-            return self.diffs.diff(self.name, self.shape)
         if self._diff is None or self._diff.shape != self._shape:
             self._diff = np.zeros(self._shape, np.float32)
         return self._diff

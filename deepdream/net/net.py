@@ -102,8 +102,7 @@ class Net:
                 raise DreamError(f"{self.prototxt}: leftover diffs are Caffe's; only nets of Caffe's files have them")
             from .leftover import Leftover
             self.leftover = Leftover(self)
-            for blob in self.blobs.values():
-                blob.diffs = self.leftover
+            self.blobs = self.leftover.blobs
 
     # ---- description
 
@@ -172,8 +171,8 @@ class Net:
         """
         end = self._last_layer() if end is None else self.checked(end)
         if self.leftover:
-            for name, value in self.leftover.forward(end).items():
-                self.blobs[name].hold(value)
+            self.check_size(end, *self.blobs[self.inputs[0]].shape[-2:], what="data")
+            self.leftover.forward(end)
             return {end: self.blobs[end].data}
         data = self.blobs[self.inputs[0]].data
         value = self.run_forward(end, [self.tensor_of(end, end)], data)[0]

@@ -166,13 +166,14 @@ class Device:
         return _free_at_first(self.index)
 
     def session(self, graph: bytes, threads: int | None = None, size: tuple[int, int] | None = None,
-                name: object = "the net") -> onnxruntime.InferenceSession:
+                name: object = "the net", spin: bool = True) -> onnxruntime.InferenceSession:
         """Create an onnxruntime session.
 
         graph: a serialized model.
         threads: the number of CPU threads; None leaves it to onnxruntime, which uses one per core.
         size: (h, w) of the only pictures that it will see; None if their sizes differ.
         name: what error messages call the net.
+        spin: whether its threads wait busily for work; False for one of many sessions that take turns.
 
         Raises DreamError if onnxruntime cannot run the model.
         """
@@ -181,6 +182,8 @@ class Device:
         extra = {k: v for k, v in self._cuda.items() if size or k != "enable_cuda_graph"}
         cuda = cuda_providers(self.index, self.fast, **extra) if self.is_cuda else []
         options = self.options(threads, size)
+        if not spin:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             return ort.InferenceSession(graph, options, providers=[*cuda, "CPUExecutionProvider"])
         except Exception as error:      # onnxruntime raises exceptions of its own types

@@ -1,0 +1,4 @@
+"""Stands in for `caffe._caffe`."""
+from .pycaffe import Blob, Layer, Net
+
+__all__ = ["Blob", "Layer", "Net"]
