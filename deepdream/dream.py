@@ -13,7 +13,7 @@ from .engine.step import Step
 from .engine.steppers import step_session, stepper_of
 from .errors import DreamError
 from .goals.objectives import Objective, as_objective, objective_L2
-from .goals.priors import Prior, at_place
+from .goals.priors import Prior, at_place, carried
 from .net import Net
 from .net.lock import exclusive
 from .net.pixels import deprocess, preprocess
@@ -120,9 +120,7 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
         h, w = octave_base.shape[-2:]
         if octave > 0:
             h1, w1 = detail.shape[-2:]
-            detail = nd.zoom(detail, (1, 1.0 * h / h1, 1.0 * w / w1), order=1)
-            for prior in step.sized(h, w).priors:
-                detail = prior.carried(detail)
+            detail = carried(step.priors, nd.zoom(detail, (1, 1.0 * h / h1, 1.0 * w / w1), order=1))
         src.reshape(1, len(octave_base), h, w)
         src.data[0] = octave_base + detail
         stepper = stepper_of(net, step, rng, iter_n)
@@ -139,9 +137,17 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
         if not np.isfinite(src.data).all():
             raise DreamError("the picture's numbers overflow: take a smaller step_size, or weaker priors")
         detail = src.data[0] - octave_base
-    dream = deprocess(net, src.data[0])
-    # Subtracting and adding the mean rounds, but what a mask protects must stay the same.
-    return np.where(np.abs(dream - base_img) < UNCHANGED, base_img, dream) if at_place(step.priors, "change") else dream
+    return _protected(step, deprocess(net, src.data[0]), base_img)
+
+
+def _protected(step, dream, base_img):
+    """Return the dream with exactly the picture's values where only the subtraction of the mean rounded them.
+
+    What a mask protects must stay the same.
+    """
+    if not at_place(step.priors, "change"):
+        return dream
+    return np.where(np.abs(dream - base_img) < UNCHANGED, base_img, dream)
 
 
 def _make_ready(net, step, size, steps):

@@ -339,6 +339,13 @@ def sized(priors: Sequence[Prior], h: int, w: int) -> tuple[Prior, ...]:
     return tuple(prior.sized(h, w) for prior in priors)
 
 
+def carried(priors: Sequence[Prior], detail: np.ndarray) -> np.ndarray:
+    """Return what an octave may start with of the detail from the octave before, (C, h, w)."""
+    for prior in sized(priors, *detail.shape[-2:]):
+        detail = prior.carried(detail)
+    return detail
+
+
 def as_priors(priors: Iterable[Prior]) -> tuple[Prior, ...]:
     """Return priors as a tuple. Raises DreamError if one is not a Prior."""
     for prior in priors:
