@@ -3,6 +3,9 @@
     from deepdream import Net, deepdream, load, save
     net = Net("mini_imagenet")
     save(deepdream(net, load("cat.jpg")), "dream.jpg")
+
+    from deepdream import dream_picture
+    dream_picture("cat.jpg", "dream.jpg", "mini_imagenet", seed=7)      # the same, with the settings in its metadata
 """
 import importlib
 import os
@@ -24,6 +27,7 @@ _LAZY = {
     "net.net": ["Net"],
     "net.blobs": ["Blob", "Transformer"],
     "dream": ["deepdream", "make_step", "visible"],
+    "simple": ["dream_picture"],
     "net.pixels": ["preprocess", "deprocess"],
     "goals.objectives": ["Objective", "objective_L2", "objective_channel", "objective_class", "objective_guide",
                          "objective_match", "objective_neuron"],

@@ -8,15 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .convert.errors import shown
 from .engine import memory, tiles
 from .engine.step import Step
 from .engine.steppers import step_session, stepper_of
 from .errors import DreamError
 from .goals.objectives import Objective, as_objective, objective_L2
 from .goals.priors import Prior, at_place, carried
+from .keywords import arguments_of
 from .net import Net
 from .net.lock import exclusive
 from .net.pixels import deprocess, preprocess
+from .options import SEED
 
 UNCHANGED = 1e-3         # levels
 SETTLED = "settled"      # `on_step` returns this to end an octave early
@@ -58,7 +61,7 @@ def make_step(net: Net, step_size: float = 1.5, end: str = "inception_4c/output"
     Returns (objective, mean |gradient|), both before the step; the objective is None for a function of dst. Raises
     DreamError or ConvertError as `check_dream` does, and DreamError if the gradient is zero or not finite.
     """
-    step = Step(as_objective(objective, end, arguments), clip, priors, tile)
+    step = Step(as_objective(objective, end, arguments, "make_step", arguments_of(make_step)), clip, priors, tile)
     src = net.blobs[net.inputs[0]]
     ox, oy = tiles.draw(rng, -jitter, jitter + 1)
     check_layers(net, step)
@@ -75,8 +78,8 @@ def make_step(net: Net, step_size: float = 1.5, end: str = "inception_4c/output"
 @exclusive
 def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 4, octave_scale: float = 1.4,
               end: str = "inception_4c/output", clip: bool = True, on_step: Callable | None = None,
-              priors: Sequence[Prior] = (), tile: int | None = None, rng: tiles.RandomSource = np.random,
-              **step_params) -> np.ndarray:
+              priors: Sequence[Prior] = (), tile: int | None = None, rng: tiles.RandomSource | None = None,
+              seed: int | None = None, **step_params) -> np.ndarray:
     """Dream: do gradient ascent on a picture in octaves, from the smallest to the full size.
 
     net: the net.
@@ -85,6 +88,7 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
     octave_n: the number of octaves.
     octave_scale: how many times larger each octave is than the one before.
     end, clip, priors, tile, rng: see `make_step`.
+    seed: the seed of the jitter, in place of rng: seed=7 is short for rng=np.random.RandomState(7).
     on_step: called as on_step(octave, i, vis, report) after each step. vis() returns the picture so far, (H, W, 3);
         report is a StepReport. If it returns SETTLED, the octave ends. Without on_step, a Jupyter notebook shows the
         picture after each step.
@@ -95,7 +99,9 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
     on with NaN).
     """
     step_size, jitter = step_params.pop("step_size", 1.5), step_params.pop("jitter", 32)
-    step = Step(as_objective(step_params.pop("objective", objective_L2), end, step_params), clip, priors, tile)
+    objective = as_objective(step_params.pop("objective", objective_L2), end, step_params, "deepdream",
+                             dict.fromkeys([*arguments_of(deepdream), *arguments_of(make_step)]))
+    step, rng = Step(objective, clip, priors, tile), _random_source(rng, seed)
     _check_options(iter_n, octave_n, octave_scale, step_size, jitter)
     if np.ndim(base_img) != 3 or np.shape(base_img)[2] != 3:
         raise DreamError(f"the picture must be an array of shape (H, W, 3), not {np.shape(base_img)}")
@@ -229,6 +235,16 @@ def _check_options(*values):
     for (name, (allowed, test)), value in zip(ALLOWED.items(), values):
         if not isinstance(value, numbers.Real) or not np.isfinite(value) or not test(value):
             raise DreamError(f"{name} is {value}; allowed is {allowed}")
+
+
+def _random_source(rng, seed):
+    if seed is None:
+        return np.random if rng is None else rng
+    if rng is not None:
+        raise DreamError("seed and rng: both are given; seed=7 is short for rng=np.random.RandomState(7)")
+    if not isinstance(seed, numbers.Integral) or isinstance(seed, bool) or not SEED.accepts(int(seed)):
+        raise DreamError(f"seed is {shown(seed)}; allowed is {SEED.allowed}")
+    return np.random.RandomState(int(seed))
 
 
 def _check_gradient(mean_abs, ends):

@@ -29,6 +29,7 @@ from .engine.step import Step
 from .errors import DreamError
 from .goals.objectives import objective_match
 from .goals.priors import Grey, TotalVariation
+from .keywords import suggesting
 from .net import Net
 from .net.lock import exclusive
 from .net.pixels import deprocess, preprocess
@@ -79,6 +80,7 @@ class Enhanced(NamedTuple):
 
 
 @exclusive
+@suggesting
 def enhance(net: Net, img: np.ndarray, end: str = "inception_4c/output", k: float = K, prior: str = "tv",
             weight: float | None = None, iter_n: int = ITER_N, clip: bool = True, on_step: Callable | None = None,
             octave_n: int = OCTAVE_N, octave_scale: float = OCTAVE_SCALE) -> Enhanced:

@@ -17,7 +17,8 @@ from .errors import DreamError
 
 MANY = 10 ** 9              # the largest whole number that is accepted: anything above is a typing mistake
 PIXELS = 178956970          # the maximum number of pixels in a picture: Pillow does not read larger ones
-STARTS = ("grey", "noise")
+SCENES = ("sky", "lake", "fur")      # pictures made by formula; a dream without a picture starts from the first
+STARTS = (*SCENES, "grey", "noise")
 
 
 class Kind(NamedTuple):
@@ -135,7 +136,8 @@ OPTIONS = {
                    "result is scaled to fit it"),
     "seed": Option(SEED, "seed of the jitter and of the noise (default: a random one, saved in the picture's metadata)",
                    "N"),
-    "start": Option(one_of(*STARTS), "what to start from: plain grey, or random noise", group=START),
+    "start": Option(one_of(*STARTS), "what to start from: a scene made by formula (sky, lake or fur), plain grey, or "
+                    "random noise", group=START),
     "size": Option(SIZE, "width and height of the dream; a picture is scaled to this size", "WxH", group=START),
     "noise": Option(LEVEL, "mean and standard deviation of the pixel values for --start noise (default: 128 20)",
                     ("MEAN", "SPREAD"), words=2, group=START),

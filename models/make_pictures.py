@@ -40,6 +40,12 @@ SHEETS = {
     "layers": {f"{level}: --end {end}": ["dream", "--end", end, *SEED] for level, end in (
         ("lowest", "conv2/norm2"), ("low", "inception_3b/output"), ("middle", "inception_4a/output"),
         ("middle", "inception_4c/output"), ("high", "inception_4d/output"), ("high", "inception_4e/output"))},
+    "scenes": {
+        "--start lake --end inception_4d/output": ["dream", "--start", "lake", *SKY, *SMALL],
+        "--start lake --model mini_places": ["dream", "--start", "lake", "--model", "mini_places", *SEED, *SMALL],
+        "--start fur": ["dream", "--start", "fur", *SEED, *SMALL],
+        "--start fur --model mini_places": ["dream", "--start", "fur", "--model", "mini_places", *SEED, *SMALL],
+    },
     "controls": {
         "--end 4c --end 3b:0.5 (two layers)": ["dream", "--end", "inception_4c/output", "--end",
                                                "inception_3b/output:0.5", *SEED, *SMALL],
@@ -81,7 +87,9 @@ def make(name, out, place):
         for i, words in enumerate(SHEETS[name].values()):
             run(*words, "-o", place / f"{i}.png")
             pictures.append(small(place / f"{i}.png"))
-        sheet = grid(pictures, list(SHEETS[name]), "mini_imagenet, seed 1", 2)
+        others = any("--model" in words for words in SHEETS[name].values())
+        note = "mini_imagenet" + " where no other network is named" * others + ", seed 1"
+        sheet = grid(pictures, list(SHEETS[name]), note, 2)
     return save(sheet, out, quality=90)
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import re
@@ -138,6 +139,11 @@ def _from_folder(folder: Path) -> Model:
     path = next((path for name in (cards.CARD, cards.OLD_CARD) if os.path.lexists(path := folder / name)),
                 folder / cards.CARD)
     card = cards.read(path, complete=False) if os.path.lexists(path) else None
+    caffemodel = _the_one(folder, card, "caffemodel", ("*.caffemodel",))
+    prototxt = _the_one(folder, card, "prototxt", ("*.prototxt", "*.protxt"))
+    known = known_as(caffemodel) if card is None else None
+    if known:
+        card = dataclasses.replace(known, name=folder.resolve().name, folder=folder, labels=None, files=())
     settings = card or Card(folder.resolve().name, folder)
     labels = folder / settings.labels if settings.labels else None
     if labels and not labels.is_file():
@@ -146,10 +152,22 @@ def _from_folder(folder: Path) -> Model:
         labels = cards.shipped_labels(settings.labels_from)
         if not labels:
             raise ModelError(f"{path}: labels_from: no labels are shipped with a model {shown(settings.labels_from)}")
-    labels = labels or next((folder / name for name in LABELS if (folder / name).is_file()), None)
-    return Model(settings.name, folder, _the_one(folder, card, "prototxt", ("*.prototxt", "*.protxt")),
-                 _the_one(folder, card, "caffemodel", ("*.caffemodel",)), labels, settings.mean, settings.channel_swap,
+    labels = labels or next((folder / name for name in LABELS if (folder / name).is_file()), None) \
+        or (known and _model(known).labels)
+    return Model(settings.name, folder, prototxt, caffemodel, labels, settings.mean, settings.channel_swap,
                  settings.ends, settings.default_end, card)
+
+
+def known_as(caffemodel: Path) -> Card | None:
+    """Return the card of the model that a file of weights belongs to, by its checksum; None if it is not known."""
+    size = caffemodel.stat().st_size
+    for name in cards.names():
+        with contextlib.suppress(ModelError):      # a damaged card describes no file
+            card = cards.card(name)
+            weights = card.role("caffemodel")
+            if weights.checksums and weights.size in (None, size) and not weights.problem(caffemodel):
+                return card
+    return None
 
 
 def _the_one(folder: Path, card: Card | None, role: str, patterns: tuple[str, ...]) -> Path:

@@ -105,8 +105,8 @@ def test_a_huge_start_is_rejected_before_it_is_made(toy, tmp_path, monkeypatch, 
     from deepdream.pictures import starts
     monkeypatch.setenv("DEEPDREAM_MEMORY_GB", "4")
     monkeypatch.setattr(starts, "noise", None)
-    monkeypatch.setattr(starts, "cached_sky", None)
-    for start in ([], ["--start", "noise"]):
+    monkeypatch.setattr(starts, "cached_scene", None)
+    for start in ([], ["--start", "noise"], ["--start", "lake"]):
         assert main(["dream", "-o", str(tmp_path / "a.png"), "--model", str(toy), "--end", "both", "--device", "cpu",
                      "--size", "13000x13000", *start]) == 2
         assert "needs about" in capsys.readouterr().err

@@ -22,6 +22,7 @@ from PIL import Image
 from deepdream import pictures
 from deepdream.batch import gallery, jobs, rows
 from deepdream.cli import main
+from deepdream.cli.time_left import Lines, TimeLeft, in_words
 from deepdream.errors import DreamError
 from deepdream.options import Settings
 
@@ -67,8 +68,36 @@ B = net("f1", "f2", "f3", "f4", "f5", "f6")
 
 
 def test_two_ends_of_each_level_are_the_default():
-    assert rows.chosen_ends([], {"A": A})["A"] == ["c1", "b1/output", "b2/x", "b3/output", "b4/output"]
-    assert rows.chosen_ends([], {"B": B})["B"] == ["f1", "f2", "f3", "f4", "f5", "f6"]
+    for name, stand_in, ends in (("A", A, ["c1", "b1/output", "b2/x", "b3/output", "b4/output"]),
+                                 ("B", B, ["f1", "f2", "f3", "f4", "f5", "f6"])):
+        assert rows.ends_of(rows.table([], {name: stand_in}), {name: stand_in})[name] == ends
+
+
+def test_the_default_rows_line_up():
+    table = rows.table([], {"A": A, "B": B})
+    assert table == [("low", {"A": "c1", "B": "f1"}), ("low", {"A": "b1/output", "B": "f2"}),
+                     ("middle", {"A": "b2/x", "B": "f3"}), ("middle", {"A": "b3/output", "B": "f4"}),
+                     ("high", {"A": "b4/output", "B": "f5"}), ("high", {"B": "f6"})]
+    assert rows.ends_of(table, {"A": A, "B": B}) == {"A": ["c1", "b1/output", "b2/x", "b3/output", "b4/output"],
+                                                     "B": ["f1", "f2", "f3", "f4", "f5", "f6"]}
+
+
+def test_nets_with_the_same_layers_have_the_same_default_rows():
+    """As the two small nets, whose cards list other layers."""
+    other = net(*list(A.ends)[1:], low=["c1"], middle=["b1/output", "b2/output"], high=["b3/output", "b4/output"])
+    table = rows.table([], {"A": A, "other": other})
+    assert len(table) == 5 and all(row["A"] == row["other"] for _, row in table)
+    many = net(*(f"x{i}/output" for i in range(40)))
+    assert len(rows.table([], {"A": A, "many": many, "other": other, "B": B})) == 6
+
+
+def test_a_net_with_one_layer_has_one_row():
+    tiny = net("ip", low=["ip"], middle=["ip"], high=["ip"])
+    assert rows.table([], {"A": A, "tiny": tiny})[0] == ("low", {"A": "c1", "tiny": "ip"})
+    assert sum("tiny" in row for _, row in rows.table([], {"A": A, "tiny": tiny})) == 1
+    flat = SimpleNamespace(ends={"fc": End(8, None)}, inputs=["data"], card=None)
+    with pytest.raises(DreamError, match="flat has no layer .* --ends"):
+        rows.table([], {"A": A, "flat": flat})
 
 
 @pytest.mark.parametrize("words, ends", [
@@ -158,6 +187,114 @@ def test_a_dream_of_a_gallery_is_that_of_the_dream_command(nets, picture, tmp_pa
     one = pictures.load(tmp_path / "one.jpg")
     assert np.array_equal(one, pictures.load(tmp_path / "out/dreams/net_b-both-o4-s5.jpg"))
     assert not np.array_equal(one, pictures.load(tmp_path / "out/dreams/net_b-both-o4-s3.jpg"))
+
+
+def test_the_number_of_dreams_is_printed_first(nets, picture, tmp_path, capsys):
+    run = command(picture, tmp_path / "out", nets[:1], "--ends", "conv1", "both", "--octave-n", "1")
+    assert main(run) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and "2 dreams of 64x48 to make; how long" in lines[0] and "2 dreams made" in lines[1]
+    next((tmp_path / "out" / "dreams").iterdir()).unlink()
+    assert main(run) == 0
+    assert "1 dream of 64x48 to make, 1 of 2 exist already;" in capsys.readouterr().out
+    assert main(run) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+class Clock:
+    """A clock that a test sets."""
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_an_estimate_needs_some_work_and_some_time():
+    clock = Clock()
+    left = TimeLeft(100, 15, clock)
+    assert left.seconds is None
+    clock.now += 60
+    assert left.seconds is None      # nothing is done yet
+    left.advance(10)
+    assert left.seconds is None      # too little
+    left.advance(10)
+    assert left.seconds == 240
+    left.restart()
+    assert left.seconds is None
+    clock.now += 40
+    left.advance(20)
+    assert left.seconds == 120
+    left.advance(60)
+    assert left.seconds == 0
+    soon = TimeLeft(100, clock=clock)
+    clock.now += 0.5
+    soon.advance(50)
+    assert soon.seconds is None      # the first steps are slower than the others
+
+
+def test_dreams_that_fail_at_once_do_not_count_as_fast():
+    clock = Clock()
+    left = TimeLeft(100, clock=clock)
+    left.drop(50)
+    clock.now += 10
+    assert left.seconds is None
+    left.advance(25)
+    assert left.seconds == 10
+
+
+def test_lines_about_the_time_left_come_now_and_then(capsys):
+    clock = Clock()
+    left = TimeLeft(1000, clock=clock)
+    lines = Lines(left, None, clock)
+    for i in range(100):
+        clock.now += 1
+        left.advance(10)
+        lines.update(f"{i}/100 dreams")
+    printed = capsys.readouterr().err.splitlines()
+    assert printed == ["2/100 dreams, about 2 minutes left", "32/100 dreams, about 65 seconds left",
+                       "62/100 dreams, about 35 seconds left", "92/100 dreams, about 5 seconds left"]
+
+
+def test_one_line_next_to_a_bar():
+    class Bar:
+        lines = []
+
+        def write(self, line, file):
+            self.lines.append(line)
+
+    clock = Clock()
+    left = TimeLeft(1000, clock=clock)
+    lines = Lines(left, Bar(), clock)
+    for _ in range(90):
+        clock.now += 10
+        left.advance(10)
+        lines.update("0/9 dreams")
+    assert Bar.lines == ["0/9 dreams, about 16 minutes left"]
+
+
+@pytest.mark.parametrize("seconds, words", [
+    (0, "about 5 seconds"), (12, "about 10 seconds"), (89, "about 90 seconds"), (95, "about 2 minutes"),
+    (3000, "about 50 minutes"), (5400, "about 2 hours"), (90000, "about 25 hours")])
+def test_durations_in_words(seconds, words):
+    assert in_words(seconds) == words
+
+
+def test_a_known_net_in_a_folder_has_its_card(picture, tmp_path):
+    """A copy of a net of this project is recognized by its checksum."""
+    from deepdream import Net, models
+    known = models.find("mini_places")
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in (known.prototxt, known.caffemodel):
+        (folder / path.name).write_bytes(path.read_bytes())
+    copy = Net(folder, device="cpu")
+    assert copy.name == "copy" and copy.card.title == known.title and copy.labels == Net("mini_places").labels
+    assert rows.card_ends(copy) == known.ends and copy.default_end == known.default_end
+    data = bytearray(known.caffemodel.read_bytes())
+    data[-1] ^= 1
+    (folder / known.caffemodel.name).write_bytes(data)
+    changed = models.find(folder)
+    assert changed.card is None and changed.title == "" and changed.labels is None
 
 
 def test_guides(nets, picture, tmp_path):
@@ -405,7 +542,7 @@ def test_a_dask_scheduler_that_does_not_exist(nets, picture, tmp_path, capsys):
 
 # ---- compare and folders of pictures
 
-@pytest.mark.parametrize("size, sheet", [((64, 48), "above"), ((48, 64), "row")])
+@pytest.mark.parametrize("size, sheet", [((64, 48), "small"), ((48, 64), "row")])
 def test_compare(nets, picture, tmp_path, size, sheet):
     source = tmp_path / "source.png"
     Image.open(picture).resize(size).save(source)
@@ -417,8 +554,9 @@ def test_compare(nets, picture, tmp_path, size, sheet):
     saved = pictures.settings(out)
     assert saved["models"] == ["net_a", "net_b"] and saved["ends"] == ["both", "both"] and saved["seed"] == 4
     at = np.asarray(Image.open(out))
-    assert any(np.array_equal(at[y:y + size[1], x:x + size[0]], np.asarray(Image.open(source)))
-               for y in range(20) for x in range(w - size[0]))
+    found = [(x, y) for y in range(20) for x in range(w - size[0] + 1)
+             if np.array_equal(at[y:y + size[1], x:x + size[0]], np.asarray(Image.open(source)))]
+    assert len(found) == (sheet == "row")      # between the dreams' captions it is smaller
 
 
 def test_compare_needs_an_end_of_each_net(nets, picture, tmp_path, capsys):

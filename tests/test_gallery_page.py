@@ -145,6 +145,41 @@ def test_everything_by_keyboard(page):
     assert not js(page, "dialog.open") and js(page, "document.activeElement.matches('.open')")
 
 
+def covered(driver):
+    """Return how much of each dream the source covers, in percent."""
+    return js(driver, """all('.open').map(a => 100 - parseFloat(/calc\\(([\\d.]+)%|([\\d.]+)%/.exec(
+        getComputedStyle(a, '::after').clipPath).slice(1).find(x => x !== undefined)))""")
+
+
+def test_the_source_over_all_dreams_by_keyboard(page, folder):
+    from selenium.webdriver import ActionChains, Keys
+    assert all(c == 0 for c in covered(page))
+    slider = page.find_element("id", "peek")
+    slider.click()      # and in its middle
+    js(page, "peek.focus()")
+    ActionChains(page).send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 4).perform()
+    assert js(page, "peek.value") == "4" and all(c == pytest.approx(4) for c in covered(page))
+    assert js(page, "peek.getAttribute('aria-valuetext')") == "4 percent source"
+    ActionChains(page).send_keys(Keys.END).perform()
+    assert all(c == pytest.approx(100) for c in covered(page))
+    image = js(page, "getComputedStyle(document.querySelector('.open'), '::after').backgroundImage")
+    assert image == f'url("{(folder / "source.jpg").as_uri()}")'
+    ActionChains(page).send_keys(Keys.HOME).perform()
+    assert all(c == 0 for c in covered(page)) and visible(page, ".cells figure") == 12
+
+
+def test_the_source_over_one_dream_by_mouse(page):
+    from selenium.webdriver import ActionChains
+    first = page.find_element("css selector", ".open")
+    js(page, "document.querySelector('.open').scrollIntoView({block: 'center'})")
+    ActionChains(page).move_to_element(first).perform()
+    assert covered(page)[0] == pytest.approx(50, abs=1) and all(c == 0 for c in covered(page)[1:])
+    ActionChains(page).move_to_element_with_offset(first, first.size["width"] // 4, 0).perform()
+    assert covered(page)[0] == pytest.approx(75, abs=1)
+    ActionChains(page).move_to_element(page.find_element("css selector", "footer")).perform()
+    assert all(c == 0 for c in covered(page))
+
+
 def test_a_dream_against_its_source(page):
     js(page, "document.querySelector('.open').click()")
     assert js(page, "[...$('left').options].map(o => o.text)") == ["source", "net_a", "net_b"]

@@ -372,7 +372,7 @@ DEEP = "[" * 900 + "]" * 900
 DAMAGED = {   # setting: JSON values that it cannot have
     "seed": ["true", "[1, 2]", '"x"', "-1", "1e400", "9" * 4000, DEEP], "iter_n": ["0", "1.5"], "octave_n": ["101"],
     "end": ["5", "[[1]]", '{"a": 1}', '["--"]', '"a\\u0000b"', "null"], "octave_scale": ["NaN"], "step_size": ["1e7"],
-    "jitter": ["-1"], "clip": ["5"], "tile": ["-1"], "fast": ['"x"'], "start": ['"sky"'],
+    "jitter": ["-1"], "clip": ["5"], "tile": ["-1"], "fast": ['"x"'], "start": ['"skies"'],
     "size": ['["40", "36", "1"]', "[99999, 99999]"],
     "noise": ['["1", "--output=evil.png"]', '["-o", "evil.png"]', "[1, 2, 3]", "[NaN, 1]"],
     "priors": ["[1]", '{"tv": -1}', '{"blur": 3}', '{"laplacian": 13}'],

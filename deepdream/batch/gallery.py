@@ -26,7 +26,7 @@ from ..provenance import SOFTWARE, differences, provenance
 from . import jobs
 from .page import page
 
-THUMB = 640                  # pixels of a thumbnail's longer side
+THUMB = 960                  # pixels of a thumbnail's longer side
 PAGE_EVERY = 2.0             # seconds between two versions of the page while dreams are made
 FACTS = {                    # results in a dream's metadata -> whether a value is possible
     "seconds": lambda v: _is_number(v) and 0 <= v < 1e9,
@@ -108,7 +108,7 @@ def plan(source: Source, nets: dict, chosen: dict, octave_ns: Sequence[int], gui
 
     source: the picture.
     nets: {model: Net}.
-    chosen: {model: its ends}, from `rows.chosen_ends`.
+    chosen: {model: its ends}, from `rows.ends_of`.
     octave_ns: the numbers of octaves.
     guides: the guides; may be empty.
     seeds: the seeds.
@@ -158,7 +158,7 @@ class Gallery:
     source: the picture.
     nets: {model: Net}, in the order of the columns.
     dreams: from `plan`.
-    rows: from `rows.rows`.
+    rows: from `rows.table`.
     options: the options that the user specified, for gallery.json.
 
     Raises DreamError if a file cannot be written, or would overwrite the picture or a guide.

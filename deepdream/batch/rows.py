@@ -46,11 +46,49 @@ def card_ends(net: Net) -> dict[str, list[str]]:
     return {level: names[a:b] for level, a, b in zip(LEVELS, cuts, cuts[1:])}
 
 
+def table(words: Sequence[str], nets: dict[str, Net]) -> list[tuple[str, dict[str, str]]]:
+    """Return the rows of a gallery.
+
+    words: of the option --ends; see `chosen_ends`. Without any, the rows are those of `default_rows`.
+    nets: {model: Net}.
+
+    Returns [(level, {model: end})], from low to high. Raises the errors of `chosen_ends`.
+    """
+    return rows(chosen_ends(words, nets), nets) if words else default_rows(nets)
+
+
+def ends_of(table: list[tuple[str, dict[str, str]]], nets: dict[str, Net]) -> dict[str, list[str]]:
+    """Return {model: the ends in its rows, in net order}. The arguments are the result and the nets of `table`."""
+    return {m: [e for e in net.ends if e in {row.get(m) for _, row in table}] for m, net in nets.items()}
+
+
+def default_rows(nets: dict[str, Net]) -> list[tuple[str, dict[str, str]]]:
+    """Lay out six rows or fewer, the first and the last end of each level, so that nets can be compared.
+
+    nets: {model: Net}. A net that has all layers of the first net's rows dreams at the same layers. Any other net
+    dreams at its own, next to those of the first net that are as low or as high.
+
+    Returns [(level, {model: end})], from low to high. Raises DreamError for a net without a layer to dream at.
+    """
+    places = [(level, i) for level in LEVELS for i in (0, -1)]
+    found, first = {place: {} for place in places}, None
+    for model, net in nets.items():
+        listed, ends = card_ends(net), {}
+        for level, i in places:
+            if listed[level] and listed[level][i] not in ends.values():
+                ends[level, i] = listed[level][i]
+        if not ends:
+            raise DreamError(f"{model} has no layer with positions to dream at; --ends names others")
+        first = first or ends
+        for place, end in (first if all(e in net.ends for e in first.values()) else ends).items():
+            found[place][model] = end
+    return [(level, row) for (level, _), row in found.items() if row]
+
+
 def chosen_ends(words: Sequence[str], nets: dict[str, Net]) -> dict[str, list[str]]:
     """Find the ends that the option --ends chooses.
 
-    words: of the option: names of layers, glob patterns, 'low', 'middle', 'high' or 'all'; empty: two ends of each
-    level.
+    words: of the option: names of layers, glob patterns, 'low', 'middle', 'high' or 'all'.
     nets: {model: Net}.
 
     An end that is chosen for one net is chosen for every other net that has it, so that rows can be compared.
@@ -58,7 +96,7 @@ def chosen_ends(words: Sequence[str], nets: dict[str, Net]) -> dict[str, list[st
     DreamError if nothing is chosen for one of the nets.
     """
     every = set()
-    for word in words or [None]:
+    for word in words:
         found = {end for net in nets.values() for end in _matching(word, net)}
         if not found:
             raise convert.no_such_end(word, list(dict.fromkeys(e for net in nets.values() for e in net.ends)))
@@ -72,8 +110,6 @@ def chosen_ends(words: Sequence[str], nets: dict[str, Net]) -> dict[str, list[st
 
 
 def _matching(word, net):
-    if word is None:      # the first and the last of each level
-        return {ends[i] for ends in card_ends(net).values() if ends for i in (0, -1)}
     if word in LEVELS:
         return card_ends(net)[word]
     return [e for e in net.ends if word == "all" or fnmatch.fnmatchcase(e, word)]

@@ -9,13 +9,21 @@ import sys
 from pathlib import Path
 
 USAGE = "usage: deepdream caffe script.py [arguments]"
+HELP = f"""{USAGE}
+
+Run a script that was written for Caffe's Python interface, without changing it. Where it imports caffe, it gets a module
+that reads Caffe's files and computes what Caffe computes. Solvers and other things that only train are not supported.
+
+  script.py    the script, in Python 3
+  arguments    the script's own arguments
+"""
 
 
 def main(arguments=None):
     """Run the script that is the first of the arguments; the others are the script's. Returns an exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(USAGE, file=sys.stdout if arguments else sys.stderr)
+        print(HELP, end="", file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     script = arguments[0]
     if not os.path.isfile(script):

@@ -24,6 +24,7 @@ COMMANDS = {   # command -> one line of help; the module of that name has `argum
     "regress": "check that this installation dreams what Google's notebook dreamt",
     "layers": "list the layers of a net at which it can dream",
     "models": "list the nets that can be used by name; download, remove or check their files",
+    "info": "show versions, devices, memory, cache and models, and what is missing for CUDA",
     "caffe": "run a script that was written for Caffe's Python interface, unchanged",
     "convert": "convert a Caffe net, or the gradient of one of its layers, to ONNX",
 }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ..errors import DreamError
+from ..keywords import accepts_any, arguments_of, unexpected
 
 if TYPE_CHECKING:
     from ..convert.graph import Graph, Tensor
@@ -185,23 +186,27 @@ class Function(Objective):
         self.function(dst)
 
 
-def as_objective(objective: Objective | type[Objective] | Callable, end: str,
-                 arguments: dict | None = None) -> Objective:
+def as_objective(objective: Objective | type[Objective] | Callable, end: str, arguments: dict | None = None,
+                 function: str = "make_step", allowed: Iterable[str] = ()) -> Objective:
     """Convert what was passed to `make_step` or `deepdream` to an Objective with a layer for each of its terms.
 
     objective: an Objective, a subclass of Objective, or any function of dst.
     end: the layer of terms that do not name a layer.
     arguments: the arguments of the class, if the objective is a class.
+    function, allowed: the function that they were passed to, and its own arguments, for error messages.
 
     Raises DreamError for objective_guide without arguments, and TypeError for arguments that nothing takes.
     """
     arguments = arguments or {}
-    if isinstance(objective, type) and issubclass(objective, Objective):
+    is_class = isinstance(objective, type) and issubclass(objective, Objective)
+    taken = arguments_of(objective) if is_class else []
+    for name in arguments:
+        if name not in taken and not (is_class and accepts_any(objective)):
+            raise unexpected(function, name, [*allowed, *taken])
+    if is_class:
         if objective is objective_guide and not arguments:
             raise DreamError("objective_guide needs the guide's features: objective=objective_guide(guide_features)")
-        objective, arguments = objective(**arguments), {}
-    if arguments:
-        raise TypeError(f"unexpected arguments: {', '.join(arguments)}")
+        objective = objective(**arguments)
     return (objective if isinstance(objective, Objective) else Function(objective)).bound(end)
 
 
@@ -222,7 +227,7 @@ class objective_channel(Objective):
 
     channels: the numbers of the channels, from 0.
     """
-    formula = "1/2 sum(x[channels]^2)"
+    formula = property(lambda self: f"1/2 sum(x[{_listed(self.inputs['channels'])}]^2)")
 
     def __init__(self, channels: Iterable[int]):
         super().__init__(channels=np.unique(np.asarray(channels, np.int64)))
@@ -247,7 +252,7 @@ class objective_neuron(Objective):
     channel: the number of the channel, from 0.
     x, y: the position, 0 to 1 from the left and from the top, so that it is the same in each octave.
     """
-    formula = "x[channel] at one position"
+    formula = property(lambda self: f"x[{_listed(self.inputs['channel'])}] at one position")
     tileable = False
 
     def __init__(self, channel: int, x: float = 0.5, y: float = 0.5):
@@ -283,7 +288,7 @@ class objective_class(Objective):
 
     index: the number of the class, from 0.
     """
-    formula = "mean(x[class])"
+    formula = property(lambda self: f"mean(x[{_listed(self.inputs['channel'])}])")
     is_mean = True
 
     def __init__(self, index: int):
@@ -392,6 +397,11 @@ def _check_channels(chosen, name, channels):
         allowed = f"0 to {channels - 1}" if channels is not None else "numbers from 0"
         raise DreamError(f"'{name}' has no channel {wrong[0]}; allowed are {allowed}" if wrong else
                          f"'{name}': no channels are given; allowed are {allowed}")
+
+
+def _listed(channels, most=6):
+    """Return the numbers of channels as text; of a long list the first ones."""
+    return ", ".join(map(str, channels[:most])) + ", ..." * (len(channels) > most)
 
 
 def _channels_of(g, indices, x):

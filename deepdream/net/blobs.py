@@ -72,7 +72,8 @@ class Blob:
                     self.hold(self._pending())
 
     def __repr__(self):
-        return f"Blob({self.name!r}, {self._shape})"
+        empty = self._pending is not None or self._shape == (0,)      # a repr must not start a forward pass
+        return f"<Blob {self.name}: {'not computed yet' if empty else 'x'.join(map(str, self._shape))}>"
 
 
 class Transformer:

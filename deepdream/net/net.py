@@ -16,6 +16,7 @@ from .. import convert, models
 from ..convert.errors import about, shown
 from ..engine.programs import Programs
 from ..errors import DreamError
+from ..keywords import suggesting
 from ..runtime.cache import cached, graph_key
 from ..runtime.cores import cores
 from ..runtime.device import Device
@@ -75,6 +76,7 @@ class Net:
     leftover: a `leftover.Leftover` with leftover_diffs, otherwise None.
     """
 
+    @suggesting
     def __init__(self, prototxt: str | Path, caffemodel: str | Path | None = None,
                  mean: float | Sequence[float] | np.ndarray | None = None, channel_swap: Sequence[int] | None = None,
                  device: str | Device = "auto", threads: int | None = None, leftover_diffs: bool = False,
@@ -105,6 +107,11 @@ class Net:
             self.blobs = self.leftover.blobs
 
     # ---- description
+
+    def __repr__(self):
+        size = "x".join(map(str, self.blobs[self.inputs[0]].shape))
+        return f"<{type(self).__name__} {self.name}: {len(self.ends)} ends, input {self.inputs[0]} {size}, " \
+            f"on {self.device.name}>"
 
     prototxt = property(lambda self: self.files.prototxt)
     caffemodel = property(lambda self: self.files.caffemodel)

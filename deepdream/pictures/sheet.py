@@ -5,13 +5,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 GROUND, BRIGHT, DIM = (18, 19, 23), (236, 233, 226), (150, 146, 138)
+INSET = 0.36      # width of the source between the captions of two dreams, as a part of theirs
 
 
 def side_by_side(images: Sequence[np.ndarray], captions: Sequence[str], note: str) -> np.ndarray:
     """Combine a source and two dreams in a sheet.
 
-    Upright pictures are put in a row. Otherwise the source is above the two dreams, so that the sheet does not become
-    too wide.
+    Upright pictures are put in a row. Otherwise the two dreams are next to each other, and the source is small between
+    their captions, so that the dreams are as large as a width allows.
 
     images: the source and the two dreams, uint8 (H, W, 3), of the same size.
     captions: a caption for each.
@@ -20,23 +21,27 @@ def side_by_side(images: Sequence[np.ndarray], captions: Sequence[str], note: st
     Returns the sheet, uint8 (height, width, 3).
     """
     h, w = images[0].shape[:2]
-    text = max(13, round(max(h, w) / 32))
+    if h >= w * 0.9:
+        return grid(images, captions, note, 3)
+    text = max(13, round(w / 32))
     gap, line = round(text * 0.9), round(text * 2.3)
-    in_row = h >= w * 0.9
-    columns = 3 if in_row else 2
-    width = columns * w + (columns + 1) * gap
-    # the source is above the middle of the two dreams
-    corners = [(gap + i * (w + gap), gap) for i in range(3)] if in_row else \
-        [((width - w) // 2, gap), (gap, gap + h + line), (2 * gap + w, gap + h + line)]
-    height = corners[-1][1] + h + line + line
-    sheet = Image.new("RGB", (width, height), GROUND)
+    small = Image.fromarray(images[0])
+    small.thumbnail((round(w * INSET), h), Image.Resampling.LANCZOS)
+    middle = w + 1.5 * gap
+    band = 2 * gap + h      # the top of the small source
+    sheet = Image.new("RGB", (2 * w + 3 * gap, band + small.height + line + line), GROUND)
     draw = ImageDraw.Draw(sheet)
-    for image, (x, y), caption in zip(images, corners, captions):
-        sheet.paste(Image.fromarray(image), (x, y))
-        font = _font(draw, caption, text, w)
-        draw.text((x + w / 2, y + h + line / 2), caption, BRIGHT, font, anchor="mm")
-    font = _font(draw, note, round(text * 0.8), width - 2 * gap)
-    draw.text((width / 2, height - line * 0.62), note, DIM, font, anchor="mm")
+    for image, caption, x in zip(images[1:], captions[1:], (gap, 2 * gap + w)):
+        sheet.paste(Image.fromarray(image), (x, gap))
+        room = w - small.width // 2 - gap
+        outer = x + room / 2 if x == gap else x + w - room / 2      # the middle of what the source leaves
+        draw.text((outer, band + small.height / 2), caption, BRIGHT, _font(draw, caption, round(text * 1.2), room),
+                  anchor="mm")
+    sheet.paste(small, (round(middle - small.width / 2), band))
+    draw.text((middle, band + small.height + line / 2), captions[0], BRIGHT,
+              _font(draw, captions[0], round(text * 0.8), small.width), anchor="mm")
+    draw.text((middle, sheet.height - line * 0.62), note, DIM,
+              _font(draw, note, round(text * 0.8), sheet.width - 2 * gap), anchor="mm")
     return np.asarray(sheet)
 
 

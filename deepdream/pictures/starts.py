@@ -1,6 +1,7 @@
-"""The pictures that a dream starts from: the user's, grey, noise, or a sky."""
+"""The pictures that a dream starts from: the user's, grey, noise, or a scene made by formula."""
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,11 @@ if TYPE_CHECKING:
 SIZE = 1024, 575           # the default (w, h) of a dream without a picture
 GREY = 128.0
 NOISE = (128.0, 20.0)      # mean and standard deviation
+SCENES = {                 # name -> the module that computes it, and its function
+    "sky": ("sky", "formula_sky"),
+    "lake": ("scenes", "formula_lake"),
+    "fur": ("scenes", "formula_fur"),
+}
 
 
 def grey(height: int, width: int) -> np.ndarray:
@@ -60,7 +66,7 @@ def start_size(settings: Settings, image: np.ndarray | None = None) -> tuple[int
 def starting_picture(settings: Settings, image: np.ndarray | None = None) -> np.ndarray:
     """Return the picture that a dream starts from.
 
-    settings: the settings of the dream, which can ask for grey, noise or another size.
+    settings: the settings of the dream, which can ask for a scene, grey, noise or another size.
     image: the user's picture, (H, W, 3), or None. Without a picture, a dream starts from the sky of `sky.formula_sky`.
 
     Returns float32 (H, W, 3).
@@ -70,17 +76,25 @@ def starting_picture(settings: Settings, image: np.ndarray | None = None) -> np.
         return noise(h, w, settings.seed, *(settings.noise or NOISE))
     if settings.start == "grey":
         return grey(h, w)
-    if image is None:
-        return cached_sky(h, w)
+    if image is None or settings.start:
+        return cached_scene(settings.start or "sky", h, w)
     return resized(image, h, w) if settings.size else image
 
 
-def cached_sky(height: int, width: int) -> np.ndarray:
-    """Return the sky of `sky.formula_sky` in a certain size, from the cache, because computing it takes a second."""
-    def make():
-        from .sky import formula_sky
-        return np.uint8(formula_sky(height, width)).tobytes()
+def cached_scene(name: str, height: int, width: int) -> np.ndarray:
+    """Return a scene in a certain size, from the cache, because computing it takes a second or two.
 
-    formula = Path(__file__).with_name("sky.py").read_bytes()
-    data = cached(f"{key(formula, height, width)}.sky", make)
+    name: one of SCENES.
+    height, width: size of the picture, in pixels.
+
+    Returns float32 (height, width, 3).
+    """
+    module, function = SCENES[name]
+
+    def make():
+        scene = getattr(importlib.import_module(f".{module}", __package__), function)
+        return np.uint8(scene(height, width)).tobytes()
+
+    sources = [Path(__file__).with_name(f"{file}.py").read_bytes() for file in (module, "fractal")]
+    data = cached(f"{key(*sources, function, height, width)}.scene", make)
     return np.frombuffer(data, np.uint8).reshape(height, width, 3).astype(np.float32)

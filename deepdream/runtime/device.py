@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..convert.errors import shown
 from ..errors import DreamError
+from ..keywords import suggesting
 from .notices import say_once
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ class Device:
     much_work: pixels times steps from which on a session is created for one size only.
     """
 
+    @suggesting
     def __init__(self, choice: str = "auto", fast: bool = False, cuda: dict | None = None):
         kind, _, number = str(choice).partition(":")
         numbered = kind == "cuda" and re.fullmatch(r"[0-9]{1,4}", number)
@@ -147,6 +149,9 @@ class Device:
         if kind == "auto":
             self._note = f"dreaming on {self.name}" + f" ({problem})" * bool(problem) \
                 + ", where --fast changes nothing" * (fast and not self.is_cuda)
+
+    def __repr__(self):
+        return f"Device({self.name!r}{', fast=True' * self.fast}{f', cuda={self._cuda}' if self._cuda else ''})"
 
     def announce(self) -> None:
         """Print on stderr, once per process, which device 'auto' chose."""

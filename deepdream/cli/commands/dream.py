@@ -9,6 +9,7 @@
     deepdream dream cat.jpg --end inception_4c/output --end inception_3b/output:0.3      two layers, with weights
     deepdream dream cat.jpg --end "inception_4d/3x3[13,17]"    two channels of a layer
     deepdream dream cat.jpg --end class:samoyed                a class of the net's classifier
+    deepdream dream --start lake --end inception_4d/output     a computed lake instead of the sky
     deepdream dream --start noise --size 640x480 --tv 0.3      from noise, with smooth areas
     deepdream dream cat.jpg --mask sky.png                     only where sky.png is white
     deepdream dream cat.jpg --settings out.jpg                 with the settings of out.jpg

@@ -23,9 +23,12 @@ from typing import TYPE_CHECKING
 from ...errors import DreamError
 from ..nets import SHIPPED, nets_of, on_disk
 from ..options import add_device, add_quality, add_steps, settings_of, whole_number
+from ..time_left import Lines, TimeLeft
 
 if TYPE_CHECKING:
     from ...batch.gallery import Dream
+
+FIRST = 0.4      # the part of a dream after which the time left is estimated; steps in small octaves tell little
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -37,7 +40,8 @@ def arguments(parser: ArgumentParser) -> None:
                         f"every named net that is on disk (default: {' '.join(SHIPPED)})")
     parser.add_argument("--ends", nargs="+", default=[], metavar="LAYER", help="the layers to dream at: names, "
                         "patterns such as 'inception_4*', or low, middle, high or all, as the model card sorts them "
-                        "(default: two low, two middle and two high ones)")
+                        "(default: two low, two middle and two high ones, which makes "
+                        "six rows that line up between the nets)")
     parser.add_argument("--guides", nargs="+", default=[], metavar="PICTURE", help="let the dreams follow what the "
                         "nets see in these pictures, one dream for each")
     add_steps(parser, several=True)
@@ -55,18 +59,19 @@ def run(args: Namespace) -> int:
     guides = list({g.sha256: g for g in map(gallery.Source.read, args.guides)}.values())
     device = _device(args)
     nets = nets_of(on_disk(args.models))
-    chosen = rows.chosen_ends(args.ends, nets)
+    table = rows.table(args.ends, nets)
     settings, octave_ns, seeds = _settings(args)
-    dreams = gallery.plan(source, nets, chosen, octave_ns, guides, seeds, settings, args.quality)
+    dreams = gallery.plan(source, nets, rows.ends_of(table, nets), octave_ns, guides, seeds, settings, args.quality)
     options = {"models": list(nets), "ends": args.ends, **settings.steps, "octave_n": octave_ns, "seeds": seeds,
                "guides": [g.path.name for g in guides], "quality": args.quality}
-    folder = gallery.Gallery(args.output, source, nets, dreams, rows.rows(chosen, nets), options)
+    folder = gallery.Gallery(args.output, source, nets, dreams, table, options)
     todo = folder.resume()
     n = 1 if args.dask or device.startswith("cuda") else min(args.jobs, max(1, len(todo)))
     if args.jobs > n and device.startswith("cuda"):
         print(f"--jobs {args.jobs}: on {device} dreams are made one after the other", file=sys.stderr)
     threads = jobs.threads_each(args.threads, n)
     work = [(d, folder.job(d, device, threads)) for d in todo]
+    _announce(args.output, todo, len(dreams), source.size)
     with Bar(todo, len(dreams), source.size) as bar, jobs.workers(n, args.dask, bar.step) as workers:
         folder.run(work, workers, bar.finished)
     failed = sum(d.status == "failed" for d in dreams)
@@ -75,6 +80,15 @@ def run(args: Namespace) -> int:
     if failed == len(dreams):
         raise DreamError(f"no dream could be made: {dreams[0].facts['reason']}")
     return 0
+
+
+def _announce(output, todo, total, size):
+    """Print how many dreams will be made; how long they take is printed as soon as a few steps show it."""
+    if todo:
+        h, w = size
+        kept = f", {total - len(todo)} of {total} exist already" if len(todo) < total else ""
+        print(f"{output}: {len(todo)} dream{'s' * (len(todo) > 1)} of {w}x{h} to make{kept}; how long it takes is "
+              "printed after the first steps", flush=True)
 
 
 def _settings(args):
@@ -112,27 +126,40 @@ class Bar:
         self.sizes = {id(d): octave_sizes(*size, d.settings.octave_n, d.settings.octave_scale) for d in todo}
         self.weight = {id(d): sum(h * w for h, w in self.sizes[id(d)]) * d.settings.iter_n for d in todo}
         self.todo, self.total, self.done, self.at, self.failed = todo, total, total - len(todo), 0, 0
-        self.bar = tqdm(total=sum(self.weight.values()), file=sys.stderr, leave=False, disable=not sys.stderr.isatty(),
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(total=sum(self.weight.values()), file=sys.stderr, leave=False, disable=not terminal,
                         dynamic_ncols=True, bar_format="{desc}|{bar}| {percentage:3.0f}%  {elapsed}, {remaining} left")
+        self.left = TimeLeft(self.bar.total, FIRST * min(self.weight.values(), default=0))
+        self.lines = Lines(self.left, self.bar if terminal else None)
         self._describe()
 
     def step(self, octave: int, i: int, vis: object, report: object) -> None:
         """Advance by one step of the first unfinished dream; an `on_step` callback of dreams made in this process."""
         dream = self.todo[self.done - (self.total - len(self.todo))]
         h, w = self.sizes[id(dream)][octave]
-        self.bar.update(h * w)
+        self._advance(h * w)
+        if not self.at and octave == i == 0:
+            self.left.restart()
 
     def finished(self, dream: Dream) -> None:
         """Count a dream as finished, whether it is done or failed."""
         self.done += 1
         self.failed += dream.status == "failed"
         self.at += self.weight[id(dream)]
-        self.bar.update(self.at - self.bar.n)      # with the steps that a failed dream did not make
         self._describe()
+        rest = self.at - (self.bar.total - self.left.total) - self.left.done
+        self._advance(rest, dream.status == "failed")      # the steps that a failed dream did not make
+
+    def _advance(self, work, failed=False):
+        (self.left.drop if failed else self.left.advance)(work)
+        self.bar.update(work)
+        self.lines.update(self._done())
+
+    def _done(self):
+        return f"{self.done}/{self.total} dreams" + (f", {self.failed} failed" if self.failed else "")
 
     def _describe(self):
-        failed = f", {self.failed} failed" if self.failed else ""
-        self.bar.set_description_str(f"{self.done}/{self.total} dreams{failed} ")
+        self.bar.set_description_str(self._done() + " ")
 
     def __enter__(self):
         return self

@@ -1,0 +1,84 @@
+"""One function for a whole dream, from a picture file to the file of its dream."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from . import pictures
+from .dream import check_dream, deepdream, octave_sizes, visible
+from .engine.step import Step
+from .errors import DreamError
+from .goals.text import goals, needs_surgery
+from .keywords import arguments_of, unexpected
+from .net import Net
+from .options import OPTIONS, Settings
+from .pictures.starts import start_size, starting_picture
+from .provenance import machine, provenance
+
+MODEL = "mini_imagenet"
+
+
+def dream_picture(picture: str | Path | np.ndarray | None = None, output: str | Path | None = None,
+                  model: str | Path | Net = MODEL, guide: str | Path | np.ndarray | None = None,
+                  quality: int = 95, on_step: Callable | None = None, **settings) -> np.ndarray:
+    """Load a picture, dream, and save the dream with its settings in the metadata, as the command line does.
+
+        dream_picture("cat.jpg", "out.jpg", end="inception_4d/output", seed=7)
+        dream_picture("cat.jpg", "out.jpg", "mini_places", tv=0.5)
+        dream_picture(start="lake", end="class:peacock")
+
+    picture: the picture, a file or an array (H, W, 3) of 0 to 255; None for the one that `start` names, or the sky.
+    output: the file to write; None to write none. An existing file is replaced, unless it is one of those that are
+        read.
+    model: a Net, or what names one: a model, a folder or an .onnx file.
+    guide: a picture that the dream is to follow.
+    quality: the quality of a JPEG or WebP file, 1 to 100.
+    on_step: see `deepdream`.
+    settings: the fields of `options.Settings`: end, iter_n, octave_n, seed, start, size, tv and so on, with their
+        defaults. `end` can be one text of --end or several. Without a seed, one is drawn.
+
+    Returns the dream, uint8 (H, W, 3), as it is saved. Raises TypeError for an unknown setting, and DreamError,
+    ConvertError or ModelError, with one line, for whatever the command line would reject.
+    """
+    for name in settings:
+        if name not in OPTIONS:
+            raise unexpected("dream_picture", name, [*arguments_of(dream_picture), *OPTIONS])
+    if isinstance(settings.get("end"), str):
+        settings["end"] = (settings["end"],)
+    chosen = Settings(**settings)
+    if chosen.start and picture is not None:
+        raise DreamError(f"start: {chosen.start}: there is a picture to start from; leave out one")
+    if output is not None:
+        pictures.check_target(output, "output")
+        pictures.refuse_inputs(output, *map(_path, (picture, guide)), option="output")
+    image, guide_image = map(_loaded, (picture, guide))
+    net = model if isinstance(model, Net) else Net(model, surgery=needs_surgery(chosen.end), fast=chosen.fast)
+    if chosen.seed is None:
+        chosen = chosen.replace(seed=int(np.random.SeedSequence().generate_state(1)[0]))
+    chosen = chosen.replace(end=chosen.end or (net.default_end,))
+    goal = goals(net, chosen, guide_image)
+    sizes = octave_sizes(*start_size(chosen, image), chosen.octave_n, chosen.octave_scale)
+    check_dream(net, Step(goal["objective"], chosen.clip, goal["priors"], chosen.tile or None), sizes)
+    if output is not None:
+        pictures.check_size(output, *sizes[-1], "output")
+    dream = deepdream(net, starting_picture(chosen, image), seed=chosen.seed, on_step=on_step, **chosen.steps, **goal)
+    result = pictures.to_uint8(visible(dream, chosen.clip))
+    if output is not None:
+        metadata = provenance(net, chosen.to_metadata(), picture=_name(picture), guide=_name(guide), **machine(net))
+        pictures.save(result, output, metadata, quality)
+    return result
+
+
+def _path(picture):
+    return None if isinstance(picture, np.ndarray) else picture
+
+
+def _name(picture):
+    path = _path(picture)
+    return path and Path(path).name
+
+
+def _loaded(picture):
+    return picture if picture is None or isinstance(picture, np.ndarray) else pictures.load(picture)
