@@ -157,7 +157,7 @@ OPTIONS = {
                       "prefers large ones (1, unless X is given)", "X", optional=1.0, group=PRIORS_GROUP),
     "keep_colours": Option(FLAG, "dream in luminance only, so that the picture keeps its colours", group=PRIORS_GROUP),
     "mask_edge": Option(number("a number from 0 to 10000", lambda v: 0 <= v <= 10000), "width of the soft edge of "
-                        "--mask, in pixels (default: 2 % of the picture's longer side)", "PIXELS"),
+                        "--mask, in pixels (default: 2 percent of the picture's longer side)", "PIXELS"),
     "fast": Option(FLAG, "on CUDA, let convolutions round to TF32: faster, but each has a relative error of about "
                    "1/1000, and the dream no longer follows Caffe's step by step"),
 }
