@@ -22,9 +22,13 @@ def complain(prog: str, message: object) -> int:
     return 2
 
 
-def interrupted(prog: str) -> int:
-    """Print that the command was interrupted, on a new line after the terminal's ^C. Returns the exit code, 130."""
-    print("\n" * sys.stderr.isatty() + f"{prog}: interrupted", file=sys.stderr)
+def interrupted(prog: str, advice: str = "") -> int:
+    """Print that the command was interrupted, on a new line after the terminal's ^C. Returns the exit code, 130.
+
+    prog: the command's name.
+    advice: how to go on, if that is possible.
+    """
+    print("\n" * sys.stderr.isatty() + f"{prog}: interrupted" + f"; {advice}" * bool(advice), file=sys.stderr)
     return 130
 
 
@@ -54,8 +58,8 @@ def guarded(run: Callable[[], int | None], prog: str, errors: type | tuple,
         return 0
     except OSError as error:
         return complain(prog, f"{error.filename}: {error.strerror}" if error.filename else error.strerror or error)
-    except KeyboardInterrupt:
-        return interrupted(prog)
+    except KeyboardInterrupt as stop:
+        return interrupted(prog, str(stop))
 
 
 def program(main: Callable[[], int]) -> None:

@@ -22,10 +22,12 @@ class End(NamedTuple):
     channels: the number of channels; None if unknown.
     stride: (h, w), input pixels for one position of the end; None if it has no spatial axes.
     operator: the operator that computes it; None for Caffe nets.
+    channels_last: whether its last axis is that of the channels, as in the tokens of a transformer, (N, tokens, C).
     """
     channels: int | None
     stride: tuple[float, float] | None
     operator: str | None = None
+    channels_last: bool = False
 
 
 class Write(NamedTuple):
@@ -67,7 +69,7 @@ class Facts:
         from onnx.helper import set_model_props
 
         from .graph import metadata
-        ends = {name: {k: v for k, v in end._asdict().items() if k != "operator" or v} for name, end in
+        ends = {name: {k: v for k, v in end._asdict().items() if k in ("channels", "stride") or v} for name, end in
                 self.ends.items()}
         values = {name: getattr(self, name) for name in _READ} | {"ends": ends}
         texts = {name: value if name == "data" else json.dumps(value) for name, value in values.items()
@@ -123,7 +125,8 @@ class Facts:
     @classmethod
     def from_plain(cls, values: dict) -> Facts:
         """Restore the facts from a dict of `plain`."""
-        ends = {name: End(end["channels"], end["stride"] and tuple(end["stride"]), end.get("operator"))
+        ends = {name: End(end["channels"], end["stride"] and tuple(end["stride"]), end.get("operator"),
+                           bool(end.get("channels_last")))
                 for name, end in values["ends"].items()}
         tuples = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
         return cls(**{**values, **tuples, "ends": ends, "writes": tuple(Write(*w) for w in values["writes"])})

@@ -79,9 +79,10 @@ def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = Tr
     and W are dynamic wherever they are in the model. With several ends, each has its own `end_diff` and `end_data`
     (named by `end_tensors`), and `data_diff` is the sum of their gradients.
 
-    Three entries are added to the metadata: `end` (a JSON list if there are several), `min_size` (JSON: [height, width,
-    exact], the smallest size for which every end has a pixel, see `min_size`) and `sizes` (JSON: the meaning of the
-    names of dynamic axes, see `symbolic.resolved`).
+    Up to four entries are added to the metadata: `end` (a JSON list if there are several), `min_size` (JSON: [height,
+    width, exact], the smallest size for which every end has a pixel, see `min_size`), `sizes` (JSON: the meaning of the
+    names of dynamic axes, see `symbolic.resolved`) and, if ends have their channels last, `channels_last` (JSON:
+    {end: the number of its axes}).
 
     Raises ConvertError for an unknown end, for an operator without a derivative between it and the input, and for a
     model in which the end depends on several inputs.
@@ -213,6 +214,10 @@ class _Build:
         keep |= {"end": end if isinstance(end, str) else json.dumps(list(self.ends)),
                  "min_size": json.dumps([max(s[0] for s in smallest), max(s[1] for s in smallest),
                                          any(s[2] for s in smallest)])}
+        known = Facts.read(source.model, whole=False)
+        last = {e: len(source.shape(e)) for e in self.ends if known and e in known.ends and known.ends[e].channels_last}
+        if last:
+            keep["channels_last"] = json.dumps(last)
         self.graph.drop_unused([DATA_DIFF, *(value for value, _ in self.ends.values())])
         weights = {**self.graph.constants, **{k: t.dims for k, t in renamed.items()}}
         shapes = {k: list(getattr(v, "shape", v)) for k, v in weights.items()}

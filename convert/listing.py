@@ -29,14 +29,22 @@ def _left_out(reason, names):
 def ends_table(ends: dict[str, End]) -> str:
     """Write one line for each end: name, channels, stride and, for nets that are not Caffe's, the operator.
 
-    The stride is the number of input pixels for one position of the end, or - if the end has no spatial axes.
+    The stride is the number of input pixels for one position of the end, or - if the end has no spatial axes. An end
+    with its channels last is marked: `tokens x channels` without spatial axes, else `channels last`.
 
     ends: as returned by `convert.valid_ends`.
     """
     names = [shown(name, NAME_LENGTH) for name in ends]
     width = max(map(len, names), default=0)
     return "\n".join(f"{name:{width}}  {str(end.channels or '-'):>6}  {_stride(end.stride):>6}"
-                     + (f"  {shown(end.operator)}" if end.operator else "") for name, end in zip(names, ends.values()))
+                     + (f"  {shown(end.operator)}{_axes(end)}" if end.operator else "")
+                     for name, end in zip(names, ends.values()))
+
+
+def _axes(end):
+    if not end.channels_last:
+        return ""
+    return "  channels last" if end.stride else "  tokens x channels"
 
 
 def _stride(stride):

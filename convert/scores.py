@@ -26,7 +26,7 @@ def classifier(model: onnx.ModelProto) -> tuple[str | None, str | None]:
     """
     source, facts = Source(model), Facts.read(model)
     ends, left_out, lost = facts.ends, facts.left_out, facts.lost
-    outputs = [o.name for o in model.graph.output if o.name in source.depends_on_input]
+    outputs = [o.name for o in model.graph.output if o.name in source.depends_on_input | source.depends_in_steps]
     scores = {name: _before_softmax(source, name, ends) for name in outputs}
     softmaxed = {s for o, s in scores.items() if s != o} | {o for o, kind in lost.items() if kind in NORMALIZED}
     found = _only(source, softmaxed or {*outputs, *lost}, lost)

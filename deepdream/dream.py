@@ -112,17 +112,13 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
     _make_ready(net, step, sizes[0], iter_n)
     from scipy import ndimage as nd
 
-    octaves = [preprocess(net, base_img)]
-    for _ in range(octave_n - 1):
-        octaves.append(nd.zoom(octaves[-1], (1, 1.0 / octave_scale, 1.0 / octave_scale), order=1))
-
-    src = net.blobs[net.inputs[0]]
-    stepper, detail = None, np.zeros_like(octaves[-1])     # detail: what the dream has added to the picture so far
+    src, octaves = net.blobs[net.inputs[0]], _octaves(net, base_img, octave_n, octave_scale)
+    stepper, detail = None, np.zeros_like(octaves[0])     # detail: what the dream has added to the picture so far
 
     def vis():
         return visible(deprocess(net, (stepper.picture() if stepper else src.data)[0]), clip)
 
-    for octave, octave_base in enumerate(octaves[::-1]):
+    for octave, octave_base in enumerate(octaves):
         h, w = octave_base.shape[-2:]
         if octave > 0:
             h1, w1 = detail.shape[-2:]
@@ -144,6 +140,15 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
             raise DreamError("the picture's numbers overflow: take a smaller step_size, or weaker priors")
         detail = src.data[0] - octave_base
     return _protected(step, deprocess(net, src.data[0]), base_img)
+
+
+def _octaves(net, base_img, octave_n, octave_scale):
+    """Return the picture as the net's input at the size of each octave, smallest first."""
+    from scipy import ndimage as nd
+    octaves = [preprocess(net, base_img)]
+    for _ in range(octave_n - 1):
+        octaves.append(nd.zoom(octaves[-1], (1, 1.0 / octave_scale, 1.0 / octave_scale), order=1))
+    return octaves[::-1]
 
 
 def _protected(step, dream, base_img):

@@ -165,6 +165,8 @@ def _minimized(energy, start, iter_n, on_step):
                                    "gtol": GRADIENT / start.size / energy.unit})
         stopped = next((why for part, why in STOPS.items() if part in result.message.upper()), result.message)
     except KeyboardInterrupt:
+        if not history:
+            raise
         stopped = INTERRUPTED
     return Enhanced(energy.picture(best), stopped, history, max(0, len(history) - 1))
 

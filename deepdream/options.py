@@ -17,6 +17,7 @@ from .errors import DreamError
 
 MANY = 10 ** 9              # the largest whole number that is accepted: anything above is a typing mistake
 PIXELS = 178956970          # the maximum number of pixels in a picture: Pillow does not read larger ones
+LONGEST = 999999            # the maximum height and width of a picture
 SCENES = ("sky", "lake", "fur")      # pictures made by formula; a dream without a picture starts from the first
 STARTS = (*SCENES, "grey", "noise")
 
@@ -69,18 +70,25 @@ def one_of(*allowed: str) -> Kind:
 
 
 def _size(word):
-    match = re.fullmatch(r"([0-9]{1,6})x([0-9]{1,6})", word.lower())
+    match = re.fullmatch(r"([0-9]{1,6})(?:x([0-9]{1,6}))?", word.lower())
     if not match:
         raise ValueError(word)
-    return tuple(map(int, match.groups()))
+    w, h = match.groups()
+    return (int(w), int(h)) if h else int(w)
+
+
+def _is_size(value):
+    if type(value) is int:
+        return 0 < value <= LONGEST
+    return isinstance(value, tuple) and len(value) == 2 and all(type(n) is int and n > 0 for n in value) \
+        and value[0] * value[1] <= PIXELS
 
 
 FLAG = Kind("yes or no", bool, lambda v: type(v) is bool)
 END = Kind("a layer, some of its channels, or class:LABEL", str,
            lambda v: isinstance(v, str) and v.isprintable() and any(map(str.isalnum, v)))
-SIZE = Kind(f"a size like 640x480, of at most {PIXELS // 10 ** 6} million pixels", _size,
-            lambda v: isinstance(v, tuple) and len(v) == 2 and all(type(n) is int and n > 0 for n in v)
-            and v[0] * v[1] <= PIXELS)
+SIZE = Kind(f"a size like 640x480, or one number for the longest side, of at most {PIXELS // 10 ** 6} million pixels",
+            _size, _is_size)
 LEVEL = number("a number from 0 to 255", lambda v: 0 <= v <= 255)
 WEIGHT = number("a number from 0 to 1000", lambda v: 0 <= v <= 1000)
 SEED = whole(0, 2 ** 32 - 1)
@@ -138,7 +146,10 @@ OPTIONS = {
                    "N"),
     "start": Option(one_of(*STARTS), "what to start from: a scene made by formula (sky, lake or fur), plain grey, or "
                     "random noise", group=START),
-    "size": Option(SIZE, "width and height of the dream; a picture is scaled to this size", "WxH", group=START),
+    "size": Option(SIZE, "size of the dream, in pixels: the longest side (1024), or width and height (640x480). A "
+                   "picture is scaled to this size; one number keeps its shape", "N|WxH", group=START),
+    "stretch": Option(FLAG, "scale a picture to the width and height of --size even if that changes its shape",
+                      group=START),
     "noise": Option(LEVEL, "mean and standard deviation of the pixel values for --start noise (default: 128 20)",
                     ("MEAN", "SPREAD"), words=2, group=START),
     "tv": Option(WEIGHT, "weight of total variation, which prefers smooth areas with sharp edges; 1 is as strong as "
@@ -182,7 +193,8 @@ class Settings:
     clip: bool = True
     seed: int | None = None
     start: str | None = None
-    size: tuple[int, int] | None = None
+    size: tuple[int, int] | int | None = None
+    stretch: bool = False
     noise: tuple[float, float] | None = None
     tv: float | None = None
     grey: float | None = None

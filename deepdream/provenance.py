@@ -1,6 +1,7 @@
 """Provenance: how a picture was made, as written into its metadata, and whether two pictures were made alike."""
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 SOFTWARE = f"deepdream {__version__}"
 # entries that are not compared: with other values it is still the same dream
-NOT_COMPARED = {"software", "device", "threads"}
+NOT_COMPARED = {"software", "device", "threads", "picture_path", "guide_path", "mask_path"}
 # the values of entries that are left out, as older versions do
 DEFAULTS = {"tile": None, "priors": {}, "start": None, "size": None, "noise": None, "fast": False, "pixels": None,
             "mask": None, "mask_sha256": None, "mask_edge": None,
@@ -35,6 +36,25 @@ def provenance(net: Net, settings: dict, **extra) -> dict:
 def machine(net: Net) -> dict:
     """Return the entries that describe where the net runs."""
     return {"device": net.device.name, "threads": net.thread_count}
+
+
+def files_of(**paths: str | Path | None) -> dict:
+    """Return the entries that describe the files a picture was made from: their names, paths and checksums.
+
+    paths: the files by name: picture, guide, mask. None for no file.
+    """
+    entries = {}
+    for name, path in paths.items():
+        entries[name] = path and Path(path).name
+        if path:
+            entries |= {f"{name}_path": str(path), f"{name}_sha256": checksum_of(path)}
+    return entries
+
+
+def checksum_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def differences(existing: dict, wanted: dict, ignored: Collection[str] = ()) -> list[str]:

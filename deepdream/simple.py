@@ -15,7 +15,7 @@ from .keywords import arguments_of, unexpected
 from .net import Net
 from .options import OPTIONS, Settings
 from .pictures.starts import start_size, starting_picture
-from .provenance import machine, provenance
+from .provenance import files_of, machine, provenance
 
 MODEL = "mini_imagenet"
 
@@ -59,25 +59,22 @@ def dream_picture(picture: str | Path | np.ndarray | None = None, output: str | 
         chosen = chosen.replace(seed=int(np.random.SeedSequence().generate_state(1)[0]))
     chosen = chosen.replace(end=chosen.end or (net.default_end,))
     goal = goals(net, chosen, guide_image)
-    sizes = octave_sizes(*start_size(chosen, image), chosen.octave_n, chosen.octave_scale)
+    size = start_size(chosen, None if image is None else image.shape[:2])
+    sizes = octave_sizes(*size, chosen.octave_n, chosen.octave_scale)
     check_dream(net, Step(goal["objective"], chosen.clip, goal["priors"], chosen.tile or None), sizes)
     if output is not None:
         pictures.check_size(output, *sizes[-1], "output")
     dream = deepdream(net, starting_picture(chosen, image), seed=chosen.seed, on_step=on_step, **chosen.steps, **goal)
     result = pictures.to_uint8(visible(dream, chosen.clip))
     if output is not None:
-        metadata = provenance(net, chosen.to_metadata(), picture=_name(picture), guide=_name(guide), **machine(net))
+        metadata = provenance(net, chosen.to_metadata(), **files_of(picture=_path(picture), guide=_path(guide)),
+                              **machine(net))
         pictures.save(result, output, metadata, quality)
     return result
 
 
 def _path(picture):
     return None if isinstance(picture, np.ndarray) else picture
-
-
-def _name(picture):
-    path = _path(picture)
-    return path and Path(path).name
 
 
 def _loaded(picture):

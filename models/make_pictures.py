@@ -30,6 +30,7 @@ SMALL = ["--size", "640x360"]    # for sheets
 
 # one picture: the words of one command
 PICTURES = {
+    "fur": ["dream", "--start", "fur", *SEED],
     "imagenet": ["dream", *SKY],
     "places": ["dream", *SKY, "--model", "mini_places"],
     "classes": ["class", "dumbbell", "tabby cat", "golden retriever", "lakeside", "--model", "bvlc_googlenet", *SEED],

@@ -128,7 +128,8 @@ def test_dream_picture_draws_a_seed_and_saves_it(net, cat, tmp_path):
 @pytest.mark.parametrize("change, part", [
     ({"output": "x.txt"}, "output x.txt: '.txt' is not a picture format"), ({"output": "no/x.jpg"}, "no folder"),
     ({"output": "CAT"}, "would overwrite"), ({"start": "sky"}, "leave out one"), ({"picture": "no.jpg"}, "no.jpg"),
-    ({"tv": -1}, "--tv"), ({"end": "nowhere"}, "no such end"), ({"output": "x.webp", "size": (17000, 20)}, "holds at"),
+    ({"tv": -1}, "--tv"), ({"end": "nowhere"}, "no such end"), ({"size": (60, 20)}, "would squash"),
+    ({"output": "x.webp", "size": (17000, 20), "stretch": True}, "holds at"),
     ({"picture": IMAGE[:2, :2]}, "too small")])
 def test_mistakes_in_dream_picture(net, cat, change, part):
     arguments = {"picture": cat, "model": net, **SMALL, **change}

@@ -31,10 +31,10 @@ CLASSIFIERS = {   # name: (body, outputs, the classifier, or a regular expressio
     "squashed": (HEAD + "y = Sigmoid(l)", "y", "y"),
     "scores and a map": (HEAD, "c l", "l"),
     "attention": (FIRST + ATTENTION + "y = Gemm(m, fw)", "y", "y"),
-    "attention and a norm": (FIRST + ATTENTION + "n = LayerNormalization(m, one, one); y = Gemm(n, fw)", "y",
-                                r"operator LayerNormalization \(node 'n'\) is not supported, and its scores, 'y'"),
-    "a norm, then a softmax": (HEAD + "n = Celu(l); y = Softmax(n)", "y",
-                               r"operator Celu \(node 'n'\) is not supported, and its scores, 'n', need"),
+    "attention and a norm": (FIRST + ATTENTION + "n = Hardmax(m); y = Gemm(n, fw)", "y",
+                                r"operator Hardmax \(node 'n'\) is not supported, and its scores, 'y'"),
+    "a norm, then a softmax": (HEAD + "n = Hardmax(l); y = Softmax(n)", "y",
+                               r"operator Hardmax \(node 'n'\) is not supported, and its scores, 'n', need"),
     "attention as an output": (FIRST + ATTENTION + "n = LayerNormalization(m, one, one)", "v p n",
                             r"one of scores, \(N, classes\), is needed among .*'p' \(1, 900, 900\)"),
     "features": (FIRST + "r = Relu(c)", "r", r"is needed among its outputs: 'r' \(1, 4, 30, 30\)"),
@@ -82,7 +82,7 @@ def test_commands_that_need_a_classifier_explain_that_there_is_none(tmp_path, ca
     for args in (["class", "3", "-o", str(out), *model], ["dream", "-o", str(out), "--end", "class:3", *quick, *model]):
         assert main(args) == 2
         err = capsys.readouterr().err
-        assert err.count("\n") == 1 and "net has no classifier" in err and "Celu (node 'n')" in err
+        assert err.count("\n") == 1 and "net has no classifier" in err and "Hardmax (node 'n')" in err
         assert not out.exists()
     made = Net(tmp_path / "net.onnx", scale=0.02, device="cpu")
     assert "n" in made.left_out and "l" in made.ends

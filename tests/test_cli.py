@@ -10,7 +10,7 @@ import pytest
 import toys
 from PIL import Image
 
-from deepdream import __version__, settings
+from deepdream import __version__, load, settings
 from deepdream.cli import COMMANDS
 from deepdream.runtime.device import cuda_problem
 
@@ -127,7 +127,9 @@ BAD = {   # what is wrong: (command, parts of its one line)
     "missing weights": (but(model="missing"), ["'right' (Convolution)", "(4, 8, 3, 3)"]),
     "misshapen weights": (but(model="misshapen"), ["'right' (Convolution)", "(4, 8, 3, 3)", "(4, 5, 3, 3)"]),
     "a zero gradient": (but(model="dead", end="pool2"), ["the gradient at 'pool2' is zero everywhere"]),
-    "no folder for the output": (but(o="no/out.png"), ["-o no/out.png: there is no folder no"]),
+    "a file as the output's folder": (but(o="cat.png/out.png"), ["-o cat.png/out.png: there is no folder cat.png"]),
+    "a file above the output's folder": (but(o="cat.png/new/out.png"), ["-o cat.png/new: there is no folder cat.png"]),
+    "a new folder at an unknown end": (but(o="no/out.png", end="nosuch"), ["no such end: 'nosuch'"]),
     "an output that is no picture": (but(o="out.txt"), ["out.txt", "'.txt' is not a picture format"]),
     "an output that is a folder": (but(o="typo.png/"), ["typo.png"]),
     "an output over the picture": (but(o="cat.png"), ["would overwrite cat.png"]),
@@ -244,6 +246,10 @@ def test_ctrl_c_in_a_dream(place, toy, tmp_path):
         result = children.ended(process)
         assert result.returncode == 130
         assert result.stderr == "deepdream: interrupted\n"
+        partial = tmp_path / output.replace(".", ".partial.")
+        assert result.stdout.splitlines()[-1].startswith(f"{partial.name}: 29x21, the picture so far: octave 1 of 2, ")
+        assert np.abs(load(partial) - load(place / "cat.png")[:21, :29]).mean() > 1
+        partial.unlink()
         assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
@@ -371,7 +377,7 @@ def test_a_file_of_another_program_is_not_overwritten(place, toy, tmp_path, monk
     model = ["--model", "digits"] if args[0] != "compare" else []
     args = [{"CAT": str(place / "cat.png"), "TOY": str(toy)}.get(arg, arg) for arg in args]
     assert main([*args, *model, "--iter-n", "1", "--octave-n", "1", "--device", "cpu"]
-                + ["--end", "ip", "--size", "8x8"] * (args[0] == "dream")) == 0
+                + ["--end", "ip", "--size", "8x8", "--stretch"] * (args[0] == "dream")) == 0
     other = name.replace(".", "-2.")
     assert names(tmp_path) == [other, name] and (tmp_path / name).read_bytes() == b"another program's"
     assert capsys.readouterr().out.startswith(f"{other}: ") and settings(tmp_path / other)["seed"] >= 0

@@ -327,8 +327,10 @@ def test_ctrl_c_writes_the_last_iteration(toy, cat, tmp_path):
     process.send_signal(signal.SIGINT)
     result = children.ended(process)
     assert result.returncode == 130 and result.stderr == "deepdream: interrupted\n"
-    assert result.stdout.startswith(f"{out}: 41x36, ") and "interrupted after 2 iterations" in result.stdout
-    assert settings(out)["iterations"] == 2 and not np.array_equal(load(out), load(cat))
+    partial = tmp_path / "out.partial.png"
+    assert result.stdout.startswith(f"{partial}: 41x36, ") and "interrupted after 2 iterations" in result.stdout
+    assert settings(partial)["iterations"] == 2 and not np.array_equal(load(partial), load(cat))
+    assert not out.exists()
 
 
 def test_a_net_whose_input_has_another_name(tmp_path):

@@ -69,9 +69,9 @@ def test_the_form_is_that_of_a_converted_net():
     assert [d.dim_param or d.dim_value for d in dims] == ["N", 3, "H", "W"]
     ends = convert.Facts.read(model).ends
     assert list(ends) == "data c b r p c1 r1 c3 r3 m out g f y".split()
-    assert ends["out"] == (18, (4, 4), "Concat")
-    assert ends["c"] == (8, (2, 2), "Conv")
-    assert ends["y"] == (5, None, "Gemm") and ends["g"].stride is None
+    assert ends["out"][:3] == (18, (4, 4), "Concat")
+    assert ends["c"][:3] == (8, (2, 2), "Conv")
+    assert ends["y"][:3] == (5, None, "Gemm") and ends["g"].stride is None
     assert facts(model, "data_shape") == [1, 3, 32, 32] and facts(model, "left_out") == {}
     assert facts(model, "writes")[:2] == [["data"] * 3, ["c"] * 3] and metadata(model)["data"] == "data"
 
@@ -80,7 +80,7 @@ def run(model, x):
     return toys.session(model, plain=True).run(None, {model.graph.input[0].name: x})[0]
 
 
-@pytest.mark.parametrize("opset", [9, 13, 17, 18, 20, 22])
+@pytest.mark.parametrize("opset", [7, 8, 9, 13, 17, 18, 20, 22, 23, 24])
 def test_opsets(opset):
     """Axes as an attribute or as an input, and weights among the inputs, make the same net."""
     mean = "m = ReduceMean<axes=[2, 3], keepdims=0>(a)" if opset < 18 else "m = ReduceMean<keepdims=0>(a, axes)"
@@ -88,7 +88,7 @@ def test_opsets(opset):
     old = net(f"c = Conv(x, w); r = Relu(c); {pool}; {mean}; y = MatMul(m, fw)",
               {"w": filters(4, 3), "fw": some(4, 5)} | ({"axes": np.array([2, 3])} if opset > 17 else {}), opset=opset,
               ir=4 if opset < 13 else 10)
-    if opset == 9:
+    if opset <= 9:
         old.graph.input.extend(helper.make_tensor_value_info(t.name, t.data_type, t.dims)
                                for t in old.graph.initializer)
     model = onnx_net(old)
@@ -100,8 +100,8 @@ def test_opsets(opset):
 
 
 def test_unknown_opsets_are_rejected():
-    for opset in (8, 23):
-        with pytest.raises(convert.ConvertError, match=rf"opset {opset} .* 9 to 22"):
+    for opset in (6, 25):
+        with pytest.raises(convert.ConvertError, match=rf"opset {opset} .* 7 to 24"):
             onnx_net(net("y = Relu(x)", {}, opset=opset))
 
 
@@ -121,15 +121,14 @@ def test_channels_last():
     x = some(1, 3, 32, 32) * 100
     assert toys.off(run(model, x), run(old, x.transpose(0, 2, 3, 1) / np.float32(127.5))) < 1e-6
     ends = convert.Facts.read(model).ends
-    assert list(ends) == ["data", "a", "c", "h", "d", "u", "m", "y"]      # channels first only
-    assert ends["u"] == (8, (2, 2), "Clip")
-    assert "channels last" in facts(model, "left_out")["lr"]
+    assert [e for e in ends if not ends[e].channels_last] == ["data", "a", "c", "h", "d", "u", "m", "y"]
+    assert [e for e in ends if ends[e].channels_last] == ["l", "lb", "lr", "k"]
+    assert ends["lr"][:3] == (8, (2, 2), "Relu")
+    assert ends["u"][:3] == (8, (2, 2), "Clip")
     assert sum(n.op_type == "Transpose" for n in model.graph.node) == 3      # that at the input is gone
-    for end in ("c", "d", "u", "y"):
+    for end in ("c", "lr", "d", "u", "k", "y"):
         check(model, end)
         check(model, end, (27, 30))
-    with pytest.raises(convert.ConvertError, match="a result with its channels last is not supported, and 'lr'"):
-        convert.gradient_graph(model, "lr")
 
 
 @pytest.mark.parametrize("size, declared", [((32, 33), (32, 33)), ((31, 30), (31, 30)), ((32, 32), (None, None))])
@@ -169,13 +168,13 @@ def test_a_split_into_uneven_parts():
 
 
 def test_an_operator_without_derivative():
-    model = onnx_net(net("c = Conv(x, w); r = Relu(c); i = InstanceNormalization(r, s, b); q = Relu(i);"
+    model = onnx_net(net("c = Conv(x, w); r = Relu(c); i = Hardmax(r); q = Relu(i);"
                          "a = ArgMax<axis=1>(q); k = Cast<to=1>(a); y = Add(r, r)",
-                         {"w": filters(4, 3), "s": some(4), "b": some(4)}))
+                         {"w": filters(4, 3)}))
     assert list(facts(model, "ends")) == ["data", "c", "r", "y"]
     left_out = facts(model, "left_out")
-    assert set(left_out) == {"i", "q", "k"} and left_out["q"] == "operator InstanceNormalization (node 'i')"
-    with pytest.raises(convert.ConvertError, match="InstanceNormalization .* is not supported, and 'q' needs it"):
+    assert set(left_out) == {"i", "q", "k"} and left_out["q"] == "operator Hardmax (node 'i')"
+    with pytest.raises(convert.ConvertError, match="Hardmax .* is not supported, and 'q' needs it"):
         convert.gradient_graph(model, "q")
 
 

@@ -130,15 +130,18 @@ def test_a_dream_is_repeated_from_its_settings(toy, tmp_path, capsys):
 
 
 def test_settings_of_a_dream_of_a_picture_need_the_picture(toy, tmp_path, monkeypatch, capsys):
-    """Without it, the sky would be dreamt without a warning."""
+    """It is read again where it was, if it has not changed; without it, the sky would be dreamt without a warning."""
     monkeypatch.chdir(tmp_path)
     picture("cat.png")
     base = ["dream", "--model", str(toy), "--device", "cpu", "--threads", "1"]
     small = ["--end", "both", "--iter-n", "1", "--octave-n", "1"]
     assert main([*base, *small, "cat.png", "-o", "1.png"]) == 0
+    (tmp_path / "cat.png").rename("away.png")
     assert main([*base, "-o", "2.png", "--settings", "1.png"]) == 2
-    assert "--settings 1.png: was dreamt from cat.png; give the picture too" in capsys.readouterr().err
+    assert "--settings 1.png: was dreamt from cat.png, which is not there any more; give the picture too" \
+        in capsys.readouterr().err
     assert not (tmp_path / "2.png").exists()
+    (tmp_path / "away.png").rename("cat.png")
     assert main([*base, "cat.png", "-o", "2.png", "--settings", "1.png"]) == 0
     assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
     for start in (["--size", "44x40"], ["--size", "44x40", "--start", "grey"], ["--size", "44x40", "--start", "noise"]):
@@ -176,13 +179,19 @@ def test_an_interrupted_run_keeps_its_log(toy, tmp_path, monkeypatch):
     monkeypatch.setattr("deepdream.cli.progress.Progress.step", stop)
     assert main(["dream", "-o", str(tmp_path / "a.png"), "--model", str(toy), "--end", "both", *TINY, "--size", "40x36",
                  "--log", str(log)]) == 130
-    assert len(log.read_text().splitlines()) == 1 + 3 and not (tmp_path / "a.png").exists()
+    assert len(log.read_text().splitlines()) == 1 + 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.partial.png", "run.csv"]
+    assert settings(tmp_path / "a.partial.png")["partial"] == [2, 1]
 
 
 @pytest.mark.parametrize("arguments, message", [
     (["--start", "noise", "in.png"], "leave out one"),
     (["--noise", "1", "2"], "give --start noise"),
-    (["--size", "40"], "'40' is not a size like 640x480"),
+    (["--size", "40x"], "'40x' is not a size like 640x480, or one number for the longest side"),
+    (["--size", "0"], "'0' is not a size"),
+    (["in.png", "--size", "60x40"], "--size 60x40: would squash the picture, which has 40x40 pixels; give --size 60 "
+     "for 60x60, or --stretch to insist"),
+    (["--recursive", "in.png"], "--recursive: only for a folder of pictures, and in.png is none"),
     (["--size", "0x9"], "'0x9' is not a size"),
     (["--blur-every", "2"], "there is no blur; give --blur SIGMA too"),
     (["--tv", "-1"], "'-1' is not a number from 0"),
@@ -227,7 +236,7 @@ def test_a_folder_of_pictures_at_one_size(toy, tmp_path):
     for name, size in (("a.png", (50, 60)), ("b.png", (45, 33))):
         Image.fromarray(np.uint8(np.abs(toys.noise(*size, 3)) * 60)).save(tmp_path / "in" / name)
     arguments = ["dream", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--model", str(toy), "--end", "both[1]",
-                 "--end", "conv1:0.5", *TINY, "--seed", "1", "--size", "44x40", "--tv", "0.2"]
+                 "--end", "conv1:0.5", *TINY, "--seed", "1", "--size", "44x40", "--tv", "0.2", "--stretch"]
     assert main(arguments) == 0
     for name in ("a.png", "b.png"):
         assert Image.open(tmp_path / "out" / name).size == (44, 40)
@@ -292,7 +301,7 @@ def picture(path, size=(40, 44), seed=0):
     return str(path)
 
 
-OPTIONS = [["--tv", "0.5"], ["--size", "36x40"], ["--laplacian", "2"], ["--blur", "1"], ["--keep-colours"],
+OPTIONS = [["--tv", "0.5"], ["--size", "44"], ["--laplacian", "2"], ["--blur", "1"], ["--keep-colours"],
            ["--end", "conv1:0.5"], ["--step-size", "3"]]
 
 
@@ -405,7 +414,7 @@ def test_settings_cannot_set_other_options(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("settings_", ['{"seed": 1, "end": "both", "priors": 5, "model": "digits"}',
                                        '{"seed": 1, "end": "both", "size": [0, 0], "model": "digits"}',
-                                       '{"seed": 1, "end": "both", "size": 3, "model": "digits"}',
+                                       '{"seed": 1, "end": "ip", "size": -3, "model": "digits"}',
                                        '{"seed": 1, "end": "ip", "frame": 3, "model": "digits"}',
                                        '{"seed": 1, "end": "ip"}'])
 def test_invalid_settings_are_one_line(tmp_path, capsys, settings_):
@@ -440,7 +449,7 @@ def test_classes_that_are_finished_survive_ctrl_c(tmp_path, monkeypatch):
     out = tmp_path / "c.png"
     assert main(["class", "0", "1", "2", "3", "--model", "digits", "-o", str(out), "--device", "cpu",
                  "--iter-n", "3"]) == 130
-    assert settings(out)["classes"] == [0, 1]
+    assert not out.exists() and settings(tmp_path / "c.partial.png")["classes"] == [0, 1]
 
 
 def test_a_gallery_dreams_in_tiles(tmp_path, capsys):

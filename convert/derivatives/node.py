@@ -101,6 +101,17 @@ class Node:
         """Return the shape of input i for a picture of the declared shape, where that is known; else as `shape`."""
         return self._source.declared_shape(self.input_names[i]) or self.shape(i)
 
+    def output_shape(self) -> list[int | None]:
+        """Return the static shape of the output, as `shape` does for an input."""
+        shape = self._source.shape(self.output_names[0])
+        if shape is None:
+            raise self.error("the number of axes of its result is unknown")
+        return shape
+
+    def declared_output_shape(self) -> list[int | None]:
+        """Return the shape of the output for a picture of the declared shape, as `declared_shape` does for an input."""
+        return self._source.declared_shape(self.output_names[0]) or self.output_shape()
+
     def window(self, kernel: Sequence[int] | None = None) -> Window:
         """Return the window of a convolution or pooling.
 

@@ -1,6 +1,7 @@
 """Find out how large a picture must be for an `end` to have a pixel, by ONNX's shape inference."""
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import onnx
@@ -35,9 +36,11 @@ def end_shape(model: onnx.ModelProto, name: str, end: str, shape: Sequence[int])
         graph = infer_shapes(model, strict_mode=True, data_prop=True).graph
     except ConvertError:
         return None
-    shapes = {info.name: [d.dim_value if d.HasField("dim_value") else 1 for d in info.type.tensor_type.shape.dim]
-              for info in [*graph.input, *graph.value_info, *graph.output]}
-    if any(d < 1 for dims in shapes.values() for d in dims) or not all(_window_fits(n, shapes) for n in graph.node):
+    known = {info.name: [d.dim_value if d.HasField("dim_value") else None for d in info.type.tensor_type.shape.dim]
+             for info in [*graph.input, *graph.value_info, *graph.output]}
+    shapes = {name: [1 if d is None else d for d in dims] for name, dims in known.items()}
+    if any(d < 1 for dims in shapes.values() for d in dims) or not all(_window_fits(n, shapes) for n in graph.node) \
+            or not all(_numbers_fit(n, known) for n in graph.node):
         return None
     return tuple(shapes[end])
 
@@ -48,6 +51,15 @@ def _window_fits(node, shapes):
         return True
     attr = {k: v for k, v in attributes(node).items() if k not in ("auto_pad", "ceil_mode")}
     return Window.of(attr, shapes[node.input[1]][2:] if len(node.input) > 1 else None).fits(shapes[node.input[0]][2:])
+
+
+def _numbers_fit(node, known):
+    """Does a Reshape have as many numbers before as after it? (Shape inference does not look.)"""
+    if node.op_type != "Reshape":
+        return True
+    before, after = known.get(node.input[0]), known.get(node.output[0])
+    # a result without axes may also be one of unknown shape
+    return not before or not after or None in before or None in after or math.prod(before) == math.prod(after)
 
 
 def without_weights(model: onnx.ModelProto, limit: int = 1024) -> onnx.ModelProto:

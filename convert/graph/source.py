@@ -9,10 +9,20 @@ from onnx import numpy_helper, version_converter
 
 from ..errors import ConvertError, about, shown
 from ..facts import Facts
-from . import OPSET, Budget, described, reads
+from . import OPSET, REAL, Budget, attributes, described, kind, reads
 from .constants import computed
 from .inference import check_sizes, infer_shapes
 from .sizes import without_weights
+
+
+# operators whose result does not change with the values of the picture, or only in steps, so that its derivative is 0
+STEPS = {"And", "ArgMax", "ArgMin", "Ceil", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual", "IsInf", "IsNaN",
+         "Less", "LessOrEqual", "NonZero", "Not", "Or", "Round", "Shape", "Sign", "Size", "Xor"}
+
+
+def without_gradient(node: onnx.NodeProto) -> bool:
+    """Tell whether the result of a node does not change with the values of its inputs, or only in steps."""
+    return kind(node) in STEPS or kind(node) == "Cast" and attributes(node).get("to") not in REAL
 
 
 class Source:
@@ -24,7 +34,9 @@ class Source:
     producer: {tensor: the node that computes it}.
     input: the ValueInfoProto of the picture.
     other_inputs: the names of further inputs.
-    depends_on_input: the names of the tensors that depend on the values of the picture.
+    depends_on_input: the names of the tensors that depend on the values of the picture. What only depends on them in
+        steps, such as a comparison, does not count: its derivative is 0.
+    depends_in_steps: the names of those tensors.
     nominal: the declared shape of the picture; read from the metadata or the input unless it is passed.
 
     Raises ConvertError for a model without inputs, or of an opset that cannot be converted.
@@ -52,11 +64,13 @@ class Source:
         self.other_inputs = [n for n in names if n != self.input.name]
         self._shapes, self._declared, self._values, self._non_negative = None, None, {}, None
         self.producer = {o: n for n in self.nodes for o in n.output if o}
-        self.depends_on_input = {self.input.name}
+        self.depends_on_input, self.depends_in_steps = {self.input.name}, set()
         for node in self.nodes:
-            # a shape does not depend on the values of the picture
-            if node.op_type not in ("Shape", "Size") and any(i in self.depends_on_input for i in reads(node)):
-                self.depends_on_input.update(o for o in node.output if o)
+            through = not without_gradient(node) and any(i in self.depends_on_input for i in reads(node))
+            steps = node.op_type not in ("Shape", "Size") and not through and any(
+                i in self.depends_on_input or i in self.depends_in_steps for i in reads(node))
+            (self.depends_on_input if through else self.depends_in_steps).update(
+                o for o in node.output if o and (through or steps))
         self.weights = sum(math.prod(t.dims) for t in self.graph.initializer)
         self._budget = Budget(self.weights)
         self.nominal = nominal or facts and list(facts.data_shape) or \

@@ -14,6 +14,7 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
+from ..derivatives.node import refusal
 from ..derivatives.table import VJPS
 from ..errors import ConvertError, about, shown
 from ..facts import End, Facts, Write
@@ -24,12 +25,16 @@ from ..graph.sizes import without_weights
 from ..graph.source import Source
 from ..refusals import refusals
 from . import external
+from .channels import channels_last
 from .limits import AXES, ROUNDS, check_model, check_shape
+from .lowered import LOWERED, SHAPED, SIZE_OPERATORS
+from .opened import open_shapes
 
-OPSETS = 9, 22               # the oldest and the newest supported opset
+OPSETS = 7, 24               # the oldest and the newest supported opset
 LAYOUTS = {"nchw": (0, 1, 2, 3), "nhwc": (0, 3, 1, 2)}     # the axes of the input that are N, C, H, W
 DATA = "data"
 SIDE = 224                   # height and width of the declared shape, if the model has none
+BIAS = "Add constant"        # what the listing calls an Add that is no sum of two branches
 FAR = 20160                  # strides are measured at this and twice this size; it is divisible by 64, 9, 5 and 7
 
 
@@ -110,7 +115,7 @@ def onnx_net(model: str | os.PathLike | onnx.ModelProto, scale: float | Sequence
              layout: str | None = None, input: str | None = None, source: str | None = None) -> onnx.ModelProto:
     """Bring an ONNX model into the form that `convert.to_onnx` returns.
 
-    model: the path of an .onnx file, or a ModelProto, of opset 9 to 22.
+    model: the path of an .onnx file, or a ModelProto, of opset 7 to 24.
     scale: the factor from a picture minus its mean, in units of 0 to 255, to what the model expects; one number, or one
     for each channel.
     layout, input: the layout and the name of the input, see `image_input`.
@@ -118,9 +123,10 @@ def onnx_net(model: str | os.PathLike | onnx.ModelProto, scale: float | Sequence
 
     Returns a ModelProto of opset 17 in float32, with an input `data` (N, C, H, W). The sizes are dynamic wherever the
     net allows it, and all other tensors keep their names. The metadata is that of `to_onnx`; each of the `ends` also
-    has its `operator`. Ends are the results with two axes, and with four axes and the channels first; `left_out` holds
-    those that depend on an operator without a derivative. The padding "SAME" becomes the explicit padding that it means
-    at the declared size (or at a multiple of the stride). A model that `to_onnx` returned is returned unchanged.
+    has its `operator`, and `channels_last` if its last axis is that of the channels. Ends are the results with two to
+    four axes; `left_out` holds those that depend on an operator without a derivative. The padding "SAME" becomes the
+    explicit padding that it means at the declared size (or at a multiple of the stride). A model that `to_onnx`
+    returned is returned unchanged.
 
     Raises ConvertError for a model that is not a net with a picture as its input.
     """
@@ -264,7 +270,10 @@ class _Build:
         if node.op_type not in VJPS and node.op_type not in SIZE_OPERATORS or node.domain not in ("", "ai.onnx") \
                 or any(n and n not in self.values for n in node.input):
             return False
-        found = computed(node, {n: self.values[n] for n in node.input if n}, self.opsets, self.graph.budget)
+        opsets = self.opsets
+        if node.op_type == "DequantizeLinear" and self.opset < 19:      # the same, for ONNX's reference implementation
+            opsets = [helper.make_opsetid("", 19)]
+        found = computed(node, {n: self.values[n] for n in node.input if n}, opsets, self.graph.budget)
         self.constants |= found
         self.values |= found
         return True
@@ -279,10 +288,17 @@ class _Build:
 
     def declared(self, name):
         """Return the shape of a tensor at the declared size of the input; None if unknown."""
+        return self._inferred(name)[0]
+
+    def kind(self, name):
+        """Return the element type of a tensor; None if unknown."""
+        return self._inferred(name)[1]
+
+    def _inferred(self, name):
         if self.sizes is None:
             model = helper.make_model(self.old, opset_imports=self.opsets)
-            self.sizes = {name: shape for name, (shape, _) in _shapes(without_weights(model)).items()}
-        return self.sizes.get(next((old for old, new in self.names.items() if new == name), name))
+            self.sizes = _shapes(without_weights(model))
+        return self.sizes.get(next((old for old, new in self.names.items() if new == name), name), (None, None))
 
     def side(self, name, axis):
         """Return the size of a spatial axis (0 or 1) of a tensor at the declared size; None if unknown."""
@@ -308,6 +324,7 @@ class _Build:
                 model.graph.input[-1].name = name
         model.opset_import.extend(helper.make_opsetid(d, 1)
                                   for d in sorted({n.domain for n in model.graph.node} - {"", "ai.onnx"}))
+        open_shapes(model, self.nominal)
         return infer_shapes(model)
 
 
@@ -344,112 +361,6 @@ def _line(error):
     return shown(" ".join(str(error).split()), 160)
 
 
-# operators with a shape or a list of axes as an input: the number of that input
-SHAPED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Squeeze": 1, "Tile": 1, "Unsqueeze": 1}
-# operators without a derivative that compute sizes
-SIZE_OPERATORS = {"Constant", "ConstantOfShape", "Gather", "Range", "Shape", "Size"}
-
-
-# ---- operators to rewrite: their form is newer than opset 17, or has no derivative
-
-def _drop(node, *names):
-    """Remove attributes from a node."""
-    kept = [a for a in node.attribute if a.name not in names]
-    del node.attribute[:]
-    node.attribute.extend(kept)
-
-
-def _reduce(build, node, attr):
-    """Write the axes as an attribute."""
-    axes = build.value(node, 1)
-    if axes is not None:
-        node.attribute.append(helper.make_attribute("axes", [int(a) for a in axes]))
-        del node.input[1:]
-    elif attr.get("noop_with_empty_axes", 0):
-        return build.graph.op("Identity", build.tensors(node)[0])
-    _drop(node, "noop_with_empty_axes")
-
-
-def _split(build, node, attr):
-    """Replace a number of parts by their sizes, which opset 17 needs: all equal, the last one perhaps smaller."""
-    parts, shape = attr.get("num_outputs"), build.declared(node.input[0])
-    length = shape[attr.get("axis", 0)] if parts and shape else None
-    if length:
-        each = -(-length // parts)
-        sizes = [min(each, length - i * each) for i in range(parts)]
-        node.input[:] = [node.input[0], build.graph.constant(sizes).name]
-    _drop(node, "num_outputs")
-
-
-def _pad(build, node, attr):
-    """Extend pads for some of the axes to all axes."""
-    axes, pads = build.value(node, 3), build.value(node, 1)
-    if axes is not None and pads is not None:
-        full, n = np.zeros((2, 4), np.int64), len(axes)
-        full[:, axes] = pads.reshape(2, n)
-        node.input[1] = build.graph.constant(full.ravel()).name
-        del node.input[3:]
-
-
-def _resize(build, node, attr):
-    _drop(node, *(k for k, default in (("antialias", 0), ("keep_aspect_ratio_policy", b"stretch"))
-                  if attr.get(k, default) == default))
-
-
-def _cast(build, node, attr):
-    _drop(node, "saturate", "round_mode")
-
-
-def _gelu(build, node, attr):
-    x, g = build.tensors(node)[0], build.graph
-    if attr.get("approximate", b"none") == b"tanh":
-        return 0.5 * x * (1.0 + g.op("Tanh", math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    return 0.5 * x * (1.0 + g.op("Erf", x * math.sqrt(0.5)))
-
-
-def _mish(build, node, attr):
-    x = build.tensors(node)[0]
-    return x * build.graph.op("Tanh", build.graph.op("Softplus", x))
-
-
-def _window(build, node, attr):
-    """Replace auto_pad and ceil_mode by pads, and drop the dilations of an AveragePool (opset 19) if all are 1."""
-    if node.op_type == "AveragePool" and set(attr.get("dilations", [])) == {1}:
-        _drop(node, "dilations")
-    weights = build.value(node, 1)
-    kernel = attr.get("kernel_shape") or (weights is not None and weights.shape[2:])
-    if not kernel or len(kernel) != 2 or len(node.output) > 1:
-        return
-    stride, dilation = attr.get("strides", [1, 1]), attr.get("dilations", [1, 1])
-    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation)]
-    auto, pads = attr.get("auto_pad", b"NOTSET"), attr.get("pads", [0] * 4)
-    if auto in (b"SAME_UPPER", b"SAME_LOWER"):
-        before = []
-        for axis in range(2):      # TensorFlow: one window for each stride, the padding divided between both sides
-            over = (build.side(node.input[0], axis) or 0) % stride[axis] or stride[axis]
-            total = max(0, reach[axis] - over)
-            before.append(total // 2 if auto == b"SAME_UPPER" else total - total // 2)
-        pads = [*before, *(r - 1 - b for r, b in zip(reach, before))]
-        _drop(node, "auto_pad", "pads", "ceil_mode")
-    elif attr.get("ceil_mode", 0) and auto == b"NOTSET":
-        if max(stride) > 1:
-            # no window may start after the picture, and padding must not be counted as pixels
-            if any(pads) or attr.get("count_include_pad", 0) or any(r < s for r, s in zip(reach, stride)):
-                return
-            pads = [0, 0, *(s - 1 for s in stride)]
-        _drop(node, "pads", "ceil_mode")
-    else:
-        return
-    node.attribute.append(helper.make_attribute("pads", list(pads)))
-
-
-LOWERED = {
-    "Cast": _cast, "Gelu": _gelu, "Mish": _mish, "Pad": _pad, "Resize": _resize, "Split": _split,
-    "AveragePool": _window, "Conv": _window, "MaxPool": _window,
-    **dict.fromkeys(["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
-                     "ReduceProd", "ReduceSumSquare"], _reduce)}
-
-
 # ---- ends
 
 def _ends(net, names, nominal):
@@ -458,21 +369,33 @@ def _ends(net, names, nominal):
     n, c, *size = nominal
     declared, near, far = (_shapes(light, (n, c, *s)) for s in (size, (FAR, FAR), (2 * FAR, 2 * FAR)))
     reasons, ends, left_out = refusals(source), {}, {}
+    last = channels_last(net.graph.node, lambda name: declared.get(name, (None,))[0], DATA)
     for node in net.graph.node:
+        bias = node.op_type == "Add" and not source.depends_on_input.issuperset(node.input)
+        operator = BIAS if bias else kind(node)
         for name in node.output:
             shape, element = declared.get(name, (None, None))
-            if name not in names or name not in source.depends_on_input or element not in (None, TensorProto.FLOAT) \
-                    or shape and len(shape) not in (2, 4):
+            depends = name in source.depends_on_input or name in source.depends_in_steps
+            if name not in names or not depends or element not in (None, TensorProto.FLOAT) \
+                    or shape and len(shape) not in (2, 3, 4):
                 continue
             # a net of fixed size has no shapes at other sizes
             sizes = [shapes.get(name, (None,))[0] or shape for shapes in (near, far)]
-            if name in reasons or not shape:
+            if name in source.depends_in_steps:
+                left_out[name] = refusal(node, "it changes with the picture only in steps; its gradient is 0")
+            elif name in reasons or not shape:
                 left_out[name] = reasons.get(name, "a result whose size cannot be told")
-            elif len(shape) == 4 and sizes[0][1] != sizes[1][1]:
-                left_out[name] = "a result with its channels last"
+            elif len(shape) > 2 and shape[0] != n:
+                left_out[name] = "a result whose first axis is not that of the batch"
+            elif name in last or len(shape) == 4 and sizes[0][1] != sizes[1][1]:
+                ends[name] = End(shape[-1], _stride(*map(_channels_first, (shape, *sizes)), size), operator, True)
             else:
-                ends[name] = End(shape[1], _stride(shape, *sizes, size), kind(node))
+                ends[name] = End(shape[1], _stride(shape, *sizes, size), operator)
     return ends, left_out
+
+
+def _channels_first(shape):
+    return [shape[0], shape[-1], *shape[1:-1]]
 
 
 def _stride(shape, near, far, size):
@@ -483,7 +406,7 @@ def _stride(shape, near, far, size):
     """
     if len(shape) != 4 or list(shape[2:]) == [1, 1]:
         return None
-    return tuple(round(FAR / (b - a), 2) if b > a else round(s / d) for a, b, s, d in
+    return tuple(round(FAR / (b - a), 2) or 0.01 if b > a else round(s / d) or round(s / d, 2) or 0.01 for a, b, s, d in
                  zip(near[2:], far[2:], size, shape[2:]))
 
 

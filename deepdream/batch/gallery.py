@@ -126,7 +126,8 @@ def plan(source: Source, nets: dict, chosen: dict, octave_ns: Sequence[int], gui
             full = settings.replace(end=(end,), octave_n=octave_n, seed=seed)
             metadata = provenance(net, full.to_metadata(), model=model, **pixels, picture=source.path.name,
                                   picture_sha256=source.sha256, guide=guide and guide.path.name,
-                                  guide_sha256=guide and guide.sha256, quality=quality)
+                                  guide_sha256=guide and guide.sha256, quality=quality,
+                                  picture_path=str(source.path), guide_path=guide and str(guide.path))
             dreams.append(Dream(model, net, full, guide, metadata))
     _name(dreams)
     return dreams

@@ -31,6 +31,7 @@ class Job:
     guide: contents of the guide's file, or None.
     device: as in `Net`.
     threads: number of CPU threads; None: one for each core of the machine that makes the dream.
+    transparent: dream the colours of a transparent picture. Otherwise it is put on a white background.
     mask: contents of the mask's file, or None.
     """
     net: dict
@@ -39,6 +40,7 @@ class Job:
     guide: bytes | None = None
     device: str = "auto"
     threads: int | None = None
+    transparent: bool = False
     mask: bytes | None = None
 
 
@@ -91,7 +93,8 @@ class Maker:
         from ..pictures.mask import load_mask
         from ..pictures.starts import starting_picture
         start, last, settings = time.monotonic(), None, job.settings
-        picture, guide = (data and pictures.load(io.BytesIO(data)) for data in (job.picture, job.guide))
+        picture = pictures.read(io.BytesIO(job.picture)).pixels(job.transparent)
+        guide = job.guide and pictures.load(io.BytesIO(job.guide))
         net, start_picture = self._net(job), starting_picture(settings, picture)
         mask = job.mask and load_mask(io.BytesIO(job.mask), *start_picture.shape[:2], settings.mask_edge)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 USAGE = "usage: deepdream caffe script.py [arguments]"
 HELP = f"""{USAGE}
 
-Run a script that was written for Caffe's Python interface, without changing it. Where it imports caffe, it gets a module
-that reads Caffe's files and computes what Caffe computes. Solvers and other things that only train are not supported.
+Run a script that was written for Caffe's Python interface, without changing it. Where it imports caffe, it gets a
+module that reads Caffe's files and computes what Caffe computes. Solvers and the like, which train, are not supported.
 
   script.py    the script, in Python 3
   arguments    the script's own arguments

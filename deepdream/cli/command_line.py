@@ -77,12 +77,23 @@ def main(argv: list[str] | None = None) -> int:
             sub.description = modules[command].__doc__
             modules[command].arguments(sub)
     args = parser.parse_args(argv)
+    if getattr(args, "settings", None):
+        args.given = _given(parser, commands.choices[name], argv)
 
     def run():
         _reject_empty(args)
         return modules[args.command].run(args)
 
     return guarded(run, "deepdream")
+
+
+def _given(parser, command, argv):
+    """Return the names of the arguments that the command line specifies, even if it specifies their defaults."""
+    unset = object()
+    defaults = {name for name in vars(parser.parse_args(argv)) if command.get_default(name) is not None}
+    command.set_defaults(**dict.fromkeys(defaults, unset))
+    return {name for name, value in vars(parser.parse_args(argv)).items() if value is not None and value is not unset
+            and value != []}
 
 
 def _belongs_to_dream(word):

@@ -104,15 +104,18 @@ def add_end(parser: Parser) -> None:
     add_option(parser, "end")
 
 
-def add_starts(parser: Parser, start: str = "a picture", size: str = "the picture's own, or 1024x575") -> None:
+def add_starts(parser: Parser, start: str = "a picture", size: str = "the picture's own, or 1024x575",
+               picture: bool = True) -> None:
     """Add the options that say what a dream starts from.
 
     parser: a command's parser.
     start, size: the defaults of these two options, as the help text shows them.
+    picture: whether the dream can start from a picture.
     """
     group, defaults = parser.add_argument_group(OPTIONS["start"].group), {"start": start, "size": size}
     for name in STARTS:
-        add_option(group, name, defaults.get(name))
+        if picture or name != "stretch":
+            add_option(group, name, defaults.get(name))
 
 
 def add_priors(parser: Parser, title: str = PRIORS_GROUP) -> None:

@@ -2,6 +2,7 @@
 names none."""
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,8 @@ from ..errors import DreamError
 if TYPE_CHECKING:
     import numpy as np
 
+    from ..pictures import Picture
+
 
 def output_of(args: Namespace, default: str) -> Path:
     """Return the file that -o specifies, or the first unused one of dream.jpg, dream-2.jpg, ...
@@ -23,21 +26,56 @@ def output_of(args: Namespace, default: str) -> Path:
     return Path(args.output) if args.output else next(free_names(Path(default)))
 
 
-def save_output(picture: np.ndarray, args: Namespace, default: str, metadata: dict) -> Path:
+def save_output(picture: np.ndarray, args: Namespace, default: str, metadata: dict,
+                source: Picture | None = None) -> Path:
     """Write a picture.
 
     picture: (H, W, 3), 0 to 255.
     args: parsed arguments, with output and quality.
     default: the file name without -o.
     metadata: settings and provenance, saved in the file.
+    source: the picture that it was made from, or None; see `pictures.save`.
 
     Returns the file's path. Without -o it may differ from that of `output_of`, if another process has used that name.
     """
     from .. import pictures
     if not args.output:
-        return pictures.save_new(picture, default, metadata, args.quality)
-    pictures.save(picture, args.output, metadata, args.quality)
+        return pictures.save_new(picture, default, metadata, args.quality, source)
+    pictures.save(picture, args.output, metadata, args.quality, source)
     return Path(args.output)
+
+
+def save_partial(picture: np.ndarray, output: Path, args: Namespace, metadata: dict,
+                 source: Picture | None = None) -> Path:
+    """Write the picture so far of a command that is stopped, as NAME.partial.EXT or the first unused name after that.
+
+    output: the file that the command was to write.
+    The other arguments are those of `save_output`.
+
+    Returns the file's path.
+    """
+    from .. import pictures
+    return pictures.save_new(picture, output.with_stem(f"{output.stem}.partial"), metadata, args.quality, source)
+
+
+def check_output(path: Path) -> None:
+    """Raise DreamError unless the picture of -o can be written; its folder may have to be made by `make_parent`."""
+    from .. import pictures
+    folder = path.parent
+    if os.path.lexists(folder):
+        return pictures.check_target(path)
+    pictures.check_suffix(path)
+    while not os.path.lexists(folder):
+        folder, missing = folder.parent, folder
+    pictures.check_file(missing, "-o")
+
+
+def make_parent(path: Path) -> None:
+    """Create the folder of the picture of -o unless it exists. Raises DreamError, also if it cannot be written."""
+    from .. import pictures
+    if not path.parent.exists():
+        make_folder(path.parent)
+        pictures.check_target(path)
 
 
 def check_outputs(outputs: dict, inputs: Iterable) -> None:
@@ -53,7 +91,10 @@ def check_outputs(outputs: dict, inputs: Iterable) -> None:
     for option, path in outputs.items():
         if not path:
             continue
-        (pictures.check_file if option == "--log" else pictures.check_target)(path, option)
+        if option == "-o":
+            check_output(Path(path))
+        else:
+            (pictures.check_file if option == "--log" else pictures.check_target)(path, option)
         pictures.refuse_inputs(path, *inputs, option=option)
         if any(Path(path).resolve() == Path(other).resolve() for other in taken):
             raise DreamError(f"{option} {path}: another file of this run has that name")

@@ -1,9 +1,12 @@
 """Preparation of a dream: load the net, complete the settings, and check everything before any work is done."""
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..convert.console import one_line
 from ..errors import DreamError
 from ..options import Settings
 from .nets import net_of
@@ -38,6 +41,13 @@ def check_start(args: Namespace) -> None:
         raise DreamError(f"--start {args.start}: there is a picture to start from, {args.picture}; leave out one")
 
 
+def require_picture(args: Namespace) -> None:
+    """Raise DreamError if there is no picture, neither on the command line nor in the picture of --settings."""
+    if not args.picture:
+        raise DreamError(f"--settings {args.settings}: was not made from a picture file; give a picture too"
+                         if args.settings else "PICTURE: is missing; give a picture, or --settings PICTURE")
+
+
 def checked_sizes(net: Net, settings: Settings, goals: dict, size: tuple[int, int]) -> list[tuple[int, int]]:
     """Compute the sizes of the octaves, and check that the dream is possible at these sizes.
 
@@ -51,6 +61,23 @@ def checked_sizes(net: Net, settings: Settings, goals: dict, size: tuple[int, in
     sizes = octave_sizes(*size, settings.octave_n, settings.octave_scale)
     check_dream(net, step_of(settings, goals), sizes)
     return sizes
+
+
+def announce_time(net: Net, settings: Settings, goals: dict, sizes: Sequence[tuple[int, int]], name: str) -> None:
+    """Print how long the dream of a large picture will take, and which options help.
+
+    net, settings, goals: as for `checked_sizes`.
+    sizes: from `checked_sizes`.
+    name: what the line calls the picture.
+    """
+    from ..forecast import LARGE, in_words, seconds_of
+    h, w = sizes[-1]
+    if h * w <= LARGE:
+        return
+    seconds = seconds_of(net, step_of(settings, goals), sizes, settings.iter_n)
+    time = "a long time" if seconds is None else in_words(seconds)
+    print(one_line(f"{name}: {h * w / 1e6:.1f} megapixels, {time} here; --size 1024 would be faster"
+                   + ", and --tile 1024 needs less memory" * (not settings.tile)), file=sys.stderr, flush=True)
 
 
 def step_of(settings: Settings, goals: dict) -> Step:

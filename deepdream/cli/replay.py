@@ -1,8 +1,11 @@
-"""The option --settings: dream again with the settings that are saved in a picture."""
+"""The option --settings: use the settings that are saved in a picture, and the picture that it was made from."""
 from __future__ import annotations
 
+import os
+import re
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,44 +13,53 @@ from .. import models, pictures
 from ..convert.errors import shown
 from ..errors import DreamError
 from ..options import Settings
-from ..provenance import channels_of
+from ..provenance import channels_of, checksum_of
 from .nets import PIXELS, check_pixels
 from .options import specified
+from .saved import Form
 
 if TYPE_CHECKING:
     from ..net import Net
 
 # Option on the command line -> the saved settings that it replaces
 REPLACED = {"blur": ("blur", "blur_every", "blur_until"), "start": ("start", "noise"), "picture": ("start", "noise")}
+CHECKSUM = re.compile(r"[0-9a-f]{64}")
+ADVICE = {"picture": "give the picture too", "guide": "give --guide too", "mask": "give --mask too"}
+WAS = {"picture": "from", "guide": "with the guide", "mask": "with the mask"}
 
 
-def replay(args: Namespace) -> Settings:
-    """Read the settings of a dream from the picture of --settings.
+def replay(args: Namespace, form: Form) -> Settings:
+    """Read the settings in the picture of --settings.
 
-    args: parsed arguments. Options on the command line take precedence over the saved settings. The model, the pixels
-    of an .onnx file and the number of threads are set in `args`, unless the command line specifies them.
+    args: parsed arguments. Arguments that the command line does not specify (`args.given` names the others) are set in
+        `args`: the picture, the guide, the mask, the model, the pixels of an .onnx file, the number of threads, and
+        those of the form.
+    form: what the command reads.
 
-    Returns the saved settings without those that the command line replaces. Raises DreamError for a picture without
-    settings or with damaged ones, and for a picture, a guide or a model that the dream needs and that is not specified.
+    Returns the saved settings of a dream without those that the command line replaces. Raises DreamError for a picture
+    without settings of this form or with damaged ones, for a picture, a guide, a mask or a model that is needed, that
+    is not specified, and that is not where it was, and for a mask if the command has no masks.
     """
     path = Path(args.settings)
     pictures.load(path)      # raises an error if the file is damaged or is not a picture
     metadata = pictures.settings(path)
-    if "seed" not in metadata or "end" not in metadata or "frame" in metadata:
-        raise DreamError(f"--settings {path}: holds no settings of a dream"
-                         + " alone: it is a frame of a zoom" * ("frame" in metadata))
+    frame = "frame" in metadata
+    if not all(name in metadata for name in form.needs) or frame and not form.frames:
+        raise DreamError(f"--settings {path}: holds no settings of {form.what}"
+                         + " alone: it is a frame of a zoom" * frame)
     try:
         kept = {name: value for name, value in metadata.items() if name not in _replaced(args)}
         settings = Settings.from_metadata(kept | {"priors": _priors(metadata, args)})
-        _check_texts(metadata)
-        arguments = _arguments(metadata, args)
+        _check_texts(metadata, form)
+        arguments = _arguments(metadata, args, form)
     except (DreamError, AttributeError, KeyError, TypeError, ValueError) as error:
         why = f": {error}" if isinstance(error, DreamError) else ""
         raise DreamError(f"--settings {path}: its settings are damaged{why}") from None
-    _check_files(args, metadata, path)
+    arguments |= _files(args, metadata, path, form)
     for name, value in arguments.items():
         setattr(args, name, value)
-    return settings
+    same = getattr(args, "picture", None) and _is_recorded(args.picture, metadata)
+    return settings.replace(stretch=True) if same and getattr(args, "size", None) is None else settings
 
 
 def _replaced(args):
@@ -61,53 +73,116 @@ def _priors(metadata, args):
     return {k: v for k, v in priors.items() if k not in _replaced(args)}
 
 
-def _check_texts(metadata):
-    for name in ("picture", "guide", "mask", "model"):
+def _check_texts(metadata, form):
+    for name in ("picture", "guide", "mask", "model", "picture_path", "guide_path", "mask_path"):
         if not isinstance(metadata.get(name), (str, type(None))):
             raise TypeError(name)
-    if not metadata["end"]:
+    for name in ("picture_sha256", "guide_sha256", "mask_sha256"):
+        if metadata.get(name) is not None and not CHECKSUM.fullmatch(metadata[name]):
+            raise TypeError(name)
+    for name, value in metadata.items():
+        if name in form.entries and not form.entries[name].accepts(value):
+            raise TypeError(name)
+    if "end" in form.needs and not metadata["end"]:
         raise TypeError("end")
 
 
-def _arguments(metadata, args):
-    """Return {name: value} of the arguments, other than settings, to take from the metadata."""
+def _arguments(metadata, args, form):
+    """Return {name: value} of the arguments, other than settings and files, to take from the metadata."""
     values = {"threads": metadata.get("threads")}
     if values["threads"] is not None and (type(values["threads"]) is not int or not 1 <= values["threads"] <= 1024):
         raise TypeError("threads")
-    if args.model is None:
+    if form.model not in args.given:
         pixels = metadata.get("pixels") or {}
         values |= {PIXELS[name]: value for name, value in pixels.items() if name in PIXELS}
         values["channels"] = channels_of(pixels)
         check_pixels(values)
         if metadata.get("model") in models.names():
-            values["model"] = metadata["model"]
-    return {name: value for name, value in values.items() if value is not None and getattr(args, name, None) is None}
+            values[form.model] = metadata["model"] if form.model == "model" else [metadata["model"]]
+    for name, entry in form.entries.items():
+        if metadata.get(name) is not None:
+            values[entry.argument] = entry.convert(metadata[name])
+    return {name: value for name, value in values.items()
+            if value is not None and hasattr(args, name) and name not in args.given}
 
 
-def _check_files(args, metadata, path):
-    """Raise DreamError for files that the dream needs and that the command line does not specify."""
-    if metadata.get("picture") and not args.picture and not args.start:
-        raise DreamError(f"--settings {path}: was dreamt from {shown(metadata['picture'])}; give the picture too")
-    if metadata.get("guide") and not args.guide:
-        raise DreamError(f"--settings {path}: was dreamt with the guide {shown(metadata['guide'])}; give --guide too")
-    if metadata.get("mask") and not args.mask:
-        raise DreamError(f"--settings {path}: was dreamt with the mask {shown(metadata['mask'])}; give --mask too")
-    if metadata.get("model") not in models.names() and args.model is None:
-        raise DreamError(f"--settings {path}: was dreamt with '{shown(metadata.get('model'))}', which has no name in "
-                         "`deepdream models`; give --model too")
+# ---- the files that a picture was made from
+
+def _files(args, metadata, path, form):
+    """Return {argument: file} of the picture, the guide and the mask to take from the metadata.
+
+    Raises DreamError for files and models that are needed and that neither the command line nor the metadata has.
+    """
+    found = {}
+    if hasattr(args, "picture") and not args.picture and not getattr(args, "start", None):
+        if metadata.get("picture"):
+            found["picture"] = _recorded_file("picture", metadata, path)
+    if metadata.get("guide") and form.guide and form.guide not in args.given:
+        guide = _recorded_file("guide", metadata, path)
+        found[form.guide] = guide if form.guide == "guide" else [guide]
+    if metadata.get("mask") and "mask" not in args.given:
+        if not hasattr(args, "mask"):
+            raise DreamError(f"--settings {path}: was dreamt with the mask {shown(metadata['mask'])}, and only "
+                             "`deepdream dream` has masks")
+        found["mask"] = _recorded_file("mask", metadata, path)
+    names = metadata.get("models", [metadata.get("model")])
+    unknown = [name for name in names if name not in models.names()]
+    if unknown and form.model not in args.given:
+        raise DreamError(f"--settings {path}: was dreamt with '{shown(unknown[0])}', which has no name in "
+                         f"`deepdream models`; give --{form.model} too")
+    return found
 
 
-def warn_of_differences(path: str | Path, net: Net, threads: int | None) -> None:
-    """Print a warning if the dream may not come out as the picture of --settings did.
+def _recorded_file(name, metadata, path):
+    """Return the path of the recorded picture, guide or mask, where it was or next to the picture of --settings."""
+    recorded, checksum = metadata.get(f"{name}_path"), _recorded_checksum(name, metadata)
+    title = recorded and Path(recorded).name if "frame" in metadata else metadata[name]
+    was = f"--settings {path}: was dreamt {WAS[name]} " + shown(title or "another file")
+    if not checksum or not title:
+        raise DreamError(f"{was}; {ADVICE[name]}")
+    places = [] if not recorded or recorded.startswith(("\\\\", "//")) else [recorded]      # nothing on other machines
+    there = [place for place in (*places, path.parent / Path(title).name) if _is_file(place)]
+    for place in there:
+        if checksum_of(place).startswith(checksum):
+            return str(place)
+    raise DreamError(f"{was}, which " + ("has changed since" if there else "is not there any more")
+                     + f"; {ADVICE[name]}")
+
+
+def _recorded_checksum(name, metadata):
+    """Return the checksum of a file, or its beginning, which frames of a zoom have; None in older pictures."""
+    frame = metadata[name] if "frame" in metadata else None
+    return metadata.get(f"{name}_sha256") or (frame if frame and re.fullmatch(r"[0-9a-f]{16}", frame) else None)
+
+
+def _is_file(path):
+    try:
+        return os.path.isfile(path)
+    except ValueError:      # a null character
+        return False
+
+
+def _is_recorded(path, metadata):
+    """Return whether a file is the picture that the metadata name."""
+    if not metadata.get("picture") or not _is_file(path):
+        return False
+    checksum = _recorded_checksum("picture", metadata)
+    return checksum_of(path).startswith(checksum) if checksum else Path(path).name == metadata["picture"]
+
+
+def warn_of_differences(path: str | Path, nets: Sequence[Net], threads: int | None) -> None:
+    """Print a warning if the result may not come out as the picture of --settings did.
 
     path: the picture.
-    net: the net that is to dream; its files may have changed.
+    nets: the nets that are to dream; their files may have changed.
     threads: the number of threads that is requested; if it is that of the picture, the machine may have fewer cores.
     """
     from ..runtime.cores import cores
     metadata = pictures.settings(path)
-    if metadata.get("checksum") != net.checksum:
-        print(f"--settings {path}: was dreamt with other files of {net.name}, or by another version", file=sys.stderr)
+    for net in nets:
+        if net.checksum not in (metadata.get("checksum"), *(metadata.get("checksums") or ())):
+            print(f"--settings {path}: was dreamt with other files of {net.name}, or by another version",
+                  file=sys.stderr)
     if threads and threads == metadata.get("threads") and threads > (cores() or threads):
         print(f"--settings {path}: was dreamt with {threads} threads, and this machine has {cores()} cores, so it "
               "will be slow; with another number (--threads) the dream may differ", file=sys.stderr)

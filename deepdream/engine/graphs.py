@@ -1,4 +1,6 @@
 """The step graph: one whole `make_step` as one ONNX graph, so that the picture stays on the device between steps."""
+import json
+
 import numpy as np
 import onnx
 
@@ -26,7 +28,7 @@ def objective_graph(gradient: onnx.ModelProto, step: Step, tile: bool = False) -
     objective = step.objective
     ends = objective.ends if tile else []
     gradient, g = _graph_around(gradient, [f"{what}:{e}" for e in ends for what in ("core", "share")])
-    _append(g, gradient.graph, objective, tile)
+    _append(g, gradient.graph, objective, _last(gradient), tile)
     body = gradient.graph
     core = {f"core:{e}": np.zeros(4, np.int64) for e in ends}
     share = {f"share:{e}": np.ones((), np.float32) for e in ends if e in objective.mean_ends}
@@ -62,7 +64,7 @@ def step_graph(gradient: onnx.ModelProto, step: Step, bias: np.ndarray | None = 
         return x
 
     data = g.rename(g.op("Identity", shifted(picture, SHIFT)), "data")
-    _append(g, body, objective)
+    _append(g, body, objective, _last(gradient))
     gradient_ = Tensor(g, "data_diff")
     for i, p in at_place(priors, "gradient"):
         gradient_ = prior(i, p, gradient_)
@@ -114,14 +116,31 @@ def _graph_around(gradient, names):
     return gradient, Graph(reserved=taken | {"data", "data_diff"} | fixed)
 
 
-def _append(g, body, objective, tile=False):
-    """Append the nodes of the gradient graph, with those of the objective between its forward and its backward pass."""
+def channels_first(g: Graph, x: Tensor, rank: int | None) -> Tensor:
+    """Bring the channels of a layer to the second axis, where objectives expect them.
+
+    rank: the number of axes of a layer with its channels last; None for any other layer, which stays as it is.
+    """
+    return x if rank is None else g.op("Transpose", x, perm=[0, rank - 1, *range(1, rank - 1)])
+
+
+def channels_last(g: Graph, x: Tensor, rank: int | None) -> Tensor:
+    """Undo `channels_first`."""
+    return x if rank is None else g.op("Transpose", x, perm=[0, *range(2, rank), 1])
+
+
+def _append(g, body, objective, last, tile=False):
+    """Append the nodes of the gradient graph, with those of the objective between its forward and its backward pass.
+
+    last: {end: the number of its axes}, for ends with their channels last.
+    """
     names, nodes = end_tensors(objective.ends), list(body.node)
     values = {value for value, _ in names.values()}
     done = max(i for i, n in enumerate(nodes) if values & set(n.output)) + 1
     g.nodes += nodes[:done]
     total, diffs = [], {name: [] for name in names}
-    seen = {name: g.tensor(value) for name, (value, _) in names.items()}
+    whole = {name: channels_first(g, g.tensor(value), last.get(name)) for name, (value, _) in names.items()}
+    seen = whole
     if tile:
         seen = {name: g.slice(x, [2, 3], *_corners(g, name)) for name, x in seen.items()}
     for t, (weight, term) in enumerate(objective.terms):
@@ -133,14 +152,18 @@ def _append(g, body, objective, tile=False):
         total.append(value)
         diffs[name].append(diff)
     g.rename(g.op("Identity", g.sum(total)), "objective")
-    for name, (value, diff) in names.items():
+    for name, (_, diff) in names.items():
         end_diff = g.sum(diffs[name])
         if tile:      # the diff is zero outside the tile's core
             before = _corners(g, name)[0]
-            after = g.op("Sub", g.shape(g.tensor(value), start=2), g.op("Add", before, g.shape(end_diff, start=2)))
+            after = g.op("Sub", g.shape(whole[name], start=2), g.op("Add", before, g.shape(end_diff, start=2)))
             end_diff = g.op("Pad", end_diff, g.op("Concat", [0, 0], before, [0, 0], after, axis=0))
-        g.rename(g.op("Identity", end_diff), diff)
+        g.rename(g.op("Identity", channels_last(g, end_diff, last.get(name))), diff)
     g.nodes += nodes[done:]
+
+
+def _last(gradient):
+    return json.loads(metadata(gradient).get("channels_last", "{}"))
 
 
 def _corners(g, name):

@@ -175,7 +175,8 @@ class TiledGradient:
         """Return the share of an end's positions that are in a core, which is [first, last] pixels of each axis."""
         if (end, size) not in self._end_sizes:
             shape = (1, self.net.blobs[self.net.inputs[0]].channels, *size)
-            self._end_sizes[end, size] = self.net.shape_at(end, shape)[2:]
+            found = self.net.shape_at(end, shape)
+            self._end_sizes[end, size] = found[1:-1] if self.net.ends[end].channels_last else found[2:]
         share = 1.0
         for count, (first, last), length, s in zip(self._end_sizes[end, size], core, size, self.net.ends[end].stride):
             share *= ((count if last == length else round(last / s)) - round(first / s)) / count
@@ -198,7 +199,8 @@ class TiledGradient:
             dst.diff[...] = 0
             self.objective(dst)
             diff = np.zeros_like(dst.diff)
-            diff[..., top:bottom, left:right] = dst.diff[..., top:bottom, left:right]
+            core = (slice(None),) * (1 if net.ends[end].channels_last else 2) + np.s_[top:bottom, left:right]
+            diff[core] = dst.diff[core]
             dst.diff[...] = diff
             net.backward(start=end)
             return None, src.diff

@@ -335,15 +335,15 @@ class objective_match(Objective):
 class objective_guide(Objective):
     """The notebook's guide: each position of the picture follows the position of the guide that it resembles most.
 
-    guide_features: the guide's values at `end`, float32 (C, h, w) or (1, C, h, w).
+    guide_features: the guide's values at `end`, float32 (C, h, w) or (1, C, h, w); (C, tokens) for tokens.
     """
     formula = "sum over positions of max over j of x . y_j"
 
     def __init__(self, guide_features: np.ndarray):
         y = np.asarray(guide_features, np.float32)
         y = y[0] if y.ndim == 4 else y
-        if y.ndim != 3:
-            raise ValueError(f"guide_features must be (C, h, w), not {y.shape}")
+        if y.ndim not in (2, 3):
+            raise ValueError(f"guide_features must be (C, h, w) or, of tokens, (C, tokens), not {y.shape}")
         super().__init__(guide=np.array(y.reshape(y.shape[0], -1)))
 
     def check_layer(self, name, channels):

@@ -150,7 +150,8 @@ class Net:
         wanted = [self.card and self.card.default_end, "inception_4c/output"]
         if wanted[0] and self.caffemodel is None:
             return self.checked(wanted[0])
-        names = [name for name, end in self.ends.items() if end.stride and end.operator in BLOCK_ENDS] \
+        names = [name for name, end in self.ends.items()
+                 if (end.stride or end.channels_last) and end.operator in BLOCK_ENDS] \
             or list(self.ends)
         return next((e for e in wanted if e in self.ends), names[len(names) // 2])
 
@@ -216,14 +217,16 @@ class Net:
         end: the layer, or a list of layers.
         what: what error messages call the picture.
 
-        Returns (C, h, w); a list of them for a list of layers.
+        Returns (C, h, w), or (C, tokens) for a layer of tokens; a list of them for a list of layers.
         """
         ends = [self.checked(e) for e in ([end] if isinstance(end, str) else end)]
         deepest = max(ends, key=self._position)
         for name in ends:
             self.check_size(name, *img.shape[:2], what)
         data = np.ascontiguousarray(preprocess(self, img)[None])
-        results = [x[0].copy() for x in self.run_forward(deepest, [self.tensor_of(e, e) for e in ends], data)]
+        values = self.run_forward(deepest, [self.tensor_of(e, e) for e in ends], data)
+        results = [(np.moveaxis(x[0], -1, 0) if self.ends[e].channels_last else x[0]).copy()
+                   for e, x in zip(ends, values)]
         return results[0] if isinstance(end, str) else results
 
     # ---- layers and sizes
@@ -266,7 +269,7 @@ class Net:
         if exact and (h, w) != (low_h, low_w):
             before = "an InnerProduct" if self.caffemodel else "a layer of fixed size"
             raise DreamError(f"'{shown(end)}' comes after {before} and needs a picture of exactly {low_w}x{low_h} "
-                             f"pixels; {what} has {w}x{h}")
+                             f"pixels; {what} has {w}x{h} (--size {low_w}x{low_h} --octave-n 1 dreams at it)")
         if h < low_h or w < low_w:
             raise DreamError(f"{what} has {w}x{h} pixels, too small for '{shown(end)}', "
                              f"which needs at least {low_w}x{low_h}")

@@ -5,7 +5,7 @@ import numpy as np
 
 from ..convert.errors import shown
 from ..errors import DreamError
-from .files import load
+from .reading import load
 from .starts import resized
 
 EDGE = 0.02      # the default width of the soft edge, as a share of the picture's longer side

@@ -11,7 +11,8 @@ from PIL import Image
 from ..convert.errors import shown
 from ..convert.files import write
 from ..errors import DreamError
-from .files import check_file, load, to_uint8
+from .files import check_file, to_uint8
+from .reading import load
 
 
 def movie(frames: Iterable[Path], path: Path, fps: float = 25) -> None:

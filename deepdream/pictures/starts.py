@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import DreamError
+from ..options import PIXELS
 from ..runtime.cache import cached, key
 
 if TYPE_CHECKING:
@@ -54,13 +56,45 @@ def resized(img: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.clip(np.dstack([np.asarray(band) for band in bands]), 0, 255)
 
 
-def start_size(settings: Settings, image: np.ndarray | None = None) -> tuple[int, int]:
+def start_size(settings: Settings, size: tuple[int, int] | None = None) -> tuple[int, int]:
     """Return the size (h, w) of the picture that a dream starts from.
 
     settings: the settings of the dream.
-    image: the user's picture, or None.
+    size: (h, w) of the user's picture, or None.
+
+    Raises DreamError for a size that would change the shape of the picture, unless settings.stretch allows it, and for
+    one that is too large.
     """
-    return image.shape[:2] if image is not None and not settings.size else (settings.size or SIZE)[::-1]
+    if settings.size is None:
+        return size or SIZE[::-1]
+    if isinstance(settings.size, int):
+        return fitted(size or SIZE[::-1], settings.size)
+    w, h = settings.size
+    if size and not settings.start and not settings.stretch and not _same_shape(size, (h, w)):
+        side = max(w, h)
+        fit_h, fit_w = fitted(size, side)
+        raise DreamError(f"--size {w}x{h}: would squash the picture, which has {size[1]}x{size[0]} pixels; give "
+                         f"--size {side} for {fit_w}x{fit_h}, or --stretch to insist")
+    return h, w
+
+
+def fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Return the size (h, w) of a picture whose longest side is scaled to a certain length.
+
+    size: (h, w) of the picture.
+    longest: the longest side of the result, in pixels.
+
+    Raises DreamError for a result that is too large.
+    """
+    h, w = (max(1, round(n * longest / max(size))) for n in size)
+    if h * w > PIXELS:
+        raise DreamError(f"--size {longest}: makes {w}x{h} pixels, and at most {PIXELS // 10 ** 6} million are allowed")
+    return h, w
+
+
+def _same_shape(old, new):
+    """Return whether two sizes (h, w) have the same shape, up to a rounding of one of the sides."""
+    return any(abs(new[i] - new[1 - i] * old[i] / old[1 - i]) <= 1 for i in (0, 1))
 
 
 def starting_picture(settings: Settings, image: np.ndarray | None = None) -> np.ndarray:
@@ -69,9 +103,9 @@ def starting_picture(settings: Settings, image: np.ndarray | None = None) -> np.
     settings: the settings of the dream, which can ask for a scene, grey, noise or another size.
     image: the user's picture, (H, W, 3), or None. Without a picture, a dream starts from the sky of `sky.formula_sky`.
 
-    Returns float32 (H, W, 3).
+    Returns float32 (H, W, 3). Raises DreamError as `start_size` does.
     """
-    h, w = start_size(settings, image)
+    h, w = start_size(settings, None if image is None else image.shape[:2])
     if settings.start == "noise":
         return noise(h, w, settings.seed, *(settings.noise or NOISE))
     if settings.start == "grey":

@@ -3,21 +3,23 @@
     deepdream class samoyed --model bvlc_googlenet -o samoyed.png
     deepdream class samoyed dumbbell 207 -o three.png          three classes in a grid, with captions
     deepdream class four --model digits -o four.png --strip    from noise to the dream, step by step
+    deepdream class --settings three.png -o again.png          the picture of three.png again
 
-At the end the net says what it sees in each of its pictures, as `deepdream classify` does.
+Ctrl-C saves the classes that are finished, or the first one so far, as NAME.partial.EXT; a second Ctrl-C ends the
+command at once. At the end the net says what it sees in each of its pictures, as `deepdream classify` does.
 """
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from ...convert.console import interrupted
 from ...errors import DreamError
 from ...goals.text import CLASS, class_index, class_name, goals
-from ...options import NOTEBOOK, Settings
+from ...options import NOTEBOOK, Settings, whole
 from ..nets import add_model, add_pixels, net_of
-from ..options import add_device, add_priors, add_quality, add_starts, add_steps, settings_of, whole_number
-from ..output import output_of, save_output
+from ..options import add_device, add_priors, add_quality, add_starts, add_steps, of_kind, settings_of
+from ..output import check_output, make_parent, output_of, save_output, save_partial
 from ..ready import checked_sizes, with_seed
+from ..saved import Entry, Form, add_settings, is_kind, list_of
 
 # Settings for a net whose model card has none; the picture is twice as large as the net's input
 DEFAULTS = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, "jitter": 16, "laplacian": 4,
@@ -25,21 +27,26 @@ DEFAULTS = {"iter_n": 50, "octave_n": 3, "octave_scale": 1.4, "step_size": 1.5, 
 STRIP = 8                     # pictures in a strip, if --strip has no number
 SIDE = 160                    # pixels: smaller pictures are enlarged in a grid or strip
 STILL = 0.05                  # grey levels: an octave ends after a step that changes a pixel by less on average
+PICTURES, COLUMNS = whole(3, 32), whole(1, 32)
+SAVED = Form("a class picture", ("seed", "classes"), {
+    "classes": Entry("label", list_of(whole(0)), lambda classes: [str(c) for c in classes]),
+    "strip": Entry("strip", is_kind(PICTURES)), "columns": Entry("columns", is_kind(COLUMNS))})
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("label", nargs="+", metavar="CLASS", help="name or number of a class; `deepdream layers "
-                        "--labels` lists the classes of a net")
-    parser.add_argument("-o", "--output", metavar="OUT", help="the picture file to write: .jpg, .png, .webp or .tif "
-                        "(default: class.png, or class-2.png and so on if it exists)")
+    parser.add_argument("label", nargs="*", metavar="CLASS", help="name or number of a class; `deepdream layers "
+                        "--labels` lists the classes of a net. With --settings, the classes of that picture if there "
+                        "is none")
+    parser.add_argument("-o", "--output", metavar="OUT", help="the picture file to write: .jpg, .png, .webp or .tif; "
+                        "missing folders are made (default: class.png, or class-2.png and so on if it exists)")
     add_model(parser)
     add_pixels(parser)
-    add_starts(parser, "noise", "twice the size of the net's input")
-    parser.add_argument("--strip", nargs="?", type=whole_number(3, 32), const=STRIP, metavar="N",
+    add_starts(parser, "noise", "twice the size of the net's input", picture=False)
+    parser.add_argument("--strip", nargs="?", type=of_kind(PICTURES), const=STRIP, metavar="N",
                         help="write a row of N pictures, 3 to 32, from the start to the finished dream "
                         f"({STRIP} if N is left out); for a linear net, its weights for the class follow")
-    parser.add_argument("--columns", type=whole_number(1, 32), metavar="N", help="number of columns of the grid of "
+    parser.add_argument("--columns", type=of_kind(COLUMNS), metavar="N", help="number of columns of the grid of "
                         "classes or of the strip (default: a grid that is nearly square, a strip of one row)")
     add_steps(parser, {k: f"the model card's, else {DEFAULTS[k]}" for k in NOTEBOOK})
     add_priors(parser, "priors, which keep the picture natural (default: the model card's, else a Laplacian pyramid of "
@@ -47,68 +54,105 @@ def arguments(parser: ArgumentParser) -> None:
                f"{DEFAULTS['blur_until']:g})")
     add_device(parser)
     add_quality(parser)
+    add_settings(parser, SAVED)
 
 
-def run(args: Namespace) -> int:
-    """Run this command. Returns its exit code."""
-    from ... import pictures
-    pictures.check_target(output_of(args, "class.png"))
+def run(args: Namespace) -> None:
+    """Run this command."""
+    output, base = output_of(args, "class.png"), None
+    check_output(output)
+    if args.settings:
+        from ... import pictures
+        from ..replay import replay
+        pictures.refuse_inputs(output, args.settings)
+        base = replay(args, SAVED)
+    if not args.label:
+        raise DreamError("CLASS: is missing; give the name or number of a class, or --settings PICTURE")
     if args.strip and len(args.label) > 1:
         raise DreamError(f"--strip: shows one class, and there are {len(args.label)}")
-    settings_of(args, Settings(start="noise"))      # raises an error for contradictory options before the net is loaded
+    settings_of(args, base or Settings(start="noise"))      # raises an error for contradictory options early
 
     from ...net.pixels import deprocess, preprocess
-    from ...pictures.starts import start_size, starting_picture
-    from ...provenance import machine, provenance
+    from ...pictures.starts import resized, start_size, starting_picture
     from ...seeing.classify import verdict
+    from ..stopping import Stop
     ends = [f"{CLASS}{label}" for label in args.label]
-    net = net_of(args, ends, bool(args.fast))
+    net = net_of(args, ends, (base or Settings()).fast if args.fast is None else args.fast)
+    if args.settings:
+        from ..replay import warn_of_differences
+        warn_of_differences(args.settings, [net], args.threads)
     indices = [class_index(net, label) for label in args.label]
-    settings = with_seed(_settings(args, net))
+    settings = with_seed(_settings(args, net, base))
     chosen = [goals(net, settings.replace(end=(end,))) for end in ends]
     sizes = checked_sizes(net, settings, chosen[0], start_size(settings))
+    make_parent(output)
     start = starting_picture(settings)
     if net.blobs[net.inputs[0]].channels == 1:
         start = deprocess(net, preprocess(net, start))      # without the colours, which the net does not see
-    dreams, names = [], [class_name(net, i) for i in indices]
+    dreams, steps, stop = [], [] if args.strip else None, Stop()
     try:
-        for goal in chosen:
-            dreams.append(_dream(net, settings, goal, start, sizes, args.strip))
+        with stop:
+            for goal in chosen:
+                dreams.append(_dream(net, settings, goal, start, sizes, steps, stop))
     except KeyboardInterrupt:
-        if not dreams:
-            raise
-        names = names[:len(dreams)]      # the dreams that are finished are saved
-    note = f"{net.name}, from {settings.start}, seed {settings.seed}"
-    picture = _strip_of(args, net, start, dreams[0], indices[0], names[0], note) if args.strip else \
-        _grid_of(args, dreams, names, note) if len(chosen) > 1 else dreams[0][0]
-    metadata = provenance(net, settings.to_metadata(), classes=indices[:len(dreams)], **machine(net))
-    del metadata["end"]      # `classes` replaces it
-    output = save_output(picture, args, "class.png", metadata)
-    print(f"{output}: {', '.join(names)}; {note}")
-    for name, index, (dream, _) in zip(names, indices, dreams):
-        print(f"{name}: the net sees {verdict(net, dream, index)}")
-    return interrupted("deepdream") if len(dreams) < len(chosen) else 0
+        if dreams or stop.picture is not None:
+            finished = len(dreams)
+            dreams = dreams or [resized(stop.picture, *start.shape[:2])]
+            picture, note = _picture(args, net, settings, start, dreams, steps, indices)
+            metadata = _metadata(args, net, settings, indices[:len(dreams)])
+            path = save_partial(picture, output, args, metadata | {"partial": finished})
+            print(f"{path}: the picture so far, {finished} of {len(chosen)} classes are finished; {note}", flush=True)
+        raise
+    picture, note = _picture(args, net, settings, start, dreams, steps, indices)
+    output = save_output(picture, args, "class.png", _metadata(args, net, settings, indices))
+    print(f"{output}: {note}")
+    for dream, index in zip(dreams, indices):
+        print(f"{class_name(net, index)}: the net sees {verdict(net, dream, index)}")
 
 
-def _settings(args, net):
+def _settings(args, net, base=None):
     """Return the settings of the command line; for the rest, those of the model card, or else DEFAULTS.
 
-    A --blur on the command line stays constant, unless --blur-until is there, too.
+    A --blur on the command line stays constant, unless --blur-until is there, too. With --settings, `base` has the
+    settings instead of the model card.
     """
+    from ...pictures.starts import fitted
     h, w = net.blobs[net.inputs[0]].shape[2:]
     low_h, low_w, exact = net.smallest(net.classifier)
     size = {"size": [low_w, low_h], "octave_n": 1} if exact else {"size": [2 * w, 2 * h]}
     defaults = {k: DEFAULTS[k] for k in NOTEBOOK} | (net.card and net.card.class_pictures or DEFAULTS | size)
     if args.blur is not None:
         defaults.pop("blur_until", None)
-    settings = settings_of(args, Settings(**defaults, start="noise"))
-    return settings if settings.size else settings.replace(size=size["size"])
+    settings = settings_of(args, base or Settings(**defaults, start="noise"))
+    w, h = settings.size if isinstance(settings.size, tuple) else size["size"]
+    if isinstance(settings.size, int):
+        h, w = fitted((h, w), settings.size)
+    return settings.replace(size=(w, h))
 
 
-def _strip_of(args, net, start, dream, index, name, note):
+def _metadata(args, net, settings, indices):
+    from ...provenance import machine, provenance
+    sheet = {name: value for name in ("strip", "columns") if (value := getattr(args, name))}
+    metadata = provenance(net, settings.to_metadata(), classes=indices, **sheet, **machine(net))
+    del metadata["end"]      # `classes` replaces it
+    return metadata
+
+
+def _picture(args, net, settings, start, dreams, steps, indices):
+    """Return the picture of the dreams that are finished, and a note about it."""
+    names = [class_name(net, i) for i in indices[:len(dreams)]]
+    note = f"{net.name}, from {settings.start}, seed {settings.seed}"
+    if args.strip:
+        picture = _strip_of(args, net, start, dreams[0], steps, indices[0], names[0], note)
+    else:
+        picture = _grid_of(args, dreams, names, note) if len(indices) > 1 else dreams[0]
+    return picture, f"{', '.join(names)}; {note}"
+
+
+def _strip_of(args, net, start, dream, steps, index, name, note):
     from ... import pictures
     from ...pictures.sheet import enlarged, grid
-    shown, captions = _strip(net, start, *dream, index, args.strip)
+    shown, captions = _strip(net, start, dream, steps, index, args.strip)
     return grid([enlarged(pictures.to_uint8(p), SIDE) for p in shown], captions, f"{name}: {note}",
                 args.columns or len(shown))
 
@@ -119,29 +163,34 @@ def _grid_of(args, dreams, names, note):
     from ... import pictures
     from ...pictures.sheet import enlarged, grid
     columns = args.columns or math.ceil(math.sqrt(len(dreams)))
-    return grid([enlarged(pictures.to_uint8(d), SIDE) for d, _ in dreams], names, note, columns)
+    return grid([enlarged(pictures.to_uint8(d), SIDE) for d in dreams], names, note, columns)
 
 
-def _dream(net, settings, goal, start, sizes, strip):
-    """Return the dream of a class and, if a strip is requested, a list of the pictures after each step."""
+def _dream(net, settings, goal, start, sizes, steps, stop):
+    """Return the dream of a class.
+
+    steps: a list to which the picture after each step is added, or None.
+    stop: the Stop for Ctrl-C.
+    """
     import numpy as np
 
     from ...dream import SETTLED, deepdream, visible
     from ..progress import Progress
-    before, steps = start, []
+    before = start
     with Progress(sizes, settings.iter_n) as progress:
         def on_step(octave, i, vis, report):
             nonlocal before
-            progress.step(octave, i, vis, report)
-            now = vis()
-            if strip:
-                steps.append(now)
+            with stop.after_step(octave, i, vis):
+                progress.step(octave, i, vis, report)
+                now = vis()
+                if steps is not None:
+                    steps.append(now)
             if now.shape == before.shape and np.abs(now - before).mean() < STILL:
                 return SETTLED
             before = now
         dream = deepdream(net, start, on_step=on_step, rng=np.random.RandomState(settings.seed), **settings.steps,
                           **goal)
-    return visible(dream, settings.clip), steps
+    return visible(dream, settings.clip)
 
 
 def _strip(net, start, dream, steps, index, n):

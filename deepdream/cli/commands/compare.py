@@ -8,15 +8,21 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ...errors import DreamError
+from ...options import END, Settings
 from ..nets import SHIPPED, nets_of
 from ..options import add_device, add_quality, add_steps, settings_of
-from ..output import output_of, save_output
-from ..ready import with_seed
+from ..output import check_output, make_parent, output_of, save_output
+from ..ready import require_picture, with_seed
+from ..saved import Entry, Form, add_settings, list_of
+
+SAVED = Form("a comparison", ("seed", "models", "ends"), {
+    "models": Entry("models", list_of(END)), "ends": Entry("layers", list_of(END))}, model="models")
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("picture", metavar="PICTURE", help="the picture: JPEG, PNG, WebP or TIFF")
+    parser.add_argument("picture", nargs="?", metavar="PICTURE", help="the picture: JPEG, PNG, WebP or TIFF (default: "
+                        "that of --settings)")
     parser.add_argument("-o", "--output", metavar="OUT", help="the picture file to write: .jpg, .png, .webp or .tif; "
                         "the settings are saved in its metadata (default: compare.jpg, or compare-2.jpg and so on if "
                         "it exists)")
@@ -29,27 +35,37 @@ def arguments(parser: ArgumentParser) -> None:
     add_steps(parser)
     add_device(parser, fast=False)
     add_quality(parser)
+    add_settings(parser, SAVED)
 
 
 def run(args: Namespace) -> None:
     """Run this command."""
     from ... import pictures
     output = output_of(args, "compare.jpg")
-    pictures.check_target(output)
+    check_output(output)
+    base = Settings()
+    if args.settings:
+        from ..replay import replay
+        base = replay(args, SAVED)
+    require_picture(args)
     image = pictures.load(args.picture)
-    pictures.refuse_inputs(output, args.picture)
+    pictures.refuse_inputs(output, args.picture, args.settings)
 
     from ...batch.jobs import InProcess, Job
     from ...dream import octave_sizes
     from ...pictures.sheet import side_by_side
-    from ...provenance import SOFTWARE
+    from ...provenance import SOFTWARE, files_of
     from ...runtime.device import Device
     from ..progress import Progress
     device = Device(args.device)
     nets = nets_of(args.models)
+    if args.settings:
+        from ..replay import warn_of_differences
+        warn_of_differences(args.settings, list(nets.values()), args.threads)
     if len(nets) < 2:
         raise DreamError(f"--models {' '.join(args.models)}: compare needs two different models")
-    ends, settings, data = _ends(args.layers, nets), with_seed(settings_of(args)), Path(args.picture).read_bytes()
+    ends, settings, data = _ends(args.layers, nets), with_seed(settings_of(args, base)), Path(args.picture).read_bytes()
+    make_parent(output)
     sizes = octave_sizes(*image.shape[:2], settings.octave_n, settings.octave_scale)
     dreams = []
     with InProcess() as executor:
@@ -67,8 +83,8 @@ def run(args: Namespace) -> None:
     sheet = side_by_side([pictures.to_uint8(image), *dreams], captions, f"{ends[model]}, {note}" if one_end else note)
     metadata = settings.to_metadata() | {
         "software": SOFTWARE, "models": list(nets), "ends": list(ends.values()),
-        "checksums": [net.checksum for net in nets.values()], "picture": Path(args.picture).name, "device": device.name,
-        "threads": result.threads}
+        "checksums": [net.checksum for net in nets.values()], "device": device.name,
+        "threads": result.threads} | files_of(picture=args.picture)
     del metadata["end"]      # `ends` replaces it
     output = save_output(sheet, args, "compare.jpg", metadata)
     h, w = sheet.shape[:2]

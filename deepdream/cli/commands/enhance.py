@@ -4,6 +4,7 @@
     deepdream enhance cat.jpg -o out.jpg --model bvlc_googlenet --end inception_3b/output --k 3 --iter-n 100
     deepdream enhance cat.jpg -o out.jpg --prior l2 --weight 0.01
     deepdream enhance cat.jpg -o out.png --octave-n 1 --k 2 --weight 0.003 --iter-n 100      at one size, to convergence
+    deepdream enhance -o again.jpg --settings out.jpg
 
 This is not a dream: there is no jitter and no seed. In each of several octaves, the sizes of the picture from small to
 full, L-BFGS minimizes
@@ -11,43 +12,53 @@ full, L-BFGS minimizes
     sum((f(X) - k f(X0))^2) / sum(f(X0)^2)  +  weight * R(X) / number of values in X
 
 where X0 is the picture, f the features that the net computes at the layer, and R the prior: the total variation (tv) or
-the squared distance from the net's mean (l2). Ctrl-C stops early and writes the result of the last iteration.
+the squared distance from the net's mean (l2). Ctrl-C stops early and saves the result of the last iteration as
+NAME.partial.EXT; a second Ctrl-C ends the command at once.
 """
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...convert.console import interrupted
 from ...errors import DreamError
+from ...options import END, FLAG, OPTIONS, number, one_of, whole
 from ..nets import add_model, add_pixels, net_of
-from ..options import add_device, add_option, add_quality, real_number, whole_number
+from ..options import add_device, add_option, add_quality, of_kind
+from ..output import check_output, make_parent, save_partial
+from ..ready import require_picture
+from ..saved import Entry, Form, add_settings, is_kind
 
 # Repeated from `deepdream.enhance`, so that the help need not import scipy
 PRIORS = ("tv", "l2", "none")
-
 WEIGHTS = {"tv": 0.25, "l2": 0.003, "none": None}
 DEFAULTS = {"k": 4.0, "iter_n": 15, "octave_n": 4, "octave_scale": 1.4}
+POSITIVE = number("a number from 0 to 1e6", lambda v: 0 <= v <= 1e6)
+SAVED = Form("an enhanced picture", ("k", "prior", "end"), {
+    "end": Entry("end", END.accepts), "k": Entry("k", POSITIVE.accepts),
+    "prior": Entry("prior", one_of(*PRIORS).accepts), "weight": Entry("weight", is_kind(POSITIVE)),
+    "iter_n": Entry("iter_n", whole(1).accepts), "clip": Entry("no_clip", FLAG.accepts, lambda clip: not clip),
+    **{name: Entry(name, OPTIONS[name].accepts) for name in ("octave_n", "octave_scale")},
+    "fast": Entry("fast", is_kind(FLAG))})
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the arguments of this command."""
-    positive = real_number("a number from 0 to 1e6", lambda v: 0 <= v <= 1e6)
-    parser.add_argument("picture", metavar="PICTURE", help="the picture: JPEG, PNG, WebP or TIFF")
+    parser.add_argument("picture", nargs="?", metavar="PICTURE", help="the picture: JPEG, PNG, WebP or TIFF (default: "
+                        "that of --settings)")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the picture file to write: .jpg, .png, "
-                        ".webp or .tif; the settings are saved in its metadata")
+                        ".webp or .tif; the settings are saved in its metadata, and missing folders are made")
     add_model(parser)
     add_pixels(parser)
     parser.add_argument("--end", metavar="LAYER", help="the layer to enhance; `deepdream layers` lists them (default: "
                         "the model's, usually inception_4c/output)")
-    parser.add_argument("--k", type=positive, default=DEFAULTS["k"], metavar="X", help="how many times as strong the "
-                        "features should become: above 1 enhances them, below 1 weakens them (default: "
+    parser.add_argument("--k", type=of_kind(POSITIVE), default=DEFAULTS["k"], metavar="X", help="how many times as "
+                        "strong the features should become: above 1 enhances them, below 1 weakens them (default: "
                         f"{DEFAULTS['k']:g})")
     parser.add_argument("--prior", choices=PRIORS, default="tv", help="the prior, which keeps the picture natural "
                         "(default: tv)")
-    parser.add_argument("--weight", type=positive, metavar="X", help="weight of the prior, which suits every layer "
-                        f"and size (default: {WEIGHTS['tv']} for tv, {WEIGHTS['l2']} for l2)")
-    parser.add_argument("--iter-n", type=whole_number(1), default=DEFAULTS["iter_n"], metavar="N", help="maximum "
+    parser.add_argument("--weight", type=of_kind(POSITIVE), metavar="X", help="weight of the prior, which suits "
+                        f"every layer and size (default: {WEIGHTS['tv']} for tv, {WEIGHTS['l2']} for l2)")
+    parser.add_argument("--iter-n", type=of_kind(whole(1)), default=DEFAULTS["iter_n"], metavar="N", help="maximum "
                         f"number of iterations in each octave (default: {DEFAULTS['iter_n']})")
     for name in ("octave_n", "octave_scale"):
         add_option(parser, name, str(DEFAULTS[name]))
@@ -56,44 +67,63 @@ def arguments(parser: ArgumentParser) -> None:
                         "result to fit this range")
     add_device(parser)
     add_quality(parser)
+    add_settings(parser, SAVED)
 
 
-def run(args: Namespace) -> int:
-    """Run this command. Returns its exit code."""
+def run(args: Namespace) -> None:
+    """Run this command. Ctrl-C saves the picture so far."""
     from ... import pictures
     output = Path(args.output)
-    pictures.check_target(output)
-    pictures.refuse_inputs(output, args.picture)
+    check_output(output)
+    if args.settings:
+        from ..replay import replay
+        replay(args, SAVED)
+        args.weight = None if args.prior == "none" and "weight" not in args.given else args.weight
+    require_picture(args)
+    pictures.refuse_inputs(output, args.picture, args.settings)
     if args.prior == "none" and args.weight is not None:
         raise DreamError("--weight: with --prior none there is nothing to weigh; allowed are --prior tv and l2")
-    image = pictures.load(args.picture)
+    source = pictures.read(args.picture)
+    image = source.pixels(pictures.keeps_alpha(output))
     pictures.check_size(output, *image.shape[:2])
 
     import numpy as np
 
     from ...dream import visible
     from ...enhance import INTERRUPTED, enhance
-    from ...provenance import machine, provenance
+    from ...provenance import files_of, machine, provenance
     from ..progress import Iterations
+    from ..stopping import Stop
     net = net_of(args, fast=bool(args.fast))
+    if args.settings:
+        from ..replay import warn_of_differences
+        warn_of_differences(args.settings, [net], args.threads)
     settings = {"end": net.default_end if args.end is None else args.end, "k": args.k, "prior": args.prior,
                 "weight": WEIGHTS[args.prior] if args.weight is None else args.weight,
                 "iter_n": args.iter_n, "clip": not args.no_clip, "octave_n": args.octave_n,
                 "octave_scale": args.octave_scale}
+    net.checked(settings["end"])
+    make_parent(output)
     start = time.monotonic()
-    with Iterations(args.iter_n * args.octave_n, args.prior) as progress:
+    with Stop(at_once=True), Iterations(args.iter_n * args.octave_n, args.prior) as progress:
         result = enhance(net, image, on_step=progress.step, **settings)
     seconds, iterations = time.monotonic() - start, result.iterations
-    if result.stopped == INTERRUPTED and not iterations:
-        return interrupted("deepdream")      # without an iteration there is no result
-    metadata = provenance(net, settings, iterations=iterations, stopped=result.stopped, picture=Path(args.picture).name,
-                          fast=bool(args.fast), **machine(net))
+    stopped = result.stopped == INTERRUPTED
+    if stopped and not iterations:
+        raise KeyboardInterrupt      # without an iteration there is no result
+    metadata = provenance(net, settings, iterations=iterations, stopped=result.stopped,
+                          **files_of(picture=args.picture), fast=bool(args.fast), **machine(net))
     # Rounded, not truncated, so that values which did not change stay the same
-    pictures.save(np.rint(visible(result.picture, settings["clip"])), output, metadata, args.quality)
+    picture = np.rint(visible(result.picture, settings["clip"]))
+    if stopped:
+        output = save_partial(picture, output, args, metadata, source)
+    else:
+        pictures.save(picture, output, metadata, args.quality, source)
     h, w = image.shape[:2]
     print(f"{output}: {w}x{h}, {net.name} at {settings['end']}, {summary(result.history, args)}")
-    print(f"{result.stopped} after {iterations} iterations, {seconds:.0f} s")
-    return interrupted("deepdream") if result.stopped == INTERRUPTED else 0
+    print(f"{result.stopped} after {iterations} iterations, {seconds:.0f} s", flush=True)
+    if stopped:
+        raise KeyboardInterrupt
 
 
 def summary(history: Sequence, args: Namespace) -> str:

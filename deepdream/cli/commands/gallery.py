@@ -21,19 +21,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import DreamError
+from ...options import END, SEED, Settings, whole
 from ..nets import SHIPPED, nets_of, on_disk
 from ..options import add_device, add_quality, add_steps, settings_of, whole_number
+from ..ready import require_picture
+from ..saved import Entry, Form, add_settings, is_kind
 from ..time_left import Lines, TimeLeft
 
 if TYPE_CHECKING:
     from ...batch.gallery import Dream
 
 FIRST = 0.4      # the part of a dream after which the time left is estimated; steps in small octaves tell little
+SAVED = Form("a dream", ("seed", "end"), {
+    "end": Entry("ends", END.accepts, lambda end: [end]),
+    "octave_n": Entry("octave_n", whole(1, 100).accepts, lambda n: [n]),
+    "seed": Entry("seeds", SEED.accepts, lambda seed: [seed]),
+    "quality": Entry("quality", is_kind(whole(1, 100)))}, model="models", guide="guides")
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the arguments of this command."""
-    parser.add_argument("picture", metavar="PICTURE", help="the picture: JPEG, PNG, WebP or TIFF")
+    parser.add_argument("picture", nargs="?", metavar="PICTURE", help="the picture: JPEG, PNG, WebP or TIFF (default: "
+                        "that of --settings)")
     parser.add_argument("-o", "--output", required=True, metavar="OUT", help="the folder of the gallery")
     parser.add_argument("--models", nargs="+", default=SHIPPED, metavar="MODEL",
                         help="the nets: names from `deepdream models`, folders or .onnx files, or all for "
@@ -50,17 +59,24 @@ def arguments(parser: ArgumentParser) -> None:
                         "same time, each in its own process; they share the --threads (default: 1)")
     parser.add_argument("--dask", metavar="ADDRESS", help="address of a Dask scheduler, such as tcp://host:8786")
     add_quality(parser)
+    add_settings(parser, SAVED)
 
 
 def run(args: Namespace) -> int:
     """Run this command. Returns its exit code."""
     from ...batch import gallery, jobs, rows
+    from ..stopping import goes_on
+    base = Settings()
+    if args.settings:
+        from ..replay import replay
+        base = replay(args, SAVED)
+    require_picture(args)
     source = gallery.Source.read(args.picture)
     guides = list({g.sha256: g for g in map(gallery.Source.read, args.guides)}.values())
     device = _device(args)
     nets = nets_of(on_disk(args.models))
     table = rows.table(args.ends, nets)
-    settings, octave_ns, seeds = _settings(args)
+    settings, octave_ns, seeds = _settings(args, base)
     dreams = gallery.plan(source, nets, rows.ends_of(table, nets), octave_ns, guides, seeds, settings, args.quality)
     options = {"models": list(nets), "ends": args.ends, **settings.steps, "octave_n": octave_ns, "seeds": seeds,
                "guides": [g.path.name for g in guides], "quality": args.quality}
@@ -72,7 +88,7 @@ def run(args: Namespace) -> int:
     threads = jobs.threads_each(args.threads, n)
     work = [(d, folder.job(d, device, threads)) for d in todo]
     _announce(args.output, todo, len(dreams), source.size)
-    with Bar(todo, len(dreams), source.size) as bar, jobs.workers(n, args.dask, bar.step) as workers:
+    with goes_on(), Bar(todo, len(dreams), source.size) as bar, jobs.workers(n, args.dask, bar.step) as workers:
         folder.run(work, workers, bar.finished)
     failed = sum(d.status == "failed" for d in dreams)
     print(f"{Path(args.output) / 'index.html'}: {len(todo) - failed} dreams made, {len(dreams) - len(todo)} kept"
@@ -91,11 +107,11 @@ def _announce(output, todo, total, size):
               "printed after the first steps", flush=True)
 
 
-def _settings(args):
+def _settings(args, base):
     """Return the settings that all dreams share, the numbers of octaves, and the seeds."""
     octave_ns, seeds = list(dict.fromkeys(args.octave_n or [4])), list(dict.fromkeys(args.seeds))
     args.octave_n = None
-    return settings_of(args), octave_ns, seeds
+    return settings_of(args, base.replace(end=())), octave_ns, seeds
 
 
 def _device(args):

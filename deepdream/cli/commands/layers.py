@@ -5,7 +5,8 @@
     deepdream layers --model bvlc_googlenet --labels           the classes of the net, with their numbers
 
 Each line has the name of a layer, its number of channels and its stride: how many pixels of the picture lie between two
-neighbouring positions of the layer, or - if it has no positions. For a net in an .onnx file, the operator follows.
+neighbouring positions of the layer, or - if it has no positions. For a net in an .onnx file, the operator follows,
+and `tokens x channels` or `channels last` where the channels are the last axis; objectives work there all the same.
 Layers at which the net cannot dream are listed at the end, with the reason.
 """
 from argparse import ArgumentParser, Namespace

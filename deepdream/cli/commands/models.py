@@ -5,6 +5,7 @@
     deepdream models --fetch bvlc_googlenet       download a net now, rather than when it is first used
     deepdream models --remove bvlc_googlenet      delete what was downloaded of a net
     deepdream models --check --search oxford      ask the servers of some nets whether they still have the files
+    deepdream models --add net.onnx               write net.toml, the model card of your own net, next to it
 
 In the table, nets that come with this package are `shipped`; of the others, it says whether they are on disk: `yes`,
 `no`, or `partly` after an interrupted download. Sizes that nobody published are estimated (~).
@@ -29,6 +30,8 @@ def arguments(parser: ArgumentParser) -> None:
     action.add_argument("--fetch", metavar="NAME", help="download the files of this net now, rather than when it is "
                         "first used")
     action.add_argument("--remove", metavar="NAME", help="delete the downloaded files of this net from the cache")
+    action.add_argument("--add", metavar="FILE", help="write a model card for an .onnx file, next to it: what can be "
+                        "seen in the file, with comments on what to check")
     action.add_argument("--check", action="store_true", help="ask every address for the size of its file, without "
                         "downloading any")
 
@@ -36,8 +39,13 @@ def arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> int:
     """Run this command. Returns its exit code."""
     from ... import models
-    if args.search and (args.fetch or args.remove):
-        raise DreamError(f"--search: only for the table and --check, not with --{'fetch' if args.fetch else 'remove'}")
+    if args.search and (args.fetch or args.remove or args.add):
+        other = "fetch" if args.fetch else "remove" if args.remove else "add"
+        raise DreamError(f"--search: only for the table and --check, not with --{other}")
+    if args.add:
+        from ..new_card import add_card
+        print(add_card(args.add))
+        return 0
     if args.fetch:
         model = models.fetch(args.fetch)
         print(f"{model.name}: {model.folder}")
