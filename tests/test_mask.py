@@ -92,9 +92,20 @@ def test_a_folder_of_pictures_and_the_same_settings_again(toy, picture, mask, tm
     assert settings(out / "photo.png")["mask_edge"] == 0
     again = ["dream", str(folder / "photo.png"), "-o", str(tmp_path / "again.png"), "--model", str(toy), "--settings",
              str(out / "photo.png"), "--device", "cpu"]
-    assert main(again) == 2 and "was dreamt with the mask mask.png; give --mask too" in capsys.readouterr().err
-    assert main([*again, "--mask", str(mask)]) == 0
+    assert main(again) == 0      # the mask is read again
     np.testing.assert_array_equal(load(tmp_path / "again.png"), load(out / "photo.png"))
+    assert settings(tmp_path / "again.png")["mask_edge"] == 0
+    moved = mask.rename(tmp_path / "moved.png")
+    assert main(again) == 2
+    assert "was dreamt with the mask mask.png, which is not there any more; give --mask too" in capsys.readouterr().err
+    assert main([*again, "--mask", str(moved)]) == 0
+    np.testing.assert_array_equal(load(tmp_path / "again.png"), load(out / "photo.png"))
+    Image.new("L", (80, 60), 255).save(mask)
+    assert main(again) == 2
+    assert "with the mask mask.png, which has changed since; give --mask too" in capsys.readouterr().err
+    zoom = ["zoom", "-o", str(tmp_path / "frames"), "--settings", str(out / "photo.png"), "--model", str(toy)]
+    assert main(zoom) == 2
+    assert "was dreamt with the mask mask.png, and only `deepdream dream` has masks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -337,6 +337,21 @@ def test_from_noise_through_layers_with_a_break(toy, tmp_path, capsys):
     assert "holds a zoom with another rotate, hold" in capsys.readouterr().err
 
 
+def test_the_settings_of_a_frame_make_the_same_zoom(toy, tmp_path):
+    """No picture is needed, because it began with noise. --end replaces the layers of --through."""
+    out = tmp_path / "out"
+    assert main(["zoom", "-o", str(out), "--frames", "2", "--model", str(toy), "--start", "noise", "--size", "45x40",
+                 "--through", "both", "left", "--hold", "1", "--rotate", "5", "--pan", "0.01", "-0.02", "--iter-n", "1",
+                 "--octave-n", "2", "--device", "cpu", "--threads", "1"]) == 0
+    again = ["zoom", "--settings", str(out / "0001.jpg"), "--frames", "2", "--model", str(toy), "--device", "cpu"]
+    assert main([*again, "-o", str(tmp_path / "again")]) == 0
+    assert main([*again, "-o", str(tmp_path / "other"), "--end", "left"]) == 0
+    for name in ("0000.jpg", "0001.jpg"):
+        assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+        other = pictures.settings(tmp_path / "other" / name)
+        assert other["end"] == "left" and other["rotate"] == 5 and not {"through", "hold"} & set(other)
+
+
 def test_a_zoom_of_an_older_version_goes_on(picture, toy, tmp_path, capsys):
     """Its metadata lack what is new."""
     out = tmp_path / "out"
