@@ -31,6 +31,7 @@ _LAZY = {
     "net.pixels": ["preprocess", "deprocess"],
     "goals.objectives": ["Objective", "objective_L2", "objective_channel", "objective_class", "objective_guide",
                          "objective_match", "objective_neuron"],
+    "seeing.classify": ["classify"],
     "pictures": ["load", "save", "settings", "showarray"],
     "runtime.device": ["Device"],
     "errors": ["DreamError"],

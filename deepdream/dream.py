@@ -14,13 +14,14 @@ from .engine.step import Step
 from .engine.steppers import step_session, stepper_of
 from .errors import DreamError
 from .goals.objectives import Objective, as_objective, objective_L2
-from .goals.priors import Prior
+from .goals.priors import Prior, at_place, carried
 from .keywords import arguments_of
 from .net import Net
 from .net.lock import exclusive
 from .net.pixels import deprocess, preprocess
 from .options import SEED
 
+UNCHANGED = 1e-3         # levels
 SETTLED = "settled"      # `on_step` returns this to end an octave early
 
 
@@ -111,21 +112,17 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
     _make_ready(net, step, sizes[0], iter_n)
     from scipy import ndimage as nd
 
-    octaves = [preprocess(net, base_img)]
-    for _ in range(octave_n - 1):
-        octaves.append(nd.zoom(octaves[-1], (1, 1.0 / octave_scale, 1.0 / octave_scale), order=1))
-
-    src = net.blobs[net.inputs[0]]
-    stepper, detail = None, np.zeros_like(octaves[-1])     # detail: what the dream has added to the picture so far
+    src, octaves = net.blobs[net.inputs[0]], _octaves(net, base_img, octave_n, octave_scale)
+    stepper, detail = None, np.zeros_like(octaves[0])     # detail: what the dream has added to the picture so far
 
     def vis():
         return visible(deprocess(net, (stepper.picture() if stepper else src.data)[0]), clip)
 
-    for octave, octave_base in enumerate(octaves[::-1]):
+    for octave, octave_base in enumerate(octaves):
         h, w = octave_base.shape[-2:]
         if octave > 0:
             h1, w1 = detail.shape[-2:]
-            detail = nd.zoom(detail, (1, 1.0 * h / h1, 1.0 * w / w1), order=1)
+            detail = carried(step.priors, nd.zoom(detail, (1, 1.0 * h / h1, 1.0 * w / w1), order=1))
         src.reshape(1, len(octave_base), h, w)
         src.data[0] = octave_base + detail
         stepper = stepper_of(net, step, rng, iter_n)
@@ -142,7 +139,26 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
         if not np.isfinite(src.data).all():
             raise DreamError("the picture's numbers overflow: take a smaller step_size, or weaker priors")
         detail = src.data[0] - octave_base
-    return deprocess(net, src.data[0])
+    return _protected(step, deprocess(net, src.data[0]), base_img)
+
+
+def _octaves(net, base_img, octave_n, octave_scale):
+    """Return the picture as the net's input at the size of each octave, smallest first."""
+    from scipy import ndimage as nd
+    octaves = [preprocess(net, base_img)]
+    for _ in range(octave_n - 1):
+        octaves.append(nd.zoom(octaves[-1], (1, 1.0 / octave_scale, 1.0 / octave_scale), order=1))
+    return octaves[::-1]
+
+
+def _protected(step, dream, base_img):
+    """Return the dream with exactly the picture's values where only the subtraction of the mean rounded them.
+
+    What a mask protects must stay the same.
+    """
+    if not at_place(step.priors, "change"):
+        return dream
+    return np.where(np.abs(dream - base_img) < UNCHANGED, base_img, dream)
 
 
 def _make_ready(net, step, size, steps):

@@ -8,6 +8,10 @@ original picture and n the number of its values, L-BFGS minimizes over X:
     R for the prior tv:   sum sqrt(dx^2 + dy^2 + 1)
     R for the prior l2:   sum (X - mean)^2 / 256
 
+This is done in octaves, as in a dream: from a small version of the picture to the full size, each starting from its
+version of the picture plus the detail that was found so far. At one size only, L-BFGS finds the features in fine grain
+that nobody sees; over several sizes it finds them in strokes of all sizes.
+
 The first term, the data term, starts at (k - 1)^2. R / n is about 2 to 30 for a photograph, whatever the layer and the
 size of the picture.
 """
@@ -16,8 +20,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy.ndimage as nd
 from scipy.optimize import minimize
 
+from .dream import octave_sizes
 from .engine import memory
 from .engine.step import Step
 from .errors import DreamError
@@ -29,7 +35,8 @@ from .net.lock import exclusive
 from .net.pixels import deprocess, preprocess
 
 PRIORS = {"tv": TotalVariation, "l2": Grey, "none": None}
-K, WEIGHT, ITER_N = 2.0, 0.003, 60
+K, ITER_N, OCTAVE_N, OCTAVE_SCALE = 4.0, 15, 4, 1.4
+WEIGHTS = {"tv": 0.25, "l2": 0.003, "none": 0.0}
 # The net computes in float32, which gives E of GoogLeNet at 4c to a relative precision of about 1e-6. An iteration that
 # lowers E by less than ten times that may only follow the noise.
 REDUCTION = 1e-5
@@ -63,18 +70,20 @@ class Enhanced(NamedTuple):
 
     picture: float32 (H, W, 3).
     stopped: the reason for stopping, in words: one of STOPS, or INTERRUPTED.
-    history: an EnhanceReport of the start and of each iteration.
+    history: an EnhanceReport of the start and of each iteration of the last octave.
+    iterations: the number of iterations in all octaves.
     """
     picture: np.ndarray
     stopped: str
     history: list[EnhanceReport]
+    iterations: int
 
 
 @exclusive
 @suggesting
 def enhance(net: Net, img: np.ndarray, end: str = "inception_4c/output", k: float = K, prior: str = "tv",
-            weight: float | None = None, iter_n: int = ITER_N, clip: bool = True,
-            on_step: Callable | None = None) -> Enhanced:
+            weight: float | None = None, iter_n: int = ITER_N, clip: bool = True, on_step: Callable | None = None,
+            octave_n: int = OCTAVE_N, octave_scale: float = OCTAVE_SCALE) -> Enhanced:
     """Find a natural picture whose features at a layer are k times those of a picture.
 
     net: the net.
@@ -82,44 +91,84 @@ def enhance(net: Net, img: np.ndarray, end: str = "inception_4c/output", k: floa
     end: the layer.
     k: the factor, from 0. Above 1 it enhances what the layer sees, below 1 it takes it away.
     prior: what is natural, one of PRIORS: 'tv' (total variation), 'l2' (close to the mean) or 'none'.
-    weight: the weight of the prior, from 0; 0.003 if None.
-    iter_n: the maximum number of iterations.
+    weight: the weight of the prior, from 0; that of WEIGHTS if None.
+    iter_n: the maximum number of iterations in each octave.
     clip: keep the picture within 0 to 255.
-    on_step: called as on_step(i, vis, report) for the start (i = 0) and after each iteration. vis() returns the picture
-        so far, (H, W, 3); report is an EnhanceReport.
+    on_step: called as on_step(i, vis, report) for the start of each octave and after each iteration; i counts the
+        iterations of all octaves, from 0. vis() returns the picture so far, (H, W, 3) at the size of the octave; report
+        is an EnhanceReport.
+    octave_n: the number of octaves; 1: at the full size only.
+    octave_scale: how many times larger each octave is than the one before.
 
     Returns an Enhanced. Ctrl-C ends it early, with the picture of the last iteration. Raises DreamError for options
     that are not allowed, for a picture that is too small for the layer or too large for the memory, and for one in
     which the layer sees nothing.
     """
-    weight = _checked_weight(img, k, prior, weight, iter_n)
+    weight = _checked_weight(img, k, prior, weight, iter_n, octave_n, octave_scale)
     if net.leftover:
         raise DreamError("leftover_diffs: enhance needs the gradients of a fresh net")
-    energy, history, best = Energy(net, img, end, k, prior, weight, clip), [], None
+    sizes = octave_sizes(*np.shape(img)[:2], octave_n, octave_scale)
+    net.check_size(net.checked(end), *sizes[0], "the picture" if octave_n == 1 else
+                   f"the picture of {np.shape(img)[1]}x{np.shape(img)[0]} in the smallest of {octave_n} octaves")
+    part, detail, done = None, None, 0
+
+    def report(i, vis, values):
+        if on_step:
+            on_step(done + i, vis, values)
+
+    try:
+        for h, w in sizes:
+            base = np.float32(img) if (h, w) == sizes[-1] else _scaled(img, h, w)
+            energy = Energy(net, base, end, k, prior, weight, clip)
+            start = energy.start if part is None else energy.values_of(base + _scaled(detail, h, w))
+            part = _minimized(energy, start, iter_n, report)
+            detail, done = part.picture - base, done + part.iterations
+            if part.stopped == INTERRUPTED:
+                break
+    except KeyboardInterrupt:      # while an octave was prepared
+        if part is None:
+            raise
+        part = part._replace(stopped=INTERRUPTED)
+    picture = part.picture
+    if picture.shape != np.shape(img):      # interrupted in a smaller octave
+        picture = img + _scaled(detail, *np.shape(img)[:2])
+    return Enhanced(np.clip(picture, 0, 255) if clip else picture, part.stopped, part.history, done)
+
+
+def _scaled(img, h, w):
+    """Scale a picture or a detail linearly, as the octaves of a dream are scaled."""
+    return nd.zoom(np.float32(img), (h / len(img), w / len(img[0]), 1), order=1)
+
+
+def _minimized(energy, start, iter_n, on_step):
+    """Minimize an Energy from the values `start`. Returns an Enhanced of this octave."""
+    history, best = [], None
 
     def on_iteration(x):
         nonlocal best
         best = x          # L-BFGS never goes up, so the last one is the best
         history.append(energy.last)
-        if on_step:
-            on_step(len(history) - 1, lambda: energy.picture(x), energy.last)
+        on_step(len(history) - 1, lambda: energy.picture(x), energy.last)
 
-    gradient = energy(energy.start)[1]
+    gradient = energy(start)[1]
     if not np.isfinite(energy.last).all():
-        raise DreamError(f"the gradient at '{end}' is not a finite number: the net's numbers overflow on this picture")
+        raise DreamError(f"the gradient at '{energy.end}' is not a finite number: the net's numbers overflow on this "
+                         "picture")
     # The first step of L-BFGS is the gradient itself. In these units it changes a value by one level on average, which
     # is well above the noise of float32.
     energy.unit = float(np.abs(gradient).mean()) or 1.0
     try:
-        on_iteration(energy.start)
-        result = minimize(energy, energy.start, jac=True, method="L-BFGS-B", callback=on_iteration,
-                          bounds=[(0, 255)] * energy.start.size if clip else None,
+        on_iteration(start)
+        result = minimize(energy, start, jac=True, method="L-BFGS-B", callback=on_iteration,
+                          bounds=[(0, 255)] * start.size if energy.clip else None,
                           options={"maxiter": int(iter_n), "maxfun": np.inf, "ftol": REDUCTION,
-                                   "gtol": GRADIENT / energy.start.size / energy.unit})
+                                   "gtol": GRADIENT / start.size / energy.unit})
         stopped = next((why for part, why in STOPS.items() if part in result.message.upper()), result.message)
     except KeyboardInterrupt:
+        if not history:
+            raise
         stopped = INTERRUPTED
-    return Enhanced(energy.picture(best), stopped, history)
+    return Enhanced(energy.picture(best), stopped, history, max(0, len(history) - 1))
 
 
 class Energy:
@@ -141,13 +190,17 @@ class Energy:
                              + ("zero" if self.scale == 0 else "not numbers"))
         step = Step(objective_match(np.float32(k) * features).at(end), clip=False)
         memory.check_fits(net, step, np.shape(img)[:2], whole_step=False)
-        self.net, self.clip, self.unit, self.last = net, clip, 1.0, None
+        self.net, self.end, self.clip, self.unit, self.last = net, end, clip, 1.0, None
         self.session, self.feeds = net.programs.session(net.programs.objective(step)), step.objective.feeds()
         self.mean = np.float64(net.transformer.mean[net.inputs[0]])
-        data = np.float64(preprocess(net, img)) + self.mean
-        self.shape, self.start = data.shape, data.clip(0, 255).ravel() if clip else data.ravel()
+        self.shape, self.start = preprocess(net, img).shape, self.values_of(img)
         self.prior = PRIORS[prior] and PRIORS[prior](1)
         self.weight = weight
+
+    def values_of(self, img: np.ndarray) -> np.ndarray:
+        """Return X of a picture, (H, W, 3)."""
+        data = np.float64(preprocess(self.net, img)) + self.mean
+        return data.clip(0, 255).ravel() if self.clip else data.ravel()
 
     def __call__(self, x):
         data = (x.reshape(self.shape) - self.mean)[None]
@@ -175,10 +228,12 @@ OPTIONS = {   # option -> (allowed values in words, test)
     "k": ("a number from 0", lambda v: v >= 0),
     "weight": ("a number from 0", lambda v: v >= 0),
     "iter_n": ("a whole number from 1", lambda v: v >= 1 and v == int(v)),
+    "octave_n": ("a whole number from 1", lambda v: v >= 1 and v == int(v)),
+    "octave_scale": ("a number greater than 1", lambda v: v > 1),
 }
 
 
-def _checked_weight(img, k, prior, weight, iter_n):
+def _checked_weight(img, k, prior, weight, iter_n, octave_n, octave_scale):
     """Return the weight of the prior. Raises DreamError for options that are not allowed."""
     if np.ndim(img) != 3 or np.shape(img)[2] != 3:
         raise DreamError(f"the picture must be an array of shape (H, W, 3), not {np.shape(img)}")
@@ -186,7 +241,8 @@ def _checked_weight(img, k, prior, weight, iter_n):
         raise DreamError(f"prior is {prior!r}; allowed are {', '.join(PRIORS)}")
     if prior == "none" and weight is not None:
         raise DreamError(f"weight is {weight}, but there is no prior to weigh; prior may be tv or l2")
-    values = {"k": k, "weight": WEIGHT if weight is None else weight, "iter_n": iter_n}
+    values = {"k": k, "weight": WEIGHTS[prior] if weight is None else weight, "iter_n": iter_n,
+              "octave_n": octave_n, "octave_scale": octave_scale}
     for name, value in values.items():
         allowed, test = OPTIONS[name]
         if not isinstance(value, numbers.Real) or not np.isfinite(value) or not test(value):

@@ -163,7 +163,12 @@ OPTIONS = {
     "blur_every": Option(whole(1), "blur only after every Nth step", "N", group=PRIORS_GROUP),
     "laplacian": Option(whole(0, 12), "let details of all sizes grow alike, by normalizing the Laplacian pyramid of "
                         "the gradient (4 levels, unless LEVELS is given)", "LEVELS", optional=4, group=PRIORS_GROUP),
+    "natural": Option(WEIGHT, "dream in a space of natural colours and frequencies (Fourier space), as lucid does: "
+                      "structures of each size and colour grow as strongly as photographs have them; more than 1 "
+                      "prefers large ones (1, unless X is given)", "X", optional=1.0, group=PRIORS_GROUP),
     "keep_colours": Option(FLAG, "dream in luminance only, so that the picture keeps its colours", group=PRIORS_GROUP),
+    "mask_edge": Option(number("a number from 0 to 10000", lambda v: 0 <= v <= 10000), "width of the soft edge of "
+                        "--mask, in pixels (default: 2 percent of the picture's longer side)", "PIXELS"),
     "fast": Option(FLAG, "on CUDA, let convolutions round to TF32: faster, but each has a relative error of about "
                    "1/1000, and the dream no longer follows Caffe's step by step"),
 }
@@ -197,7 +202,9 @@ class Settings:
     blur_until: float | None = None
     blur_every: int = 1
     laplacian: int | None = None
+    natural: float | None = None
     keep_colours: bool = False
+    mask_edge: float | None = None
     fast: bool = False
 
     def __post_init__(self):
@@ -235,12 +242,12 @@ class Settings:
 
     def to_metadata(self) -> dict:
         """Return the settings for a picture's metadata: plain values, without options that are off."""
-        optional = {"tile": self.tile, "priors": self.priors, "start": self.start, "size": self.size,
-                    "noise": self.noise, "fast": self.fast}
+        optional = {"tile": self.tile or None, "priors": self.priors, "start": self.start, "size": self.size,
+                    "noise": self.noise, "mask_edge": self.mask_edge, "fast": self.fast}
         return {"end": self.end[0] if len(self.end) == 1 else list(self.end),
                 **{name: getattr(self, name) for name in NOTEBOOK}, "clip": self.clip, "seed": self.seed,
                 **{name: list(value) if isinstance(value, tuple) else value
-                   for name, value in optional.items() if value}}
+                   for name, value in optional.items() if value is not None and value is not False and value != {}}}
 
     @classmethod
     def from_metadata(cls, metadata: dict) -> Settings:

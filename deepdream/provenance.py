@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 SOFTWARE = f"deepdream {__version__}"
 # entries that are not compared: with other values it is still the same dream
-NOT_COMPARED = {"software", "device", "threads", "picture_path", "guide_path"}
+NOT_COMPARED = {"software", "device", "threads", "picture_path", "guide_path", "mask_path"}
 # the values of entries that are left out, as older versions do
-DEFAULTS = {"tile": None, "priors": {}, "start": None, "size": None, "noise": None, "fast": False, "pixels": None}
+DEFAULTS = {"tile": None, "priors": {}, "start": None, "size": None, "noise": None, "fast": False, "pixels": None,
+            "mask": None, "mask_sha256": None, "mask_edge": None,
+            "rotate": 0.0, "pan": [0.0, 0.0], "through": [], "hold": None}
 
 
 def provenance(net: Net, settings: dict, **extra) -> dict:
@@ -39,7 +41,7 @@ def machine(net: Net) -> dict:
 def files_of(**paths: str | Path | None) -> dict:
     """Return the entries that describe the files a picture was made from: their names, paths and checksums.
 
-    paths: the files by name: picture, guide. None for no file.
+    paths: the files by name: picture, guide, mask. None for no file.
     """
     entries = {}
     for name, path in paths.items():

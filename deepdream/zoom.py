@@ -10,7 +10,8 @@ import json
 import math
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,31 +25,75 @@ from .goals.text import goals
 from .models.locks import locked
 from .net import Net
 from .options import Settings
-from .provenance import differences, machine, provenance
+from .provenance import DEFAULTS, differences, machine, provenance
 
 STATE, LOCK = "zoom.npz", ".lock"
 METADATA = 10 ** 6    # the maximum size of the metadata in a state, in bytes
 SEED = 2 ** 32        # seeds are smaller than this
+HOLD = 25             # frames at each layer of a zoom through several
 
 
-def zoomed(frame: np.ndarray, scale: float = 0.05, legacy_affine: bool = False) -> np.ndarray:
-    """Zoom into the middle of a picture.
+@dataclass(frozen=True)
+class Motion:
+    """What happens from one frame of a zoom to the next.
 
-    frame: the picture, (H, W, 3).
     scale: the part of the height and of the width that is cut off.
     legacy_affine: zoom as the notebook did in 2015. SciPy before 0.18 applied a matrix that is passed as its diagonal
         to the position plus the offset, matrix * (o + offset), which moves the vanishing point to (1 - scale) / 2 of
         the size.
+    rotate: the angle by which the picture turns, in degrees, counterclockwise.
+    pan: how far the view moves to the right and downwards, as shares of the width and of the height.
+    through: layers to dream at, one after another and from the beginning again; empty for those of the settings.
+    hold: the number of frames at each of these layers.
 
-    Returns a picture of the same size.
+    Raises DreamError for options that contradict each other.
+    """
+    scale: float = 0.05
+    legacy_affine: bool = False
+    rotate: float = 0.0
+    pan: tuple[float, float] = (0.0, 0.0)
+    through: tuple[str, ...] = ()
+    hold: int = HOLD
+
+    def __post_init__(self):
+        if self.legacy_affine and (self.rotate or any(self.pan)):
+            raise DreamError("--legacy-affine: zooms as the notebook did, which neither rotated nor panned; leave "
+                             "it out, or --rotate and --pan")
+
+    def end(self, i: int) -> str | None:
+        """Return the layer of frame i; None for those of the settings."""
+        return self.through[i // self.hold % len(self.through)] if self.through else None
+
+    def to_metadata(self) -> dict:
+        """Return the entries for the metadata of a frame. Those that older versions lack are left out by default."""
+        entries = {"rotate": self.rotate, "pan": list(self.pan), "through": list(self.through)}
+        entries |= {"hold": self.hold} if self.through else {}
+        return {"scale": self.scale, "legacy_affine": self.legacy_affine,
+                **{name: value for name, value in entries.items() if value != DEFAULTS[name]}}
+
+
+def zoomed(frame: np.ndarray, scale: float = 0.05, legacy_affine: bool = False, rotate: float = 0.0,
+           pan: Sequence[float] = (0.0, 0.0)) -> np.ndarray:
+    """Zoom into the middle of a picture.
+
+    frame: the picture, (H, W, 3).
+    scale, legacy_affine, rotate, pan: see `Motion`.
+
+    Returns a picture of the same size. What comes into view by turning or moving is the picture's mirror image.
     """
     h, w = frame.shape[:2]
-    matrix, offset = np.array([1 - scale, 1 - scale, 1]), np.array([h * scale / 2, w * scale / 2, 0])
-    return nd.affine_transform(frame, matrix, matrix * offset if legacy_affine else offset, order=1)
+    if not rotate and not any(pan):
+        matrix, offset = np.array([1 - scale, 1 - scale, 1]), np.array([h * scale / 2, w * scale / 2, 0])
+        return nd.affine_transform(frame, matrix, matrix * offset if legacy_affine else offset, order=1)
+    angle, middle = math.radians(rotate), np.array([(h - 1) / 2, (w - 1) / 2])
+    matrix = (1 - scale) * np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    offset = middle - matrix @ middle + np.array([pan[1] * h, pan[0] * w])
+    return np.dstack([nd.affine_transform(band, matrix, offset, order=1, mode="mirror")
+                      for band in np.moveaxis(frame, 2, 0)])
 
 
 def zoom(net: Net, img: np.ndarray, folder: Path, frames: int, settings: Settings, guide: np.ndarray | None = None,
-         scale: float = 0.05, legacy_affine: bool = False, quality: int = 95, files: dict | None = None,
+         motion: Motion = Motion(), quality: int = 95, files: dict | None = None,
          on_frame: Callable[[int], None] = lambda i: None, on_step: Callable | None = None) -> None:
     """Dream a zoom into a picture and write its frames to a folder. A zoom that stopped there is continued.
 
@@ -58,7 +103,7 @@ def zoom(net: Net, img: np.ndarray, folder: Path, frames: int, settings: Setting
     frames: the number of frames that the folder will have in the end.
     settings: the settings of the dream. The jitter of each frame is seeded with settings.seed and the frame's number.
     guide: the picture of the guide, (H, W, 3), or None.
-    scale, legacy_affine: see `zoomed`.
+    motion: what happens from one frame to the next.
     quality: the quality of the JPEG files, 1 to 100.
     files: metadata about the files of the picture and of the guide. It must be the same when a zoom is continued.
     on_frame: called as on_frame(i) before each frame.
@@ -67,27 +112,38 @@ def zoom(net: Net, img: np.ndarray, folder: Path, frames: int, settings: Setting
     Raises DreamError if the folder contains frames that were made with other settings, or if another process is
     dreaming a zoom there.
     """
-    metadata = frame_metadata(net, settings, scale, legacy_affine, files)
-    keywords = settings.steps | goals(net, settings, guide) | {"on_step": on_step}
+    metadata = frame_metadata(net, settings, motion, files)
+    goals_of = goals_by_end(net, settings, motion, guide)
     with _alone(folder):
         first, frame = resume(folder, metadata, np.shape(img))
         frame = img if frame is None else frame
         for i in range(first, frames):
             on_frame(i)
-            frame = deepdream(net, frame, rng=np.random.RandomState([settings.seed, i]), **keywords)
+            end = motion.end(i)
+            frame = deepdream(net, frame, rng=np.random.RandomState([settings.seed, i]), on_step=on_step,
+                              **settings.steps, **goals_of[end])
             picture = visible(frame, settings.clip)
-            pictures.save(picture, frame_path(folder, i), {**metadata, **machine(net), "frame": i}, quality)
-            frame = zoomed(frame, scale, legacy_affine)
+            extra = {"frame": i} | ({"end": end} if end else {})
+            pictures.save(picture, frame_path(folder, i), {**metadata, **machine(net), **extra}, quality)
+            frame = zoomed(frame, motion.scale, motion.legacy_affine, motion.rotate, motion.pan)
             save_state(folder, i + 1, frame, metadata)
 
 
-def frame_metadata(net: Net, settings: Settings, scale: float = 0.05, legacy_affine: bool = False,
-                   files: dict | None = None) -> dict:
+def goals_by_end(net: Net, settings: Settings, motion: Motion, guide: np.ndarray | None = None) -> dict:
+    """Return {end: the arguments of `deepdream` from `goals`} for each end that `motion.end` returns.
+
+    The arguments are those of `zoom`. Raises what `goals` raises.
+    """
+    ends = dict.fromkeys(motion.through or [None])
+    return {end: goals(net, settings.replace(end=(end,)) if end else settings, guide) for end in ends}
+
+
+def frame_metadata(net: Net, settings: Settings, motion: Motion = Motion(), files: dict | None = None) -> dict:
     """Return the provenance of the frames, which must be the same when a zoom is continued.
 
     The arguments are those of `zoom`.
     """
-    return provenance(net, settings.to_metadata(), **(files or {}), scale=scale, legacy_affine=legacy_affine)
+    return provenance(net, settings.to_metadata(), **(files or {}), **motion.to_metadata())
 
 
 def frame_path(folder: Path, i: int) -> Path:

@@ -197,7 +197,7 @@ def test_guide(net):
     assert toys.off(dream(net, 5, objective=objective_guide, guide_features=features) - IMAGE, expected - IMAGE) < 1e-3
     assert toys.off(dream(net, 5) - IMAGE, expected - IMAGE) > 0.1
     with pytest.raises(ValueError, match="guide_features"):
-        objective_guide(features[0])
+        objective_guide(features[0, 0])
 
 
 def test_a_custom_objective_runs_in_the_graph(net):

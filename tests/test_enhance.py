@@ -1,19 +1,27 @@
 """enhance(): objective and gradient compared with the formula in float64, its results, why it stops, its command."""
 import os
+import re
 import signal
 
 import children
 import numpy as np
 import pytest
+import scipy.ndimage as nd
 import toys
 from PIL import Image
 
 from deepdream import DreamError, Net, convert, load, preprocess, settings
 from deepdream import enhance as module
-from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Energy, EnhanceReport, enhance
+from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Energy, EnhanceReport
 from deepdream.goals.priors import Grey, TotalVariation
 
 END = "both"
+
+
+def enhance(net, img, end, **options):
+    """Enhance at one size, unless the options say otherwise, which is quick and has one minimum."""
+    plain = {"octave_n": 1, "k": 2.0, "iter_n": 60} | ({} if options.get("prior") == "none" else {"weight": 0.003})
+    return module.enhance(net, img, end, **plain | options)
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +232,7 @@ def cat(image, tmp_path):
 def test_the_command_writes_what_python_makes(net, toy, cat, tmp_path):
     out = tmp_path / "out.png"
     process = command(cat, "-o", out, "--model", toy, "--end", END, "--k", "1.5", "--prior", "l2", "--weight", "0.01",
-                      "--iter-n", "5", "--device", "cpu", "--threads", "1")
+                      "--iter-n", "5", "--octave-n", "1", "--device", "cpu", "--threads", "1")
     result = children.ended(process)
     text = result.stdout
     assert result.returncode == 0 and not result.stderr, result
@@ -255,9 +263,11 @@ def test_the_commands_defaults_are_those_of_python():
     parser = Parser()
     cli.arguments(parser)
     args = parser.parse_args(["cat.jpg", "-o", "out.jpg"])
-    python = {name: p.default for name, p in inspect.signature(enhance).parameters.items()}
-    assert all(getattr(args, name) == python[name] for name in ("k", "prior", "weight", "iter_n"))
-    assert f"(default: {module.WEIGHT:g})" in " ".join(parser.format_help().split()) and cli.PRIORS == tuple(PRIORS)
+    python = {name: p.default for name, p in inspect.signature(module.enhance).parameters.items()}
+    assert all(getattr(args, name) == python[name]
+               for name in ("k", "prior", "weight", "iter_n", "octave_n", "octave_scale"))
+    assert cli.PRIORS == tuple(PRIORS) == tuple(module.WEIGHTS)
+    assert cli.WEIGHTS == module.WEIGHTS | {"none": None}
 
 
 BAD = {   # what is wrong: (options, a part of the one line)
@@ -334,3 +344,52 @@ def test_a_picture_that_needs_too_much_memory_is_rejected(toy, monkeypatch):
     monkeypatch.setenv("DEEPDREAM_MEMORY_GB", "0.01")
     with pytest.raises(DreamError, match="needs about"):
         enhance(Net(toy, device="cpu"), np.full((40, 44, 3), 99.0), end="both")
+
+
+# ---- octaves
+
+def test_octaves_find_large_strokes(toy):
+    """Over several octaves, more of the change is in large structures."""
+    net, img, shares = Net(toy, device="cpu", threads=1), np.float32(nd.gaussian_filter(
+        np.random.default_rng(0).uniform(0, 255, (64, 72, 3)), (2, 2, 0)) * 3 - 255).clip(0, 255), {}
+    for octave_n in (1, 3):
+        result = enhance(net, img, "both", k=3, weight=0.05, iter_n=8, octave_n=octave_n)
+        change = result.picture - img
+        assert np.abs(change).mean() > 1 and result.picture.min() >= 0 and result.picture.max() <= 255
+        shares[octave_n] = np.square(nd.gaussian_filter(change, (3, 3, 0))).sum() / np.square(change).sum()
+        assert result.history[-1].objective < result.history[0].objective
+        assert result.iterations == 8 * octave_n or octave_n == 3 and 8 < result.iterations <= 24
+    assert shares[3] > 1.2 * shares[1]
+
+
+def test_iterations_are_counted_over_octaves(toy):
+    seen = []
+    img = np.float32(np.random.default_rng(0).uniform(0, 255, (50, 60, 3)))
+    result = enhance(Net(toy, device="cpu", threads=1), img, "both", iter_n=3, octave_n=3,
+                     on_step=lambda i, vis, report: seen.append((i, vis().shape[:2])))
+    assert [i for i, _ in seen] == [0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9] and result.iterations == 9
+    assert len(result.history) == 4
+    assert [size for _, size in seen][::4] == [(26, 31), (36, 43), (50, 60)]
+
+
+def test_interrupted_in_a_smaller_octave(toy):
+    """What was found so far is added to the picture at its full size."""
+    img = np.float32(np.random.default_rng(0).uniform(60, 190, (50, 60, 3)))
+
+    def stop(i, vis, report):
+        if i == 5:
+            raise KeyboardInterrupt
+
+    result = enhance(Net(toy, device="cpu", threads=1), img, "both", iter_n=3, octave_n=3, on_step=stop)
+    assert result.stopped == INTERRUPTED and result.iterations == 5 and result.picture.shape == img.shape
+    assert np.abs(result.picture - img).mean() > 0.5
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"octave_n": 0}, "octave_n is 0; allowed is a whole number from 1"),
+    ({"octave_scale": 1}, "octave_scale is 1; allowed is a number greater than 1"),
+    ({"octave_n": 12}, "too small for 'pool2'"),
+])
+def test_octaves_that_are_not_possible(toy, options, message):
+    with pytest.raises(DreamError, match=re.escape(message)):
+        enhance(Net(toy, device="cpu"), np.full((40, 40, 3), 100.0), "pool2", **options)

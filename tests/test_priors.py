@@ -7,9 +7,10 @@ from deepdream.convert.graph import Graph, float_info
 
 from deepdream import DreamError, Net, deepdream, objective_L2
 from deepdream.goals import priors
-from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, TotalVariation
+from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, Mask, TotalVariation
 
-ALL = [TotalVariation(0.7), Grey(0.3), Blur(1.2), Blur(0.5, every=2, until=1.5), Laplacian(2), Luminance()]
+MASK = Mask(np.linspace(0, 1, 20 * 24).reshape(20, 24))
+ALL = [MASK, TotalVariation(0.7), Grey(0.3), Blur(1.2), Blur(0.5, every=2, until=1.5), Laplacian(2), Luminance()]
 SIZES = [(23, 30), (16, 16), (1, 9)]
 
 
@@ -24,7 +25,7 @@ def by_nodes(prior, x, feeds):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("prior", ALL, ids=lambda p: type(p).__name__)
 def test_nodes_and_numpy_agree(prior, size):
-    x = toys.noise(1, 3, *size) * 40
+    x, prior = toys.noise(1, 3, *size) * 40, prior.sized(*size)
     for i in range(3):
         feeds = prior.feeds(i, 3)
         np.testing.assert_allclose(by_nodes(prior, x, feeds), prior(x, feeds), rtol=1e-4, atol=2e-4)

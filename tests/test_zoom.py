@@ -293,3 +293,85 @@ def test_of_two_zooms_in_one_folder_the_second_is_rejected(picture, toy, tmp_pat
     children.ended(first)
     assert main(command(picture, toy, out, 1, "--seed", "2")) == 0
     assert sorted(p.name for p in out.iterdir()) == ["0000.jpg", "zoom.npz"]
+
+
+# ---- turning, moving, and several layers
+
+def test_turning_and_moving():
+    """A bright spot moves as the angle and the shares say."""
+    frame = np.zeros((101, 121, 3), np.float32)
+    frame[48:53, 88:93] = 255      # 30 pixels to the right of the middle
+    frame = nd.gaussian_filter(frame, (2, 2, 0))
+
+    def spot(**motion):
+        turned = zoom.zoomed(frame, **{"scale": 1e-9, **motion})
+        assert turned.shape == frame.shape and turned.dtype == np.float32
+        y, x = nd.center_of_mass(turned[..., 1])
+        return pytest.approx((x - 60, 50 - y), abs=0.3)      # to the right, and upwards
+
+    assert spot(rotate=90) == (0, 30) and spot(rotate=-90) == (0, -30)
+    assert spot(rotate=30) == (30 * np.cos(np.pi / 6), 15)
+    assert spot(rotate=90, scale=0.25) == (0, 40)
+    assert spot(pan=(0.1, 0)) == (30 - 12.1, 0) and spot(pan=(0, 0.1)) == (30, 10.1)
+    still = zoom.zoomed(frame, 1e-9, pan=(1e-9, 0))
+    np.testing.assert_allclose(still, frame, atol=1e-3)
+
+
+def test_from_noise_through_layers_with_a_break(toy, tmp_path, capsys):
+    def run(out, frames, *more):
+        return main(["zoom", "-o", str(out), "--frames", str(frames), "--model", str(toy), "--start", "noise", "--size",
+                     "45x40", "--through", "both", "left", "--hold", "2", "--rotate", "5", "--pan", "0.01", "-0.02",
+                     "--iter-n", "1", "--octave-n", "2", "--device", "cpu", "--threads", "1", *more])
+
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert run(one, 5, "--seed", "7") == 0
+    assert run(two, 3, "--seed", "7") == 0 and run(two, 5) == 0
+    assert "2 frames made, 3 kept" in capsys.readouterr().out
+    for i in range(5):
+        name = f"{i:04d}.jpg"
+        assert (one / name).read_bytes() == (two / name).read_bytes()
+        saved = pictures.settings(one / name)
+        assert {"rotate": 5, "pan": [0.01, -0.02], "through": ["both", "left"], "hold": 2}.items() <= saved.items()
+        assert saved["end"] == ["both", "both", "left", "left", "both"][i] and saved["start"] == "noise"
+    assert run(two, 6, "--hold", "3", "--rotate", "4") == 2
+    assert "holds a zoom with another rotate, hold" in capsys.readouterr().err
+
+
+def test_the_settings_of_a_frame_make_the_same_zoom(toy, tmp_path):
+    """No picture is needed, because it began with noise. --end replaces the layers of --through."""
+    out = tmp_path / "out"
+    assert main(["zoom", "-o", str(out), "--frames", "2", "--model", str(toy), "--start", "noise", "--size", "45x40",
+                 "--through", "both", "left", "--hold", "1", "--rotate", "5", "--pan", "0.01", "-0.02", "--iter-n", "1",
+                 "--octave-n", "2", "--device", "cpu", "--threads", "1"]) == 0
+    again = ["zoom", "--settings", str(out / "0001.jpg"), "--frames", "2", "--model", str(toy), "--device", "cpu"]
+    assert main([*again, "-o", str(tmp_path / "again")]) == 0
+    assert main([*again, "-o", str(tmp_path / "other"), "--end", "left"]) == 0
+    for name in ("0000.jpg", "0001.jpg"):
+        assert (out / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+        other = pictures.settings(tmp_path / "other" / name)
+        assert other["end"] == "left" and other["rotate"] == 5 and not {"through", "hold"} & set(other)
+
+
+def test_a_zoom_of_an_older_version_goes_on(picture, toy, tmp_path, capsys):
+    """Its metadata lack what is new."""
+    out = tmp_path / "out"
+    assert main(command(picture, toy, out, 1)) == 0
+    assert not {"rotate", "pan", "through", "hold"} & set(pictures.settings(out / "0000.jpg"))
+    assert main(command(picture, toy, out, 2)) == 0
+    assert main(command(picture, toy, out, 3, "--rotate", "1")) == 2
+    assert "another rotate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--legacy-affine", "--rotate", "2"], "--legacy-affine: zooms as the notebook did"),
+    (["--hold", "3"], "--hold: there is one layer only"),
+    (["--through", "both", "nowhere"], "nowhere"),
+    (["--start", "grey"], "--start grey: there is a picture to start from"),
+])
+def test_contradictions_are_one_line(picture, toy, tmp_path, capsys, options, message):
+    arguments = [a for a in command(picture, toy, tmp_path / "out", 2, *options)]
+    if "--through" in options:
+        del arguments[arguments.index("--end"):arguments.index("--end") + 2]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1 and not (tmp_path / "out").exists()

@@ -32,6 +32,7 @@ class Job:
     device: as in `Net`.
     threads: number of CPU threads; None: one for each core of the machine that makes the dream.
     transparent: dream the colours of a transparent picture. Otherwise it is put on a white background.
+    mask: contents of the mask's file, or None.
     """
     net: dict
     settings: Settings
@@ -40,6 +41,7 @@ class Job:
     device: str = "auto"
     threads: int | None = None
     transparent: bool = False
+    mask: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,13 @@ class Maker:
         from .. import pictures
         from ..dream import deepdream, visible
         from ..goals.text import goals
+        from ..pictures.mask import load_mask
         from ..pictures.starts import starting_picture
         start, last, settings = time.monotonic(), None, job.settings
         picture = pictures.read(io.BytesIO(job.picture)).pixels(job.transparent)
         guide = job.guide and pictures.load(io.BytesIO(job.guide))
-        net = self._net(job)
+        net, start_picture = self._net(job), starting_picture(settings, picture)
+        mask = job.mask and load_mask(io.BytesIO(job.mask), *start_picture.shape[:2], settings.mask_edge)
 
         def step(octave, i, vis, report):
             nonlocal last
@@ -100,8 +104,8 @@ class Maker:
             if on_step:
                 on_step(octave, i, vis, report)
 
-        dream = deepdream(net, starting_picture(settings, picture), on_step=step,
-                          rng=np.random.RandomState(settings.seed), **settings.steps, **goals(net, settings, guide))
+        dream = deepdream(net, start_picture, on_step=step, rng=np.random.RandomState(settings.seed), **settings.steps,
+                          **goals(net, settings, guide, mask))
         return Result(None, pictures.to_uint8(visible(dream, settings.clip)), last.objective,
                       round(time.monotonic() - start, 3), net.device.name, net.thread_count)
 

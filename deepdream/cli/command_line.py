@@ -15,6 +15,8 @@ MODULES = {"class": "class_"}      # `class` is a keyword of Python, so no modul
 COMMANDS = {   # command -> one line of help; the module of that name has `arguments(parser)` and `run(args)`
     "dream": "dream a picture (the default command)",
     "class": "show what a net thinks a class looks like",
+    "features": "show what each channel of a layer looks for",
+    "classify": "ask a net which classes it sees in pictures",
     "enhance": "strengthen what a layer sees in a picture, and keep the picture natural",
     "gallery": "compare what several nets dream at several layers, on a web page",
     "compare": "put a picture and the dreams of two nets side by side",

@@ -31,7 +31,7 @@ def dream_folder(args: Namespace, base: Settings) -> int:
     sources, left_out = _sources(args, folder, output)
     targets = targets_of(sources, folder, output)
     for path, target in targets.items():
-        pictures.refuse_inputs(target, path, args.guide)
+        pictures.refuse_inputs(target, path, args.guide, args.mask)
     existing = [target for target in targets.values() if target.exists()]
     foreign = [target for target in existing if not is_dream(target)]
     if foreign and foreign == existing:
@@ -44,7 +44,7 @@ def dream_folder(args: Namespace, base: Settings) -> int:
     from ..engine import tiles
     from ..goals.text import goals
     net, settings = net_and_settings(args, base)
-    guide = Path(args.guide).read_bytes() if args.guide else None
+    guide, mask = (Path(name).read_bytes() if name else None for name in (args.guide, args.mask))
     chosen = goals(net, settings, pictures.load(args.guide) if args.guide else None)
     check_layers(net, step_of(settings, chosen))
     tiles.check_tiles(net, step_of(settings, chosen))
@@ -57,7 +57,7 @@ def dream_folder(args: Namespace, base: Settings) -> int:
             try:
                 if targets[path] in foreign:
                     raise DreamError(f"would overwrite {targets[path]}, which is not a dream, or a damaged one")
-                counts[_dream_one(args, net, settings, chosen, path, targets[path], guide, executor)] += 1
+                counts[_dream_one(args, net, settings, chosen, path, targets[path], guide, mask, executor)] += 1
             except DreamError as error:
                 counts["failed"] += 1
                 message = str(error) if str(path) in str(error) else f"{path}: {error}"
@@ -104,7 +104,7 @@ def _say_left_out(folder, left_out):
         print(one_line(f"{folder}: its {what} left out; --recursive dreams the pictures there, too"), file=sys.stderr)
 
 
-def _dream_one(args, net, settings, chosen, path, target, guide, executor):
+def _dream_one(args, net, settings, chosen, path, target, guide, mask, executor):
     """Dream one picture of a folder. Returns 'made', or 'kept' if it was made before. Raises DreamError if it fails."""
     from ..batch.jobs import Job
     from ..pictures.starts import start_size
@@ -115,7 +115,10 @@ def _dream_one(args, net, settings, chosen, path, target, guide, executor):
     data, settings = path.read_bytes(), with_seed(settings)
     sums = {"picture_sha256": hashlib.sha256(data).hexdigest(),
             "guide_sha256": guide and hashlib.sha256(guide).hexdigest(), "quality": args.quality}
-    metadata = provenance(net, settings.to_metadata(), **files_of(picture=path, guide=args.guide) | sums)
+    files = {"picture": path, "guide": args.guide}
+    if mask:
+        files["mask"], sums["mask_sha256"] = args.mask, hashlib.sha256(mask).hexdigest()
+    metadata = provenance(net, settings.to_metadata(), **files_of(**files) | sums)
     existing = pictures.settings_if_any(target)
     if existing and not differences(existing, metadata, ignored):
         return "kept"
@@ -123,7 +126,7 @@ def _dream_one(args, net, settings, chosen, path, target, guide, executor):
     pictures.check_target(target)
     announce_time(net, settings, chosen, sizes, str(path))
     result = executor.make(Job(net.files.arguments, settings, data, guide, net.device.name, args.threads,
-                               pictures.keeps_alpha(target)))
+                               pictures.keeps_alpha(target), mask))
     if result.error:
         raise DreamError(result.error)
     metadata |= {"device": result.device, "threads": result.threads}

@@ -52,9 +52,9 @@ class Iterations:
     def step(self, i: int, vis: object, report: EnhanceReport) -> None:
         """Advance by one iteration; an `on_step` callback of `enhance`."""
         prior = "" if self.prior == "none" else f"  {self.prior} {report.prior:.3g}"
-        self.bar.set_description_str(f"iteration {i}/{self.iter_n}  objective {report.objective:.4g}  data "
+        self.bar.set_description_str(f"iteration {i} of at most {self.iter_n}  objective {report.objective:.4g}  data "
                                      f"{report.data:.3g}{prior}  gradient {report.gradient:.2g} ", refresh=False)
-        self.bar.update(i > 0)
+        self.bar.update(i - self.bar.n)
 
     def __enter__(self):
         return self

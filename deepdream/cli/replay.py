@@ -24,20 +24,21 @@ if TYPE_CHECKING:
 # Option on the command line -> the saved settings that it replaces
 REPLACED = {"blur": ("blur", "blur_every", "blur_until"), "start": ("start", "noise"), "picture": ("start", "noise")}
 CHECKSUM = re.compile(r"[0-9a-f]{64}")
-ADVICE = {"picture": "give the picture too", "guide": "give --guide too"}
+ADVICE = {"picture": "give the picture too", "guide": "give --guide too", "mask": "give --mask too"}
+WAS = {"picture": "from", "guide": "with the guide", "mask": "with the mask"}
 
 
 def replay(args: Namespace, form: Form) -> Settings:
     """Read the settings in the picture of --settings.
 
     args: parsed arguments. Arguments that the command line does not specify (`args.given` names the others) are set in
-        `args`: the picture, the guide, the model, the pixels of an .onnx file, the number of threads, and those of the
-        form.
+        `args`: the picture, the guide, the mask, the model, the pixels of an .onnx file, the number of threads, and
+        those of the form.
     form: what the command reads.
 
     Returns the saved settings of a dream without those that the command line replaces. Raises DreamError for a picture
-    without settings of this form or with damaged ones, and for a picture, a guide or a model that is needed, that is
-    not specified, and that is not where it was.
+    without settings of this form or with damaged ones, for a picture, a guide, a mask or a model that is needed, that
+    is not specified, and that is not where it was, and for a mask if the command has no masks.
     """
     path = Path(args.settings)
     pictures.load(path)      # raises an error if the file is damaged or is not a picture
@@ -73,10 +74,10 @@ def _priors(metadata, args):
 
 
 def _check_texts(metadata, form):
-    for name in ("picture", "guide", "model", "picture_path", "guide_path"):
+    for name in ("picture", "guide", "mask", "model", "picture_path", "guide_path", "mask_path"):
         if not isinstance(metadata.get(name), (str, type(None))):
             raise TypeError(name)
-    for name in ("picture_sha256", "guide_sha256"):
+    for name in ("picture_sha256", "guide_sha256", "mask_sha256"):
         if metadata.get(name) is not None and not CHECKSUM.fullmatch(metadata[name]):
             raise TypeError(name)
     for name, value in metadata.items():
@@ -108,7 +109,7 @@ def _arguments(metadata, args, form):
 # ---- the files that a picture was made from
 
 def _files(args, metadata, path, form):
-    """Return {argument: file} of the picture and the guide to take from the metadata.
+    """Return {argument: file} of the picture, the guide and the mask to take from the metadata.
 
     Raises DreamError for files and models that are needed and that neither the command line nor the metadata has.
     """
@@ -119,6 +120,11 @@ def _files(args, metadata, path, form):
     if metadata.get("guide") and form.guide and form.guide not in args.given:
         guide = _recorded_file("guide", metadata, path)
         found[form.guide] = guide if form.guide == "guide" else [guide]
+    if metadata.get("mask") and "mask" not in args.given:
+        if not hasattr(args, "mask"):
+            raise DreamError(f"--settings {path}: was dreamt with the mask {shown(metadata['mask'])}, and only "
+                             "`deepdream dream` has masks")
+        found["mask"] = _recorded_file("mask", metadata, path)
     names = metadata.get("models", [metadata.get("model")])
     unknown = [name for name in names if name not in models.names()]
     if unknown and form.model not in args.given:
@@ -128,11 +134,10 @@ def _files(args, metadata, path, form):
 
 
 def _recorded_file(name, metadata, path):
-    """Return the path of the recorded picture or guide, where it was or next to the picture of --settings."""
+    """Return the path of the recorded picture, guide or mask, where it was or next to the picture of --settings."""
     recorded, checksum = metadata.get(f"{name}_path"), _recorded_checksum(name, metadata)
     title = recorded and Path(recorded).name if "frame" in metadata else metadata[name]
-    was = f"--settings {path}: was dreamt " + ("from " if name == "picture" else "with the guide ") \
-        + shown(title or "another file")
+    was = f"--settings {path}: was dreamt {WAS[name]} " + shown(title or "another file")
     if not checksum or not title:
         raise DreamError(f"{was}; {ADVICE[name]}")
     places = [] if not recorded or recorded.startswith(("\\\\", "//")) else [recorded]      # nothing on other machines

@@ -82,6 +82,8 @@ def step_graph(gradient: onnx.ModelProto, step: Step, bias: np.ndarray | None = 
     if bias is not None:
         bias = np.asarray(bias, np.float32)
         stepped = g.op("Min", g.op("Max", stepped, -bias), np.float32(255) - bias)
+    for i, p in at_place(priors, "change"):
+        stepped = picture + prior(i, p, stepped - picture)
     g.rename(g.op("Identity", stepped), "next_picture")
 
     shape = [1, body.input[0].type.tensor_type.shape.dim[1].dim_value or "C", "H", "W"]

@@ -1,10 +1,10 @@
 """The description of one step of a dream, which the modules of the engine pass to each other."""
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..goals.objectives import Objective
-from ..goals.priors import Prior, as_priors
+from ..goals.priors import Prior, as_priors, sized
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +23,10 @@ class Step:
 
     def __post_init__(self):
         object.__setattr__(self, "priors", as_priors(self.priors))
+
+    def sized(self, h: int, w: int) -> Step:
+        """Return the same step for pictures of h x w pixels only."""
+        return replace(self, priors=sized(self.priors, h, w))
 
     @property
     def ends(self) -> list[str]:

@@ -21,6 +21,7 @@ def stepper_of(net, step: Step, rng: RandomSource = np.random, steps: int = 1) -
     steps: the number of steps that will be made.
     """
     data = net.blobs[net.inputs[0]].data
+    step = step.sized(*data.shape[-2:])
     session = step_session(net, step, data.shape[-2:], steps)
     if session:
         return Stepper(session, step, data)
@@ -159,6 +160,7 @@ class HostStepper:
             return x
 
         x = self._picture
+        before = x.copy() if at_place(self.priors, "change") else None
         penalties = [p(x, p.feeds(i, n)) for _, p in at_place(self.priors, "penalty")]
         x[0] = np.roll(np.roll(x[0], ox, -1), oy, -2)
         value, g = self.gradient(x)
@@ -172,6 +174,8 @@ class HostStepper:
         x[...] = apply_priors("picture", x)
         if self.bias is not None:
             x[...] = np.clip(x, -self.bias, 255 - self.bias)
+        if before is not None:
+            x[...] = before + apply_priors("change", x - before)
         return value, float(mean)
 
     def picture(self) -> np.ndarray:

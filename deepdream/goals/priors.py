@@ -7,6 +7,7 @@ place of a step:
     penalty     subtracts its gradient, multiplied by its weight and the step size: at weight 1 it is as strong as the
                 dream itself. (Its method `value` is the function with this gradient; `enhance` minimizes it.)
     picture     changes the picture after the step
+    change      changes the difference that all of this has made to the picture
 """
 import math
 from collections.abc import Iterable, Sequence
@@ -28,7 +29,7 @@ class Prior:
     """The base class of priors. A subclass implements `__call__` and `nodes`.
 
     formula: the effect of the prior, in one line.
-    place: where in a step it acts: 'gradient', 'penalty' or 'picture'.
+    place: where in a step it acts: 'gradient', 'penalty', 'picture' or 'change'.
     inputs: the arrays that the nodes read, by name.
     """
     formula, place = "", ""
@@ -46,6 +47,20 @@ class Prior:
         """
         return type(self).__name__ if type(self).__module__ == __name__ else self
 
+    def sized(self, h: int, w: int) -> "Prior":
+        """Return the prior for pictures of h x w pixels, if its inputs depend on the size of the picture.
+
+        Their numbers of axes and their types must not depend on it.
+        """
+        return self
+
+    def carried(self, detail: np.ndarray) -> np.ndarray:
+        """Return what an octave may start with of the detail from the octave before, (C, h, w).
+
+        The prior is `sized` for this octave.
+        """
+        return detail
+
     def feeds(self, i: int, n: int) -> dict[str, np.ndarray]:
         """Return the inputs at step i of n, counted over all octaves. Called more than once per step."""
         return self.inputs
@@ -53,10 +68,10 @@ class Prior:
     def __call__(self, x: np.ndarray, feeds: dict[str, np.ndarray]) -> np.ndarray:
         """Apply the prior in NumPy. Tests compare `nodes` with it.
 
-        x: the gradient, or the picture with the mean subtracted, (1, C, H, W).
+        x: the gradient, the picture with the mean subtracted, or its change, (1, C, H, W).
         feeds: the inputs, from `feeds`.
 
-        Returns the new gradient or picture. A penalty returns its gradient with respect to x.
+        Returns the new gradient, picture or change. A penalty returns its gradient with respect to x.
         """
         raise NotImplementedError
 
@@ -272,6 +287,33 @@ class Luminance(Prior):
         return g.op("Expand", g.op("ReduceSum", x * inputs["luma"], [1]), g.shape(x))
 
 
+class Mask(Prior):
+    """Change the picture only where a mask is bright, and in part where it is grey.
+
+    mask: (H, W), 0 to 1. It is scaled to the size of each octave.
+    """
+    formula, place = "mask * change", "change"
+
+    def __init__(self, mask: np.ndarray):
+        super().__init__(mask=np.float32(mask)[None, None])
+
+    def sized(self, h, w):
+        mask = self.inputs["mask"][0, 0]
+        if mask.shape == (h, w):
+            return self
+        from scipy.ndimage import zoom
+        return Mask(zoom(mask, (h / mask.shape[0], w / mask.shape[1]), order=1).clip(0, 1))
+
+    def carried(self, detail):
+        return detail * (self.inputs["mask"][0] > 0)
+
+    def __call__(self, x, feeds):
+        return x * feeds["mask"]
+
+    def nodes(self, g, x, inputs):
+        return x * inputs["mask"]
+
+
 def _correlate1d(*arguments, **keywords):
     from scipy.ndimage import correlate1d  # slow to import, and needed only for steps in NumPy
     return correlate1d(*arguments, **keywords)
@@ -289,7 +331,19 @@ def prior_feeds(priors: Sequence[Prior], i: int = 0, n: int = 1) -> dict[str, np
 
 def need_unshifted(priors: Sequence[Prior]) -> bool:
     """Return whether a prior works on the picture itself, which must then not stay shifted by the jitter."""
-    return bool(at_place(priors, "penalty") or at_place(priors, "picture"))
+    return any(prior.place != "gradient" for prior in priors)
+
+
+def sized(priors: Sequence[Prior], h: int, w: int) -> tuple[Prior, ...]:
+    """Return priors for pictures of h x w pixels."""
+    return tuple(prior.sized(h, w) for prior in priors)
+
+
+def carried(priors: Sequence[Prior], detail: np.ndarray) -> np.ndarray:
+    """Return what an octave may start with of the detail from the octave before, (C, h, w)."""
+    for prior in sized(priors, *detail.shape[-2:]):
+        detail = prior.carried(detail)
+    return detail
 
 
 def as_priors(priors: Iterable[Prior]) -> tuple[Prior, ...]:

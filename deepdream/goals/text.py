@@ -19,7 +19,8 @@ import numpy as np
 from ..convert.errors import shown
 from ..errors import DreamError
 from .objectives import objective_channel, objective_class, objective_guide, objective_L2, objective_neuron
-from .priors import Blur, Grey, Laplacian, Luminance, TotalVariation
+from .natural import Natural
+from .priors import Blur, Grey, Laplacian, Luminance, Mask, TotalVariation
 
 if TYPE_CHECKING:
     from ..options import Settings
@@ -30,12 +31,13 @@ MOST = 1 << 16      # the maximum number of channels in a range
 MANY = 10 ** 9      # more classes than any net has
 
 
-def goals(net, settings: Settings, guide: np.ndarray | None = None) -> dict:
+def goals(net, settings: Settings, guide: np.ndarray | None = None, mask: np.ndarray | None = None) -> dict:
     """Return the arguments `end`, `objective` and `priors` of `deepdream`.
 
     net: the net.
     settings: the settings. Without an end, the net's default is used.
     guide: the picture of the guide, (H, W, 3), or None.
+    mask: the mask, (H, W), 0 to 1, from `pictures.mask.load_mask`, or None.
 
     Raises ConvertError for a layer that the net does not have, and DreamError for any other END that is not valid.
     """
@@ -44,7 +46,8 @@ def goals(net, settings: Settings, guide: np.ndarray | None = None) -> dict:
     if not any(weight for weight, _ in objective.terms):
         raise DreamError("--end: every weight is 0")
     return {"end": objective.terms[0].objective.end, "objective": objective,
-            "priors": [PRIORS[name](net, value) for name, value in settings.priors.items()]}
+            "priors": [PRIORS[name](net, value) for name, value in settings.priors.items()]
+            + ([] if mask is None else [Mask(mask)])}
 
 
 def needs_surgery(ends: Iterable[str]) -> bool:
@@ -146,10 +149,17 @@ def _plain(text):
     return text.strip().lower().replace("_", " ")
 
 
-PRIORS = {   # name -> function of the net and the value in the settings that returns the prior
+def _channels(net):
+    """Return the order of a net's channels, (0,) for grey pictures."""
+    name = net.inputs[0]
+    return net.transformer.channel_swap[name] if len(net.transformer.mean[name]) == 3 else (0,)
+
+
+PRIORS = {   # in the order in which they apply: name -> function of the net and the value in the settings
     "tv": lambda net, weight: TotalVariation(weight),
     "grey": lambda net, weight: Grey(weight),
     "blur": lambda net, value: Blur(*value),
     "laplacian": lambda net, levels: Laplacian(levels),
+    "natural": lambda net, strength: Natural(strength, _channels(net)),
     "keep_colours": lambda net, _: Luminance(net.transformer.channel_swap[net.inputs[0]]),
 }

@@ -6,7 +6,7 @@
     deepdream class --settings three.png -o again.png          the picture of three.png again
 
 Ctrl-C saves the classes that are finished, or the first one so far, as NAME.partial.EXT; a second Ctrl-C ends the
-command at once.
+command at once. At the end the net says what it sees in each of its pictures, as `deepdream classify` does.
 """
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def run(args: Namespace) -> None:
 
     from ...net.pixels import deprocess, preprocess
     from ...pictures.starts import resized, start_size, starting_picture
+    from ...seeing.classify import verdict
     from ..stopping import Stop
     ends = [f"{CLASS}{label}" for label in args.label]
     net = net_of(args, ends, (base or Settings()).fast if args.fast is None else args.fast)
@@ -105,6 +106,8 @@ def run(args: Namespace) -> None:
     picture, note = _picture(args, net, settings, start, dreams, steps, indices)
     output = save_output(picture, args, "class.png", _metadata(args, net, settings, indices))
     print(f"{output}: {note}")
+    for dream, index in zip(dreams, indices):
+        print(f"{class_name(net, index)}: the net sees {verdict(net, dream, index)}")
 
 
 def _settings(args, net, base=None):

@@ -13,6 +13,7 @@
     deepdream dream cat.jpg --end class:samoyed                a class of the net's classifier
     deepdream dream --start lake --end inception_4d/output     a computed lake instead of the sky
     deepdream dream --start noise --size 640x480 --tv 0.3      from noise, with smooth areas
+    deepdream dream cat.jpg --mask sky.png                     only where sky.png is white
     deepdream dream --settings out.jpg                         the dream of out.jpg again
     deepdream dream dog.jpg --settings out.jpg                 another picture with the settings of out.jpg
 
@@ -31,7 +32,7 @@ from ...errors import DreamError
 from ...options import Settings
 from ...provenance import files_of, machine, provenance
 from ..nets import add_model, add_pixels
-from ..options import add_device, add_end, add_priors, add_quality, add_starts, add_steps
+from ..options import add_device, add_end, add_option, add_priors, add_quality, add_starts, add_steps
 from ..output import check_outputs, make_parent, output_of, save_output, save_partial
 from ..ready import announce_time, check_start, checked_sizes, net_and_settings, with_seed
 from ..saved import Form, add_settings
@@ -52,6 +53,9 @@ def arguments(parser: ArgumentParser) -> None:
     add_pixels(parser)
     add_end(parser)
     parser.add_argument("--guide", metavar="PICTURE", help="let the dream follow what the net sees in this picture")
+    parser.add_argument("--mask", metavar="PICTURE", help="dream only where this picture is white; where it is black, "
+                        "nothing changes, and grey is in between. It is scaled to the size of the dream")
+    add_option(parser, "mask_edge")
     add_steps(parser)
     add_starts(parser)
     add_priors(parser)
@@ -70,6 +74,8 @@ def run(args: Namespace) -> int | None:
     if args.settings:
         from ..replay import replay
         base = replay(args, SAVED)
+    if args.mask_edge is not None and not args.mask:
+        raise DreamError("--mask-edge: there is no mask; give --mask PICTURE too")
     if args.picture and Path(args.picture).is_dir():
         from ..folder import dream_folder
         return dream_folder(args, base)
@@ -86,12 +92,14 @@ def dream_picture(args: Namespace, base: Settings) -> None:
     """
     from ... import pictures
     output = output_of(args, "dream.jpg")
-    check_outputs({"-o": output, "--log": args.log, "--plot": args.plot}, [args.picture, args.guide, args.settings])
+    check_outputs({"-o": output, "--log": args.log, "--plot": args.plot},
+                  [args.picture, args.guide, args.mask, args.settings])
     source = pictures.read(args.picture) if args.picture else None
     guide = pictures.load(args.guide) if args.guide else None
 
     from ...dream import visible
     from ...goals.text import goals
+    from ...pictures.mask import load_mask
     from ...pictures.starts import start_size, starting_picture
     from ..runlog import RunLog
     from ..stopping import Stop
@@ -99,14 +107,16 @@ def dream_picture(args: Namespace, base: Settings) -> None:
     if args.settings:
         from ..replay import warn_of_differences
         warn_of_differences(args.settings, [net], args.threads)
-    settings, chosen = with_seed(settings), goals(net, settings, guide)
-    sizes = checked_sizes(net, settings, chosen, start_size(settings, source and source.size))
+    size = start_size(settings, source and source.size)
+    mask = load_mask(args.mask, *size, settings.mask_edge) if args.mask else None
+    settings, chosen = with_seed(settings), goals(net, settings, guide, mask)
+    sizes = checked_sizes(net, settings, chosen, size)
     pictures.check_size(output, *sizes[-1])
     make_parent(output)
     announce_time(net, settings, chosen, sizes, args.picture or "the dream")
     image = starting_picture(settings, source and source.pixels(pictures.keeps_alpha(output)))
     metadata = provenance(net, settings.to_metadata(), **files_of(picture=args.picture, guide=args.guide),
-                          **machine(net))
+                          **(files_of(mask=args.mask) if args.mask else {}), **machine(net))
     log, stop = RunLog(), Stop()
     try:
         dream = _dream(net, image, settings, chosen, sizes, log, stop)

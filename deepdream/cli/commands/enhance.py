@@ -3,9 +3,11 @@
     deepdream enhance cat.jpg -o out.jpg --end inception_4c/output
     deepdream enhance cat.jpg -o out.jpg --model bvlc_googlenet --end inception_3b/output --k 3 --iter-n 100
     deepdream enhance cat.jpg -o out.jpg --prior l2 --weight 0.01
+    deepdream enhance cat.jpg -o out.png --octave-n 1 --k 2 --weight 0.003 --iter-n 100      at one size, to convergence
     deepdream enhance -o again.jpg --settings out.jpg
 
-This is not a dream: there are no octaves, no jitter and no seed. L-BFGS minimizes
+This is not a dream: there is no jitter and no seed. In each of several octaves, the sizes of the picture from small to
+full, L-BFGS minimizes
 
     sum((f(X) - k f(X0))^2) / sum(f(X0)^2)  +  weight * R(X) / number of values in X
 
@@ -19,19 +21,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...errors import DreamError
-from ...options import END, FLAG, number, one_of, whole
+from ...options import END, FLAG, OPTIONS, number, one_of, whole
 from ..nets import add_model, add_pixels, net_of
-from ..options import add_device, add_quality, of_kind
+from ..options import add_device, add_option, add_quality, of_kind
 from ..output import check_output, make_parent, save_partial
 from ..ready import require_picture
 from ..saved import Entry, Form, add_settings, is_kind
 
-PRIORS = ("tv", "l2", "none")      # repeated from `deepdream.enhance`, so that the help need not import scipy
+# Repeated from `deepdream.enhance`, so that the help need not import scipy
+PRIORS = ("tv", "l2", "none")
+WEIGHTS = {"tv": 0.25, "l2": 0.003, "none": None}
+DEFAULTS = {"k": 4.0, "iter_n": 15, "octave_n": 4, "octave_scale": 1.4}
 POSITIVE = number("a number from 0 to 1e6", lambda v: 0 <= v <= 1e6)
 SAVED = Form("an enhanced picture", ("k", "prior", "end"), {
     "end": Entry("end", END.accepts), "k": Entry("k", POSITIVE.accepts),
     "prior": Entry("prior", one_of(*PRIORS).accepts), "weight": Entry("weight", is_kind(POSITIVE)),
     "iter_n": Entry("iter_n", whole(1).accepts), "clip": Entry("no_clip", FLAG.accepts, lambda clip: not clip),
+    **{name: Entry(name, OPTIONS[name].accepts) for name in ("octave_n", "octave_scale")},
     "fast": Entry("fast", is_kind(FLAG))})
 
 
@@ -45,14 +51,18 @@ def arguments(parser: ArgumentParser) -> None:
     add_pixels(parser)
     parser.add_argument("--end", metavar="LAYER", help="the layer to enhance; `deepdream layers` lists them (default: "
                         "the model's, usually inception_4c/output)")
-    parser.add_argument("--k", type=of_kind(POSITIVE), default=2.0, metavar="X", help="how many times as strong the "
-                        "features should become: above 1 enhances them, below 1 weakens them (default: 2)")
+    parser.add_argument("--k", type=of_kind(POSITIVE), default=DEFAULTS["k"], metavar="X", help="how many times as "
+                        "strong the features should become: above 1 enhances them, below 1 weakens them (default: "
+                        f"{DEFAULTS['k']:g})")
     parser.add_argument("--prior", choices=PRIORS, default="tv", help="the prior, which keeps the picture natural "
                         "(default: tv)")
-    parser.add_argument("--weight", type=of_kind(POSITIVE), metavar="X", help="weight of the prior; the same weight "
-                        "suits every layer and size (default: 0.003)")
-    parser.add_argument("--iter-n", type=of_kind(whole(1)), default=60, metavar="N",
-                        help="maximum number of iterations (default: 60)")
+    parser.add_argument("--weight", type=of_kind(POSITIVE), metavar="X", help="weight of the prior, which suits "
+                        f"every layer and size (default: {WEIGHTS['tv']} for tv, {WEIGHTS['l2']} for l2)")
+    parser.add_argument("--iter-n", type=of_kind(whole(1)), default=DEFAULTS["iter_n"], metavar="N", help="maximum "
+                        f"number of iterations in each octave (default: {DEFAULTS['iter_n']})")
+    for name in ("octave_n", "octave_scale"):
+        add_option(parser, name, str(DEFAULTS[name]))
+    parser.set_defaults(octave_n=DEFAULTS["octave_n"], octave_scale=DEFAULTS["octave_scale"])
     parser.add_argument("--no-clip", action="store_true", help="let pixel values exceed 0 to 255, and scale the "
                         "result to fit this range")
     add_device(parser)
@@ -80,7 +90,7 @@ def run(args: Namespace) -> None:
     import numpy as np
 
     from ...dream import visible
-    from ...enhance import INTERRUPTED, WEIGHT, enhance
+    from ...enhance import INTERRUPTED, enhance
     from ...provenance import files_of, machine, provenance
     from ..progress import Iterations
     from ..stopping import Stop
@@ -89,14 +99,15 @@ def run(args: Namespace) -> None:
         from ..replay import warn_of_differences
         warn_of_differences(args.settings, [net], args.threads)
     settings = {"end": net.default_end if args.end is None else args.end, "k": args.k, "prior": args.prior,
-                "weight": WEIGHT if args.weight is None and args.prior != "none" else args.weight,
-                "iter_n": args.iter_n, "clip": not args.no_clip}
+                "weight": WEIGHTS[args.prior] if args.weight is None else args.weight,
+                "iter_n": args.iter_n, "clip": not args.no_clip, "octave_n": args.octave_n,
+                "octave_scale": args.octave_scale}
     net.checked(settings["end"])
     make_parent(output)
     start = time.monotonic()
-    with Stop(at_once=True), Iterations(args.iter_n, args.prior) as progress:
+    with Stop(at_once=True), Iterations(args.iter_n * args.octave_n, args.prior) as progress:
         result = enhance(net, image, on_step=progress.step, **settings)
-    seconds, iterations = time.monotonic() - start, len(result.history) - 1
+    seconds, iterations = time.monotonic() - start, result.iterations
     stopped = result.stopped == INTERRUPTED
     if stopped and not iterations:
         raise KeyboardInterrupt      # without an iteration there is no result

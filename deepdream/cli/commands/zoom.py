@@ -2,6 +2,8 @@
 
     deepdream zoom cat.jpg -o frames/ --frames 100
     deepdream zoom cat.jpg -o frames/ --frames 200 --movie cat.mp4     continues with frame 100
+    deepdream zoom -o frames/ --start noise --size 640x360 --rotate 1  from noise, turning by one degree each frame
+    deepdream zoom cat.jpg -o frames/ --through inception_3b/output inception_4c/output inception_4d/output
 
 The frames are FRAMES/0000.jpg, 0001.jpg and so on. If the folder holds frames of the same zoom already, the command
 continues after them, with the same seed, and the result is the same as that of one long run: FRAMES/zoom.npz keeps the
@@ -13,23 +15,30 @@ import math
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ...options import FLAG, Settings, number
+from ...errors import DreamError
+from ...options import END, FLAG, Settings, number, whole
 from ..nets import add_model
-from ..options import add_device, add_end, add_priors, add_quality, add_steps, of_kind, real_number, whole_number
+from ..options import add_device, add_end, add_priors, add_quality, add_starts, add_steps, of_kind, real_number, \
+    whole_number
 from ..output import make_folder
-from ..ready import checked_sizes, net_and_settings, require_picture, with_seed
-from ..saved import Entry, Form, add_settings
+from ..ready import check_start, checked_sizes, net_and_settings, with_seed
+from ..saved import Entry, Form, add_settings, is_kind, list_of
 
 SCALE = number("a number between 0 and 1", lambda v: 0 < v < 1)
+ANGLE = number("a number from -180 to 180", lambda v: -180 <= v <= 180)
+SHARE = number("a number from -0.5 to 0.5", lambda v: -0.5 <= v <= 0.5)
+HOLD = whole(1)
 SAVED = Form("a frame or a dream", ("seed", "end"), {
-    "scale": Entry("scale", SCALE.accepts), "legacy_affine": Entry("legacy_affine", FLAG.accepts)},
+    "scale": Entry("scale", SCALE.accepts), "legacy_affine": Entry("legacy_affine", FLAG.accepts),
+    "rotate": Entry("rotate", ANGLE.accepts), "pan": Entry("pan", lambda v: list_of(SHARE)(v) and len(v) == 2),
+    "through": Entry("through", list_of(END)), "hold": Entry("hold", is_kind(HOLD))},
     frames=True, guide="guide")
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add the arguments of this command."""
     parser.add_argument("picture", nargs="?", metavar="PICTURE", help="the picture to start from: JPEG, PNG, WebP or "
-                        "TIFF (default: that of --settings)")
+                        "TIFF (default: that of --settings, or a computed sky)")
     parser.add_argument("-o", "--output", required=True, metavar="FRAMES", help="the folder for the frames")
     parser.add_argument("--frames", type=whole_number(1), default=100, metavar="N", help="total number of frames, "
                         "including those that exist already (default: 100)")
@@ -38,6 +47,16 @@ def arguments(parser: ArgumentParser) -> None:
                         "(default: 0.05)")
     parser.add_argument("--legacy-affine", action="store_true", help="zoom as the SciPy of 2015 did: towards a point "
                         "at 0.475 of the width and height (for a scale of 0.05), not towards the centre")
+    parser.add_argument("--rotate", type=of_kind(ANGLE), default=0.0, metavar="DEGREES", help="turn the picture by "
+                        "this angle from one frame to the next, counterclockwise (default: 0)")
+    parser.add_argument("--pan", type=of_kind(SHARE), nargs=2, default=(0.0, 0.0), metavar=("X", "Y"), help="move the "
+                        "view to the right and downwards from one frame to the next, by these shares of the width and "
+                        "height (default: 0 0)")
+    parser.add_argument("--through", type=of_kind(END), nargs="+", default=(), metavar="END",
+                        help="dream at one END after another, and then from the first one again; each is written as "
+                        "for --end, which this replaces")
+    parser.add_argument("--hold", type=of_kind(HOLD), metavar="N",
+                        help="frames at each END of --through (default: 25)")
     parser.add_argument("--movie", metavar="OUT", help="also write a movie: .gif, .webp or .mp4 (.mp4 needs `pip "
                         "install av`)")
     parser.add_argument("--fps", type=real_number("a number from 1 to 100", lambda v: 1 <= v <= 100), default=25.0,
@@ -46,6 +65,7 @@ def arguments(parser: ArgumentParser) -> None:
     add_end(parser)
     parser.add_argument("--guide", metavar="PICTURE", help="let the dream follow what the net sees in this picture")
     add_steps(parser)
+    add_starts(parser)
     add_priors(parser)
     add_device(parser)
     add_quality(parser)
@@ -56,33 +76,37 @@ def run(args: Namespace) -> None:
     """Run this command."""
     from ... import pictures
     from ..stopping import goes_on
-    base = Settings()
-    if args.settings:
-        from ..replay import replay
-        base = replay(args, SAVED)
-    require_picture(args)
-    image = pictures.load(args.picture)
+    check_start(args)
+    if args.through and args.end:
+        raise DreamError("--through: replaces --end; leave out one of them")
+    base = _saved(args) if args.settings else Settings()
+    if args.hold and not args.through:
+        raise DreamError("--hold: there is one layer only; give --through END END ... too")
+    image = pictures.load(args.picture) if args.picture else None
     guide = pictures.load(args.guide) if args.guide else None
 
     from ... import zoom
-    from ...goals.text import goals
     from ...pictures.movies import check_movie
-    from ...pictures.starts import starting_picture
+    from ...pictures.starts import start_size, starting_picture
     folder = Path(args.output)
     for path in folder.glob("[0-9]*.jpg"):
         pictures.refuse_inputs(path, args.picture, args.guide)
     if args.movie:
         check_movie(args.movie)
         pictures.refuse_inputs(args.movie, args.picture, args.guide, args.settings, option="--movie")
-    net, settings = net_and_settings(args, base)
+    motion = zoom.Motion(args.scale, args.legacy_affine, args.rotate, tuple(args.pan), tuple(args.through),
+                         args.hold or zoom.HOLD)
+    net, settings = net_and_settings(args, base.replace(end=motion.through or base.end))
+    settings = settings.replace(end=settings.end[:1] if args.through else settings.end)
     if args.settings:
         from ..replay import warn_of_differences
         warn_of_differences(args.settings, [net], args.threads)
-    image = starting_picture(settings, image) if settings.size else image
-    sizes = checked_sizes(net, settings, goals(net, settings, guide), image.shape[:2])
+    for chosen in zoom.goals_by_end(net, settings, motion, guide).values():
+        sizes = checked_sizes(net, settings, chosen, start_size(settings, image if image is None else image.shape[:2]))
     saved = zoom.saved_state(folder) if settings.seed is None else None
     settings = with_seed(settings.replace(seed=saved[1]["seed"]) if saved else settings)
-    options = {"scale": args.scale, "legacy_affine": args.legacy_affine, "files": _files(args)}
+    image = starting_picture(settings, image)
+    options = {"motion": motion, "files": _files(args)}
 
     first, _ = zoom.resume(folder, zoom.frame_metadata(net, settings, **options), image.shape)
     make_folder(folder)
@@ -90,6 +114,15 @@ def run(args: Namespace) -> None:
     pictures.check_size(zoom.frame_path(folder, 0), *sizes[-1])
     with goes_on():
         _frames(args, net, settings, image, guide, sizes, first, options)
+
+
+def _saved(args):
+    """Return the settings in the picture of --settings. An --end on the command line replaces a saved --through."""
+    from ..replay import replay
+    base = replay(args, SAVED)
+    if args.end and "through" not in args.given:
+        args.through, args.hold = (), args.hold if "hold" in args.given else None
+    return base
 
 
 def _files(args):
@@ -116,8 +149,7 @@ def _frames(args, net, settings, image, guide, sizes, first, options):
         zoom.zoom(net, image, folder, args.frames, settings, guide, quality=args.quality, on_frame=on_frame,
                   on_step=on_step, **options)
     print(f"{folder}: {max(0, args.frames - first)} frames made, {min(first, args.frames)} kept, {net.name} at "
-          f"{' + '.join(settings.end)}, seed {settings.seed}")
+          f"{', '.join(options['motion'].through) or ' + '.join(settings.end)}, seed {settings.seed}")
     if args.movie:
         movie((zoom.frame_path(folder, i) for i in range(args.frames)), args.movie, args.fps)
         print(f"{args.movie}: {args.frames / args.fps:.1f} s at {args.fps:g} frames a second")
-
