@@ -90,11 +90,11 @@ def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = Tr
     source = Source(model)
     facts, ends = Facts.read(model, whole=False), end_tensors(end)
     for name in ends:
-        if name in source.depends_in_steps:
-            raise ConvertError(f"'{shown(name)}' changes only in steps with the picture, so it has no gradient")
         if name not in source.depends_on_input or facts and name not in facts.ends:
             if facts and name in facts.left_out:
                 raise ConvertError(f"{facts.left_out[name]} is not supported, and '{shown(name)}' needs it")
+            if name in source.depends_in_steps:
+                raise ConvertError(f"'{shown(name)}' changes only in steps with the picture, so it has no gradient")
             raise no_such_end(name, list(valid_ends(model)))
     aligned = align_channels(source, set(ends)) if fast else None
     return _Build(source if aligned is None else Source(aligned), ends, fast).model(metadata(model), end)
