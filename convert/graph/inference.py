@@ -24,6 +24,10 @@ def infer_shapes(model: onnx.ModelProto, **options) -> onnx.ModelProto:
     Raises ConvertError for a size below zero in front of a Slice and, in strict mode, for other shapes that do not fit.
     """
     check_sizes(model)
+    return _inferred(model, **options)
+
+
+def _inferred(model, **options):
     try:
         return onnx.shape_inference.infer_shapes(model, **options)
     except onnx.shape_inference.InferenceError as error:
@@ -73,9 +77,6 @@ def _shapes_without(model, slices):
     outputs = [info for info in part.graph.output if info.name in produced]
     del part.graph.output[:]
     part.graph.output.extend(outputs)
-    try:
-        graph = onnx.shape_inference.infer_shapes(part, data_prop=True).graph
-    except onnx.shape_inference.InferenceError as error:
-        raise ConvertError(shown(" ".join(str(error).split()), 200)) from None
+    graph = _inferred(part, data_prop=True).graph
     return {info.name: [d.dim_value if d.HasField("dim_value") else None for d in info.type.tensor_type.shape.dim]
             for info in [*graph.input, *graph.value_info, *graph.output] if info.type.tensor_type.HasField("shape")}
