@@ -66,13 +66,16 @@ def min_size(model: onnx.ModelProto, end: str) -> tuple[int, int, bool]:
     return smallest_size(path, source.input.name, end, nominal)
 
 
-def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = True) -> onnx.ModelProto:
+def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = True, align: bool = True
+                   ) -> onnx.ModelProto:
     """Build the gradient graph of one or several ends.
 
     model: the ONNX model of a convolutional net with one image input (N, C, H, W).
     end: the name of a tensor, or a list of names.
     fast: use the forms of derivatives that onnxruntime computes quickly (`convert.fast`). False uses only the plain
     derivatives of `convert.derivatives`; the results differ only by rounding.
+    align: with `fast`, also add channels of zeros up to whole blocks, which only onnxruntime's CPU provider computes
+    faster. Without them, the graphs of several ends of a net have the same weights.
 
     Returns a ModelProto with the inputs `data` and `end_diff` and the outputs `end_data` (the value of `end`) and
     `data_diff` (the gradient of sum(end_data * end_diff) with respect to data). It uses standard operators only, and H
@@ -96,7 +99,7 @@ def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = Tr
             if name in source.depends_in_steps:
                 raise ConvertError(f"'{shown(name)}' changes only in steps with the picture, so it has no gradient")
             raise no_such_end(name, list(valid_ends(model)))
-    aligned = align_channels(source, set(ends)) if fast else None
+    aligned = align_channels(source, set(ends)) if fast and align else None
     return _Build(source if aligned is None else Source(aligned), ends, fast).model(metadata(model), end)
 
 

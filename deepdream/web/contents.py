@@ -63,7 +63,7 @@ def contents(nets: dict[str, Net], chosen: dict[str, list[str]], half: bool = Fa
 def graph_of(net: Net, end: str) -> onnx.ModelProto:
     """Build the step graph of a layer, with the notebook's objective, for pictures of any size."""
     with about(net.prototxt):
-        gradient = convert.gradient_graph(net.files.proto, end)
+        gradient = convert.gradient_graph(net.files.proto, end, align=False)      # which is no faster in a browser
     return step_graph(gradient, Step(objective_L2.at(end)), net.programs.bias)
 
 
