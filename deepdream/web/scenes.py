@@ -9,9 +9,11 @@ from PIL import Image
 from ..options import SCENES
 from ..pictures import to_uint8
 from ..pictures.starts import cached_scene
+from ..runtime.cache import cached, key
 
 SIZE = 400, 640          # h, w
 THUMB = 120, 192
+LOSSLESS = {"lossless": True, "quality": 60, "method": 4}
 
 
 def scenes() -> tuple[list[dict], dict[str, bytes]]:
@@ -19,7 +21,7 @@ def scenes() -> tuple[list[dict], dict[str, bytes]]:
     described, files = [], {}
     for name in SCENES:
         image = Image.fromarray(to_uint8(cached_scene(name, *SIZE)))
-        files[f"{name}.webp"] = _encoded(image, "WEBP", lossless=True, quality=100, method=6)
+        files[f"{name}.webp"] = cached(f"{key(image.tobytes(), *SIZE)}.webp", lambda: _encoded(image, "WEBP", **LOSSLESS))
         thumb = _encoded(image.resize(THUMB[::-1], Image.Resampling.LANCZOS), "JPEG", quality=80)
         described.append({"name": name, "file": f"{name}.webp",
                           "thumb": f"data:image/jpeg;base64,{base64.b64encode(thumb).decode()}"})
