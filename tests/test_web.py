@@ -1,4 +1,4 @@
-"""The command `deepdream web`: what goes into the page, how it is put together, and the server. See also test_web_*.py."""
+"""The command `deepdream web`: what goes into the page, how it is put together, and the server."""
 import base64
 import gzip
 import hashlib

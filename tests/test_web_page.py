@@ -1,4 +1,4 @@
-"""The page of `deepdream web` in a real browser, from disk and from its server: it dreams, and equals Python's dreams."""
+"""The page of `deepdream web` in a real browser, from disk and from its server: its dreams are those of Python."""
 import base64
 import json
 import threading
@@ -66,7 +66,8 @@ def until(driver, code):
     while time.monotonic() < end:
         if js(driver, code):
             return
-        assert "problem" in code or not js(driver, "globalThis.problem?.textContent"), js(driver, "problem.textContent")
+        problem = js(driver, "globalThis.problem?.textContent")
+        assert not problem or "problem" in code, problem
         time.sleep(0.1)
     raise AssertionError(f"still not {code}: {js(driver, 'document.body.innerText')[:500]}; {driver.get_log('browser')}")
 
@@ -271,7 +272,8 @@ def test_a_large_picture_is_scaled(page, tmp_path):
     until(page, "deepdream.picture.name == 'large.png'")
     choose(page, side=1024)
     h, w = js(page, "[deepdream.panes[0].base.h, deepdream.panes[0].base.w]")
-    assert h == w and h * w <= 1024 * 768 and "scaled from 2400 x 2400" in js(page, "document.querySelector('#status').textContent")
+    assert h == w and h * w <= 1024 * 768
+    assert "scaled from 2400 x 2400" in js(page, "document.querySelector('#status').textContent")
 
 
 def test_the_camera(page):

@@ -21,7 +21,8 @@ def scenes() -> tuple[list[dict], dict[str, bytes]]:
     described, files = [], {}
     for name in SCENES:
         image = Image.fromarray(to_uint8(cached_scene(name, *SIZE)))
-        files[f"{name}.webp"] = cached(f"{key(image.tobytes(), *SIZE)}.webp", lambda: _encoded(image, "WEBP", **LOSSLESS))
+        files[f"{name}.webp"] = cached(f"{key(image.tobytes(), *SIZE)}.webp",
+                                       lambda: _encoded(image, "WEBP", **LOSSLESS))
         thumb = _encoded(image.resize(THUMB[::-1], Image.Resampling.LANCZOS), "JPEG", quality=80)
         described.append({"name": name, "file": f"{name}.webp",
                           "thumb": f"data:image/jpeg;base64,{base64.b64encode(thumb).decode()}"})

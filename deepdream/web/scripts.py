@@ -6,7 +6,8 @@ from pathlib import Path
 
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=async function|function|class|const)", re.MULTILINE)
-DECLARED = re.compile(r"^(?:async )?(?:function\*? |class |const |let )(?:\{([^}]*)\}|\[([^\]]*)\]|(\w+))", re.MULTILINE)
+DECLARED = re.compile(r"^(?:async )?(?:function\*? |class |const |let )(?:\{([^}]*)\}|\[([^\]]*)\]|(\w+))",
+                      re.MULTILINE)
 
 
 def joined(folder: Path, entry: str) -> str:

@@ -41,8 +41,11 @@ def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--runtime", metavar="FOLDER", default=os.environ.get("DEEPDREAM_WEB_RUNTIME") or None,
                         help="a folder with the package onnxruntime-web (default: $DEEPDREAM_WEB_RUNTIME, or download "
                         "it once)")
-    parser.add_argument("--half", action="store_true", help="store the weights in half precision, which makes the page "
-                        "smaller, by about 2.5 MB for a small net; its dreams are then others than those of `deepdream`")
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision: the page is smaller, "
+                        "by a third with the default nets, but its dreams are no longer those of `deepdream`")
+    parser.add_argument("--webgpu", action="store_true", help="also put in the runtime that uses the graphics "
+                        "processor (9 MB); the page offers it where the browser has WebGPU, and keeps it only if its "
+                        "first step is the same")
 
 
 def run(args: Namespace) -> None:
@@ -53,7 +56,8 @@ def run(args: Namespace) -> None:
         raise DreamError("-o: is missing; give -o FOLDER, or --serve")
     if args.output:
         _check(Path(args.output))
-    files = {"wasm": runtime.runtime_files("wasm", args.runtime)}
+    files = {provider: runtime.runtime_files(provider, args.runtime)
+             for provider in ("wasm", *["webgpu"] * args.webgpu)}
     nets = nets_of(on_disk(args.models))
     made = _build(nets, rows.table(args.ends, nets), files, args)
     if args.output:

@@ -5,8 +5,8 @@ import {rounded} from "./zoom.js";
 
 // The size [h, w] at which a picture is dreamt: the longest side at most `side`, and at most `limit` pixels.
 export function fitted(h, w, side, limit) {
-  const scale = Math.min(1, side / Math.max(h, w), Math.sqrt(limit / (h * w)));
-  return [h, w].map(n => Math.max(1, rounded(n * scale)));
+  const fits = Math.min(1, side / Math.max(h, w)), most = Math.sqrt(limit / (h * w));
+  return [h, w].map(n => Math.max(1, most < fits ? Math.floor(n * most) : rounded(n * fits)));
 }
 
 async function sha256(blob) {
