@@ -1,50 +1,46 @@
 // The page: what its controls do.
 
+import {contents} from "./assets.js";
+import {chosenProvider, comparison, dreamtOnce} from "./backend.js";
+import {netChips, onDrop, sceneButtons} from "./controls.js";
 import {Dreamer} from "./dreamer.js";
 import {Pane} from "./pane.js";
-import {contents} from "./assets.js";
 import {fitted, fromBlob, fromCamera, pixelsOf} from "./picture.js";
 import {Progress, inWords} from "./progress.js";
 import {checkSize, metadata, readSettings} from "./settings.js";
 import {config, newWorker, sourceOf} from "./sources.js";
 import {setUpTheme} from "./theme.js";
+import {zoom} from "./zoom.js";
 
 const $ = id => document.getElementById(id);
-const SIDES = [256, 384, 512, 640, 800, 1024], AT_ONCE = 2;
+const SIDES = [256, 384, 512, 640, 800, 1024], SIDE = 512;
 const HINTS = {low: "Low: strokes, edges and textures", middle: "Middle: patterns and parts of things",
                high: "High: whole things and places"};
-const page = {picture: null, panes: [], progress: null, endless: false, again: 0};
+const page = {picture: null, panes: [], progress: null, endless: false, again: 0, preparing: false};
+const providers = new Map();      // graph -> the provider that was chosen for it, if the graphics processor is wanted
 
 // ---- the panes
 
-function chosenNets() {
-  return [...$("nets").querySelectorAll("input:checked")].map(input => config.nets[input.value]);
-}
+const chosenNets = () => [...$("nets").querySelectorAll("input:checked")].map(input => config.nets[input.value]);
+
+const endOf = net => config.rows[$("layer").value].ends[net.name] ?? null;
 
 function threadsEach() {
   return crossOriginIsolated ? Math.max(1, Math.floor(Math.min(8, navigator.hardwareConcurrency) / page.panes.length)) : 1;
 }
 
-function makeDreamer(on) {
-  const {module, wasm} = config.runtime.wasm;
-  return new Dreamer(newWorker, {module: sourceOf(module), wasm: sourceOf(wasm), threads: threadsEach(),
-                                  provider: "wasm"}, on);
+function runtimeOf(provider) {
+  const {module, wasm} = config.runtime[provider];
+  return {module: sourceOf(module), wasm: sourceOf(wasm), threads: threadsEach(), provider};
 }
 
 function layoutPanes() {
-  page.panes.forEach(pane => pane.dreamer.end());
-  const nets = chosenNets();
-  page.panes = nets;      // its length decides how many threads each gets
-  page.panes = nets.map(net => new Pane(net, makeDreamer, heard));
+  page.panes.forEach(pane => pane.dreamer?.end());
+  page.panes = chosenNets().map(net => new Pane(net, heard));
   $("panes").replaceChildren(...page.panes.map(pane => pane.figure));
   $("panes").dataset.count = page.panes.length;
   showLayer();
   rest();
-}
-
-function endOf(net) {
-  const row = config.rows[$("layer").value].ends;
-  return row[net.name] ?? null;
 }
 
 function showLayer() {
@@ -58,6 +54,7 @@ function showLayer() {
 
 // ---- the picture
 
+// The size [h, w, exact] at which a net dreams the picture.
 function sizeFor(net) {
   const {width, height} = page.picture.image, [h, w, exact] = net.ends[endOf(net)]?.min ?? [1, 1, false];
   return exact ? [h, w, true] : [...fitted(height, width, Number($("side").value), config.limit), false];
@@ -67,11 +64,13 @@ function sizeFor(net) {
 function rest() {
   if (!page.picture) return;
   page.again = 0;
-  for (const pane of page.panes) pane.rest(pixelsOf(page.picture.image, ...sizeFor(pane.net)));
-  const [h, w] = sizeFor(page.panes[0].net), {width, height, name} = {...page.picture, ...page.picture.image};
   page.progress = null;
-  say(`${page.picture.name}, ${w} x ${h} pixels` + (Math.max(page.picture.image.width, page.picture.image.height) >
-      Math.max(w, h) ? `, scaled from ${page.picture.image.width} x ${page.picture.image.height}.` : "."));
+  for (const pane of page.panes) pane.rest(pixelsOf(page.picture.image, ...sizeFor(pane.net)));
+  const [h, w, exact] = sizeFor(page.panes[0].net), {width, height} = page.picture.image;
+  const why = exact ? ", the only size that this net takes" : width * height > config.limit ?
+    "; the page dreams at most 1024 x 768" : "";
+  say(`${page.picture.name}, ${w} x ${h} pixels` + (w === width && h === height ? "." :
+      `, scaled from ${width} x ${height}${why}.`));
   complain("");
   update();
 }
@@ -80,7 +79,7 @@ async function take(promise) {
   try {
     const picture = await promise;
     if (!picture) return;
-    stopAll();
+    halt();
     page.picture = picture;
     rest();
   } catch (error) {
@@ -88,46 +87,67 @@ async function take(promise) {
   }
 }
 
-async function scene({file, name}) {
-  const blob = new Blob([await contents(sourceOf(file))], {type: "image/webp"});
-  return fromBlob(blob, name, {start: name});
+async function sceneOf({file, name}) {
+  return fromBlob(new Blob([await contents(sourceOf(file))], {type: "image/webp"}), name, {start: name});
 }
 
 // ---- dreaming
 
-const busy = () => page.panes.some(pane => pane.state === "dreaming");
+const busy = () => page.preparing || page.panes.some(pane => pane.state === "dreaming");
 const stopped = () => page.panes.some(pane => pane.state === "stopped");
 const finished = () => page.panes.length > 0 && page.panes.every(pane => pane.state === "finished");
 
 // Begin a dream of what the panes show.
-function begin(endless) {
+async function begin(endless) {
   const settings = readSettings($("controls"));
   if (!settings) return;
+  complain("");
   try {
     for (const {net, base} of page.panes) {
       if (!endOf(net)) throw new Error(`${net.name} has no such layer; choose another one.`);
       checkSize(base.h, base.w, settings, endOf(net), net.ends[endOf(net)].min);
     }
+    say("Getting ready…");
+    page.preparing = true;
+    update();
+    for (const pane of page.panes) await prepare(pane, settings);
+    page.endless = endless;
+    page.progress = endless ? null : new Progress(page.panes.map(({base: {h, w}}) => [h, w]), settings);
+    for (const pane of page.panes) start(pane, settings, endless);
   } catch (error) {
-    return complain(error.message);
+    complain(error.message);
   }
-  complain("");
-  page.endless = endless;
-  page.progress = endless ? null : new Progress(page.panes.map(({base: {h, w}}) => [h, w]), settings);
-  for (const pane of page.panes) start(pane, settings, endless);
-  say("Getting ready…");
+  page.preparing = false;
   update();
 }
 
+function jobOf({net, base}, settings, rgb = base) {
+  const end = endOf(net), {graph} = net.ends[end];
+  return {net: {mean: net.mean, swap: net.swap, end, key: graph, graph: sourceOf(graph),
+                weights: sourceOf(net.weights)}, rgb, settings};
+}
+
+// Choose the provider of a pane's dream, and make its worker.
+async function prepare(pane, settings) {
+  const {net, base} = pane, {graph, min} = net.ends[endOf(net)];
+  if ($("gpu").checked && !providers.has(graph)) {
+    say(`Comparing the first step of ${net.name} with that of the graphics processor…`);
+    const {size, settings: one} = comparison(base.h, base.w, settings, min), rgb = zoom(base, ...size);
+    const choice = await chosenProvider(provider => dreamtOnce(newWorker, runtimeOf(provider), jobOf(pane, one, rgb)));
+    providers.set(graph, choice.provider);
+    if (choice.reason) complain(`${net.name} dreams without the graphics processor: ${choice.reason}`);
+  }
+  const provider = $("gpu").checked ? providers.get(graph) : "wasm";
+  pane.use(provider, on => new Dreamer(newWorker, runtimeOf(provider), on));
+}
+
 function start(pane, settings, endless) {
-  const {net, base} = pane, end = endOf(net), {graph} = net.ends[end];
-  const {width, height} = page.picture.image, scaled = width !== base.w || height !== base.h || page.picture.facts.start;
-  const facts = page.again ? {picture: `${page.picture.name}, dreamt ${page.again} times before`} : page.picture.facts;
-  const meta = metadata({software: config.software, net, end, settings, facts, endless, frame: endless ? 0 : undefined,
-                         size: scaled ? [base.w, base.h] : null, provider: "wasm", threads: threadsEach()});
-  const job = {net: {mean: net.mean, swap: net.swap, end, key: graph, graph: sourceOf(graph),
-                     weights: sourceOf(net.weights)}, rgb: base, settings, endless};
-  pane.dream(job, end, meta);
+  const {net, base} = pane, {image: {width, height}, name, facts} = page.picture;
+  const scaled = width !== base.w || height !== base.h || facts.start;
+  const origin = page.again ? {picture: `${name}, dreamt ${page.again} times before`} : facts;
+  pane.dream({...jobOf(pane, settings), endless}, endOf(net), metadata({
+    software: config.software, net, end: endOf(net), settings, facts: origin, endless,
+    size: scaled ? [base.w, base.h] : null, provider: pane.provider, threads: threadsEach()}));
 }
 
 // A message from the worker of a pane.
@@ -137,24 +157,19 @@ function heard(pane, message) {
     $("details").textContent = `objective ${message.objective.toPrecision(4)} · ${(message.ms / 1000).toFixed(2)} s a step`;
   }
   if (message.kind === "failed") complain(`${pane.net.name}: ${message.reason}`);
-  if (finished()) page.again++;
+  if (message.kind === "finished" && finished()) page.again++;
   update();
 }
 
-function stopAll() {
-  for (const pane of page.panes) pane.dreamer.stop();
-}
+const halt = () => page.panes.forEach(pane => pane.dreamer?.stop());
 
 function goOn() {
-  for (const pane of page.panes.filter(p => p.state === "stopped")) {
-    pane.state = "dreaming";
-    pane.dreamer.resume();
-  }
+  page.panes.forEach(pane => pane.resume());
   update();
 }
 
 function press() {
-  if (busy()) stopAll();
+  if (busy()) halt();
   else if (stopped()) goOn();
   else begin(false);
 }
@@ -166,12 +181,18 @@ function anew() {
 
 async function save() {
   for (const pane of page.panes) {
-    const link = document.createElement("a"), stem = page.picture.name.replace(/\.\w+$/, "");
+    const stem = page.picture.name.replace(/\.\w+$/, ""), link = document.createElement("a");
     link.href = URL.createObjectURL(await pane.file());
     link.download = `${stem}-${pane.net.name}-${pane.end.replaceAll("/", ".")}.png`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   }
+}
+
+function compareBefore() {
+  const pressed = $("before").getAttribute("aria-pressed") !== "true";
+  $("before").setAttribute("aria-pressed", pressed);
+  page.panes.forEach(pane => pane.paint(pressed ? pane.original : pane.shown));
 }
 
 // ---- what the page says
@@ -188,94 +209,65 @@ function complain(text) {
 function update() {
   const running = busy(), dreamt = page.panes.some(pane => pane.meta && pane.state !== "idle");
   $("dream").textContent = running ? "Stop" : stopped() ? "Go on" : finished() ? "Dream on" : "Dream";
+  $("dream").disabled = page.preparing;
   $("endless").disabled = running || stopped();
   for (const id of ["anew", "save", "before"]) $(id).disabled = running || !dreamt;
-  $("stage").dataset.state = running ? "dreaming" : "still";
-  const {progress} = page;
-  $("progress").hidden = !progress;
-  if (progress) {
-    $("progress").value = progress.share;
-    const left = progress.left(Math.min(page.panes.length, AT_ONCE));
-    if (running && left !== null) say(`${Math.floor(progress.share * 20) * 5} percent, about ${inWords(left)} left`);
-  }
-  if (running && page.endless) say("Falling into the picture, until you stop it.");
+  $("before").setAttribute("aria-pressed", false);
+  showProgress(running);
+  if (running && page.endless && !page.preparing) say("Falling into the picture, until you stop it.");
   if (!running && stopped()) say("Stopped. It can go on.");
   if (!running && finished()) say("The dream is done.");
 }
 
+function showProgress(running) {
+  const {progress, panes} = page;
+  $("progress").hidden = !progress;
+  if (!progress) return;
+  const left = progress.left(panes.filter(pane => pane.state === "dreaming").length || 1);
+  $("progress").value = progress.share;
+  if (running && left !== null) say(`${Math.floor(progress.share * 20) * 5} percent, about ${inWords(left)} left`);
+}
+
 // ---- setting up
 
-function chip(net, index) {
-  const label = document.createElement("label"), input = document.createElement("input"), text = document.createElement("span");
-  Object.assign(input, {type: "checkbox", value: index, checked: index === 0});
-  label.className = "chip";
-  text.textContent = net.dreams ? `${net.name}: ${net.dreams}` : net.name;
-  label.title = net.title;
-  label.append(input, text);
-  input.onchange = () => {
-    const others = [...$("nets").querySelectorAll("input:checked")].filter(other => other !== input);
-    if (!input.checked && !others.length) input.checked = true;
-    others.slice(0, Math.max(0, others.length - 1)).forEach(other => { other.checked = false; });
-    layoutPanes();
-  };
-  return label;
-}
-
-function sceneButton(entry) {
-  const button = document.createElement("button"), image = document.createElement("img");
-  Object.assign(button, {type: "button", title: `A ${entry.name}, made by a formula`});
-  Object.assign(image, {alt: entry.name, src: entry.thumb, width: 96, height: 60});
-  button.append(image);
-  button.onclick = () => take(scene(entry));
-  return button;
-}
-
 function setUpPictures() {
-  $("scenes").replaceChildren(...config.scenes.map(sceneButton));
-  $("file").onchange = () => $("file").files[0] && take(fromBlob($("file").files[0], $("file").files[0].name));
+  $("scenes").replaceChildren(...sceneButtons(config.scenes, scene => take(sceneOf(scene))));
+  const takeFile = file => take(fromBlob(file, file.name));
+  $("file").onchange = () => $("file").files[0] && takeFile($("file").files[0]);
   $("camera").onclick = () => take(fromCamera($("booth"), $("video"), $("shoot"), $("close")));
-  addEventListener("dragover", event => {
-    event.preventDefault();
-    $("drop").classList.add("over");
-  });
-  addEventListener("dragleave", () => $("drop").classList.remove("over"));
-  addEventListener("drop", event => {
-    event.preventDefault();
-    $("drop").classList.remove("over");
-    const [file] = event.dataTransfer.files;
-    if (file) take(fromBlob(file, file.name));
-  });
+  onDrop($("drop"), takeFile);
 }
 
-function setUpControls() {
-  $("nets").replaceChildren(...config.nets.map(chip));
+function setUpForm() {
+  $("nets").replaceChildren(...netChips(config.nets, layoutPanes));
   $("layer").max = config.rows.length - 1;
   $("layer").value = config.start;
-  $("side").replaceChildren(...SIDES.map(side => new Option(`${side} pixels`, side, false, side === 512)));
+  $("side").replaceChildren(...SIDES.map(side => new Option(`${side} pixels`, side, false, side === SIDE)));
+  $("gpu-row").hidden = !config.runtime.webgpu || !navigator.gpu;
   $("layer").oninput = showLayer;
-  $("layer").onchange = () => { if (!busy() && !stopped()) rest(); };
+  $("layer").onchange = () => { if (!busy() && !stopped() && !finished()) rest(); };
   $("side").onchange = () => {
-    stopAll();
+    halt();
     rest();
   };
   $("controls").onsubmit = event => event.preventDefault();
+}
+
+function setUpButtons() {
   $("dream").onclick = press;
   $("endless").onclick = () => begin(true);
   $("anew").onclick = anew;
   $("save").onclick = save;
-  $("before").onclick = () => {
-    const pressed = $("before").ariaPressed !== "true";
-    $("before").ariaPressed = String(pressed);
-    for (const pane of page.panes) pressed ? pane.paint(pane.original) : pane.paint(pane.shown);
-  };
-  addEventListener("keydown", event => { if (event.key === "Escape" && busy()) stopAll(); });
+  $("before").onclick = compareBefore;
+  addEventListener("keydown", event => { if (event.key === "Escape" && busy()) halt(); });
   $("about").textContent = `${config.software}, with ONNX Runtime Web ${config.runtime.version} (MIT licence). ` +
-    config.nets.map(net => `${net.name}: ${net.title}${net.licence ? ` (${net.licence})` : ""}.`).join(" ");
+    config.nets.map(({name, title, licence}) => `${name}: ${title}${licence ? ` (${licence})` : ""}.`).join(" ");
   setUpTheme($("theme"));
 }
 
-setUpControls();
+setUpForm();
 setUpPictures();
+setUpButtons();
 layoutPanes();
-await take(scene(config.scenes[0]));
+await take(sceneOf(config.scenes[0]));
 globalThis.deepdream = page;      // for the console
