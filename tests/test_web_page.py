@@ -16,6 +16,7 @@ from deepdream.batch import rows
 from deepdream.cli import main
 from deepdream.runtime import device
 from deepdream.web import build, runtime, server
+from deepdream.zoom import zoomed
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 H, W = 90, 160
@@ -241,13 +242,22 @@ def test_stop_and_go_on(page):
 
 
 def test_endless_zoom(page, nets, picture):
-    """The third frame is that of Python's zoom, and so on until it is stopped."""
+    """The frames are those of Python's zoom, and they go on until it is stopped."""
     choose(page, octave_n=1, iter_n=1, seed=4)
     press(page, "endless")
-    until(page, "deepdream.panes[0].meta?.frame >= 2")
+    page.execute_script("""const {dreamer} = deepdream.panes[0], {on} = dreamer;
+        globalThis.frames_ = [];
+        dreamer.on = m => { if (m.kind === "frame") frames_.push(Array.from(m.rgba)); on(m); };""")
+    until(page, "frames_.length >= 2")
     page.find_element("tag name", "body").send_keys("\ue00c")      # Escape
     until(page, "deepdream.panes[0].state == 'stopped'")
     assert js(page, "document.getElementById('dream').textContent") == "Go on"
+    frame, net = pictures.load(picture), Net(nets[0], device="cpu")
+    for i, mine in enumerate(js(page, "frames_.slice(0, 2)")):
+        frame = deepdream(net, frame, octave_n=1, iter_n=1, end="left", rng=np.random.RandomState([4, i]))
+        off = np.abs(np.reshape(mine, (H, W, 4))[..., :3] - np.float32(pictures.to_uint8(frame)))
+        assert off.mean() < 0.02 and off.max() <= 1
+        frame = zoomed(frame)
 
 
 def test_a_picture_that_is_too_small_and_numbers_that_are_not_allowed(page):

@@ -191,6 +191,9 @@ def test_scripts_that_cannot_be_joined(tmp_path):
     (tmp_path / "b.js").write_text("export const b = 1;\nfunction twice() {}\n")
     with pytest.raises(ValueError, match="a.js: declares twice, which b.js declares, too"):
         joined(tmp_path, "a.js")
+    (tmp_path / "b.js").write_text("export const [b] = [1], twice = 2;\n")
+    with pytest.raises(ValueError, match="declares twice"):
+        joined(tmp_path, "a.js")
     (tmp_path / "b.js").write_text("export default 3;\n")
     with pytest.raises(ValueError, match="b.js: cannot be joined: export default"):
         joined(tmp_path, "b.js")
@@ -198,3 +201,31 @@ def test_scripts_that_cannot_be_joined(tmp_path):
 
 def test_every_script_is_used():
     assert {path.name for path in SCRIPTS.iterdir()} == {*modules(SCRIPTS, "page.js"), *modules(SCRIPTS, "worker.js")}
+
+
+# ---- WebGPU, only if its first step is the same
+
+CHOICES = {
+    "the same": ("({data: Float32Array.of(1, 2.01, 3)})", "webgpu", ""),
+    "another step": ("({data: Float32Array.of(1, 2.5, 3)})", "wasm", "its first step differs from the processor's by "
+                     "0.17 levels"),
+    "not a number": ("({data: Float32Array.of(1, NaN, 3)})", "wasm", "its first step differs from the processor's by "
+                     "NaN levels"),
+    "a failure": ("Promise.reject(new Error('no adapter'))", "wasm", "no adapter"),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_the_graphics_processor_is_kept_only_if_its_first_step_is_the_same(js, name):
+    step, provider, reason = CHOICES[name]
+    made = js("backend.js", "chosenProvider(provider => provider === 'wasm' ? {data: Float32Array.of(1, 2, 3)} : "
+                            f"{step})")
+    assert made == {"provider": provider, "reason": reason}
+
+
+def test_the_comparison_runs_one_step_in_a_small_octave(js):
+    made = js("backend.js", "comparison(300, 480, {octave_n: 4, octave_scale: 1.4, iter_n: 10, seed: 3}, [20, 20])")
+    assert made["size"] == [109, 175] and made["settings"] == {"octave_n": 1, "octave_scale": 1.4, "iter_n": 1,
+                                                               "seed": 3}
+    made = js("backend.js", "comparison(300, 480, {octave_n: 1, octave_scale: 1.4, iter_n: 10}, [20, 20])")
+    assert made["size"] == [300, 480]

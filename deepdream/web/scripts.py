@@ -6,8 +6,8 @@ from pathlib import Path
 
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=async function|function|class|const)", re.MULTILINE)
-DECLARED = re.compile(r"^(?:async )?(?:function\*? |class |const |let )(?:\{([^}]*)\}|\[([^\]]*)\]|(\w+))",
-                      re.MULTILINE)
+DECLARED = re.compile(r"^(?:async )?(?:function\*? |class )(\w+)|^(?:const|let) (.*)", re.MULTILINE)
+VARIABLE = re.compile(r"(?:^|, )(?:(\w+)|[{\[]([^}\]]*)[}\]]) =(?![=>])")
 
 
 def joined(folder: Path, entry: str) -> str:
@@ -46,5 +46,7 @@ def _collect(folder, name, order):
 
 def _declared(text):
     """Yield the names that a script declares at its top level."""
-    for object_, array, name in DECLARED.findall(text):
-        yield from [name] if name else re.findall(r"\w+", object_ or array)
+    for name, variables in DECLARED.findall(text):
+        yield from [name] if name else []
+        for variable, several in VARIABLE.findall(variables):
+            yield from [variable] if variable else re.findall(r"\w+", several)

@@ -4,7 +4,7 @@ import {Dreamer} from "./dreamer.js";
 import {octaveSizes} from "./octaves.js";
 
 const SAME = 0.05;      // levels by which the two pictures may differ on average; a step changes them by 1.5
-const SIDE = 192;       // pixels of the longest side of the picture on which they are compared
+const COMPARED = 192;       // pixels of the longest side of the picture on which they are compared
 
 // The mean difference of two pictures after one step, in levels.
 export function difference(a, b) {
@@ -26,7 +26,7 @@ export async function chosenProvider(firstStep) {
 // The settings and the size [h, w] of the comparison: one step at a small octave.
 export function comparison(h, w, settings, smallest) {
   const sizes = octaveSizes(h, w, settings.octave_n, settings.octave_scale);
-  const fits = ([a, b]) => Math.max(a, b) <= SIDE && a >= smallest[0] && b >= smallest[1];
+  const fits = ([a, b]) => Math.max(a, b) <= COMPARED && a >= smallest[0] && b >= smallest[1];
   return {size: sizes.filter(fits).at(-1) ?? sizes[0], settings: {...settings, octave_n: 1, iter_n: 1}};
 }
 

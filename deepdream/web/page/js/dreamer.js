@@ -10,13 +10,13 @@ function explained(reason) {
 // newWorker: makes the worker; runtime: see `load` in worker.js; on: called with each message.
 export class Dreamer {
   constructor(newWorker, runtime, on) {
-    Object.assign(this, {newWorker, runtime, on, worker: null});
+    Object.assign(this, {newWorker, runtime, on, worker: null, job: 0});
   }
 
   // Begin a dream. job: {net, rgb, settings, endless}.
   dream(job) {
     if (!this.worker) this.start();
-    this.worker.postMessage({kind: "dream", ...job});
+    this.worker.postMessage({kind: "dream", ...job, job: ++this.job});
   }
 
   start() {
@@ -25,7 +25,7 @@ export class Dreamer {
       if (data.kind === "failed") {
         this.end();      // its memory may be damaged
         this.on({...data, reason: explained(data.reason)});
-      } else {
+      } else if (data.job === this.job) {      // not from a dream that was given up
         this.on(data);
       }
     };

@@ -80,9 +80,7 @@ export class Pane {
     this.canvas.getContext("2d").putImageData(new ImageData(new Uint8ClampedArray(rgba), w, h), 0, 0);
   }
 
-  describe(text) {
-    if (this.canvas.ariaLabel !== text) this.canvas.setAttribute("aria-label", `The picture, ${text}`);
-  }
+  describe(text) { this.canvas.setAttribute("aria-label", `The picture, ${text}`); }
 
   // The picture as a PNG file with its settings.
   file() { return png(this.shown.rgba, this.shown.h, this.shown.w, this.meta); }

@@ -25,7 +25,7 @@ async function session({graph, weights, key}) {
   const [model, data] = await Promise.all([contents(graph), contents(weights)]);
   const made = await state.ort.InferenceSession.create(new Uint8Array(model), {
     executionProviders: [state.runtime.provider], enableMemPattern: false, graphOptimizationLevel: "all",
-    externalData: [{path: "weights", data: new Uint8Array(data)}]});
+    logSeverityLevel: 3, externalData: [{path: "weights", data: new Uint8Array(data)}]});
   state.session = {key, made};
   return made;
 }
@@ -34,15 +34,15 @@ async function session({graph, weights, key}) {
 async function pause(job) {
   await new Promise(resolve => setTimeout(resolve));
   while (state.stopped && state.job === job) {
-    postMessage({kind: "stopped"});
+    postMessage({kind: "stopped", job});
     await new Promise(resolve => { state.wake = resolve; });
   }
 }
 
 // Post the picture after a step, or at the end of a frame.
-function show({picture, finished, ...report}) {
+function show(job, {picture, finished, ...report}) {
   const rgb = finished ?? picture(), rgba = toRgba(rgb);
-  postMessage({kind: finished ? "frame" : "step", ...report, h: rgb.h, w: rgb.w, rgba}, [rgba.buffer]);
+  postMessage({kind: finished ? "frame" : "step", job, ...report, h: rgb.h, w: rgb.w, rgba}, [rgba.buffer]);
 }
 
 async function steps(job, {net, rgb, settings, endless}) {
@@ -50,8 +50,8 @@ async function steps(job, {net, rgb, settings, endless}) {
   const all = (endless ? endlessZoom : deepdream)(net, rgb, settings, makeStepper);
   while (state.job === job) {
     const {done, value} = await all.next();
-    if (done) return postMessage({kind: "finished", rgb: value}, [value.data.buffer]);
-    show(value);
+    if (done) return postMessage({kind: "finished", job, rgb: value}, [value.data.buffer]);
+    show(job, value);
     await pause(job);
   }
 }
@@ -59,10 +59,10 @@ async function steps(job, {net, rgb, settings, endless}) {
 const ANSWERS = {
   load({runtime}) { return (state.loaded = load(runtime)); },
   async dream(message) {      // a dream before this one ends first
-    const job = ++state.job, before = state.running;
-    state.stopped = false;
+    const {job} = message, before = state.running;
+    Object.assign(state, {job, stopped: false});
     state.wake();
-    await before;
+    await before?.catch(() => {});
     if (state.job === job) await (state.running = steps(job, message));
   },
   stop() { state.stopped = true; },
