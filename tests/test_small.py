@@ -94,3 +94,17 @@ def test_weights_that_half_precision_cannot_hold_stay(scale):
     graph, _ = gradient(NETS["kernels of 1, 3 and 5"], lambda *a: scale * toys.formula(*a))
     kinds = {t.data_type for t in small(graph, half=True).graph.initializer if np.prod(t.dims) >= 256}
     assert kinds == {onnx.TensorProto.FLOAT} and HALF_ERROR < 1e-3
+
+
+def test_the_command_writes_small_graphs(tmp_path, toy, capsys):
+    from deepdream.convert.__main__ import main
+    files = [str(next(toy.glob(pattern))) for pattern in ("*.prototxt", "*.caffemodel")]
+    sizes = []
+    for words in ([], ["--small"]):
+        assert main([*files, "-o", str(tmp_path / "g.onnx"), "--end", "both", *words]) == 0
+        sizes.append((tmp_path / "g.onnx").stat().st_size)
+    onnx.checker.check_model(onnx.load(tmp_path / "g.onnx"), full_check=True)
+    assert sizes[0] != sizes[1]
+    with pytest.raises(SystemExit) as stop:
+        main([*files, "-o", str(tmp_path / "n.onnx"), "--small"])
+    assert stop.value.code == 2 and "--small: only a gradient graph becomes smaller" in capsys.readouterr().err
