@@ -70,7 +70,8 @@ def until(driver, code):
         problem = js(driver, "globalThis.problem?.textContent")
         assert not problem or "problem" in code, problem
         time.sleep(0.1)
-    raise AssertionError(f"still not {code}: {js(driver, 'document.body.innerText')[:500]}; {driver.get_log('browser')}")
+    text = js(driver, "document.body.innerText")[:500]
+    raise AssertionError(f"still not {code}: {text}; {driver.get_log('browser')}")
 
 
 def opened(driver, address, picture=None):

@@ -19,8 +19,8 @@ HEADERS = {   # what a server must send so that browsers allow threads
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-NOTE = """These files are a web page that dreams by itself. Put them on any web server for static files, and open index.html
-there. It does not work from disk, because browsers do not let a page read other files.
+NOTE = """These files are a web page that dreams by itself. Put them on any web server for static files, and open
+index.html there. It does not work from disk, because browsers do not let a page read other files.
 
 With these headers, browsers let the page use several threads, which makes it faster:
 
