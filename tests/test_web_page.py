@@ -11,7 +11,7 @@ import pytest
 import toys
 from PIL import Image
 
-from deepdream import Net, deepdream, pictures
+from deepdream import DreamError, Net, deepdream, pictures
 from deepdream.batch import rows
 from deepdream.cli import main
 from deepdream.runtime import device
@@ -187,6 +187,32 @@ def test_ten_steps_of_a_googlenet_from_the_server_with_threads(driver, real, pic
                        end="inception_3b/output")
     assert likeness(mine, theirs, img) > 0.99
     assert driver.get_log("browser") == []
+
+
+def test_the_graphics_processor(nets, web_runtime, picture, tmp_path):
+    """WebGPU computed in software: its first step is the same, so it is used, and its dream is that of Python."""
+    try:
+        runtime.runtime_files("webgpu", web_runtime)
+    except DreamError as error:
+        pytest.skip(f"needs the WebGPU runtime ({error})")
+    assert main(["web", "-o", str(tmp_path), "--models", nets[0], "--ends", "both", "--webgpu", "--runtime",
+                 str(web_runtime)]) == 0
+    driver = browser.chromium("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+    try:
+        page = opened(driver, (tmp_path / "index.html").as_uri(), picture)
+        adapter = page.execute_async_script("""const done = arguments[0];
+            (navigator.gpu?.requestAdapter() ?? Promise.resolve(null)).then(found => done(!!found));""")
+        if not adapter:
+            pytest.skip("this browser has no WebGPU")
+        press(page, "gpu")
+        mine, = dreamt(page, octave_n=2, iter_n=2, seed=8)
+        assert js(page, "deepdream.panes[0].provider") == "webgpu" == js(page, "deepdream.panes[0].meta.device")
+        assert page.get_log("browser") == []
+    finally:
+        driver.quit()
+    img = pictures.load(picture)
+    theirs = deepdream(Net(nets[0], device="cpu"), img, octave_n=2, iter_n=2, seed=8, end="both")
+    assert likeness(mine, theirs, img) > 0.99
 
 
 # ---- what the page does

@@ -29,7 +29,7 @@ def build(nets: dict[str, Net], table: list[tuple[str, dict[str, str]]], runtime
     on_layer: called with the net and the layer before each graph is built.
     """
     chosen = {name: list(dict.fromkeys(row[name] for _, row in table if name in row)) for name in nets}
-    made, (offered, files) = contents(nets, chosen, half, on_layer), scenes()
+    made, (offered, files) = contents(nets, chosen, half, "webgpu" in runtime, on_layer), scenes()
     files |= made.files
     used = {"version": VERSION}
     for provider, (module, binary) in runtime.items():

@@ -33,13 +33,14 @@ class Contents(NamedTuple):
     files: dict[str, bytes]
 
 
-def contents(nets: dict[str, Net], chosen: dict[str, list[str]], half: bool = False,
+def contents(nets: dict[str, Net], chosen: dict[str, list[str]], half: bool = False, plain: bool = False,
              on_layer: Callable[[str, str], None] = lambda net, end: None) -> Contents:
     """Build the step graphs of the nets.
 
     nets: {name: Net}.
     chosen: {name: the layers to dream at}.
     half: store the weights in half precision.
+    plain: add a second graph of each layer, of plain derivatives, for WebGPU.
     on_layer: called with the net and the layer before each graph is built.
 
     Raises ConvertError for a layer that has no gradient.
@@ -49,21 +50,26 @@ def contents(nets: dict[str, Net], chosen: dict[str, list[str]], half: bool = Fa
         weights, ends = Weights(), {}
         for j, end in enumerate(chosen[name]):
             on_layer(name, end)
-            graph = small(graph_of(net, end), half)
-            file = f"net{i}-layer{j}.bin"
-            facts = {p.key: p.value for p in graph.metadata_props}
-            ends[end] = {"graph": file, "min": json.loads(facts["min_size"])}
-            weights.move(graph)
-            files[file] = graph.SerializeToString()
+            ends[end] = {}
+            for kind in ("graph", *["plain"] * plain):
+                graph = small(graph_of(net, end, fast=kind == "graph"), half)
+                facts = {p.key: p.value for p in graph.metadata_props}
+                ends[end] |= {kind: f"net{i}-{kind}{j}.bin", "min": json.loads(facts["min_size"])}
+                weights.move(graph)
+                files[ends[end][kind]] = graph.SerializeToString()
         files[f"net{i}-weights.bin"] = weights.data()
         described.append(_description(name, net, f"net{i}-weights.bin", ends))
     return Contents(described, files)
 
 
-def graph_of(net: Net, end: str) -> onnx.ModelProto:
-    """Build the step graph of a layer, with the notebook's objective, for pictures of any size."""
+def graph_of(net: Net, end: str, fast: bool = True) -> onnx.ModelProto:
+    """Build the step graph of a layer, with the notebook's objective, for pictures of any size.
+
+    fast: use the fast forms of derivatives (see `convert.gradient_graph`). WebGPU computes that of a strided maximum
+        wrongly (onnxruntime-web 1.30), and the plain ones rightly.
+    """
     with about(net.prototxt):
-        gradient = convert.gradient_graph(net.files.proto, end, align=False)      # which is no faster in a browser
+        gradient = convert.gradient_graph(net.files.proto, end, fast, align=False)      # which is no faster here
     return step_graph(gradient, Step(objective_L2.at(end)), net.programs.bias)
 
 

@@ -121,9 +121,9 @@ async function begin(endless) {
   update();
 }
 
-function jobOf({net, base}, settings, rgb = base) {
-  const end = endOf(net), {graph} = net.ends[end];
-  return {net: {mean: net.mean, swap: net.swap, end, key: graph, graph: sourceOf(graph),
+function jobOf({net, base}, settings, provider, rgb = base) {
+  const end = endOf(net), file = net.ends[end][provider === "webgpu" ? "plain" : "graph"];
+  return {net: {mean: net.mean, swap: net.swap, end, key: file, graph: sourceOf(file),
                 weights: sourceOf(net.weights)}, rgb, settings};
 }
 
@@ -133,7 +133,8 @@ async function prepare(pane, settings) {
   if ($("gpu").checked && !providers.has(graph)) {
     say(`Comparing the first step of ${net.name} with that of the graphics processor…`);
     const {size, settings: one} = comparison(base.h, base.w, settings, min), rgb = zoom(base, ...size);
-    const choice = await chosenProvider(provider => dreamtOnce(newWorker, runtimeOf(provider), jobOf(pane, one, rgb)));
+    const choice = await chosenProvider(
+      provider => dreamtOnce(newWorker, runtimeOf(provider), jobOf(pane, one, provider, rgb)));
     providers.set(graph, choice.provider);
     if (choice.reason) complain(`${net.name} dreams without the graphics processor: ${choice.reason}`);
   }
@@ -145,7 +146,7 @@ function start(pane, settings, endless) {
   const {net, base} = pane, {image: {width, height}, name, facts} = page.picture;
   const scaled = width !== base.w || height !== base.h || facts.start;
   const origin = page.again ? {picture: `${name}, dreamt ${page.again} times before`} : facts;
-  pane.dream({...jobOf(pane, settings), endless}, endOf(net), metadata({
+  pane.dream({...jobOf(pane, settings, pane.provider), endless}, endOf(net), metadata({
     software: config.software, net, end: endOf(net), settings, facts: origin, endless,
     size: scaled ? [base.w, base.h] : null, provider: pane.provider, threads: threadsEach()}));
 }
