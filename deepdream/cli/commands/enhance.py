@@ -37,7 +37,8 @@ POSITIVE = number("a number from 0 to 1e6", lambda v: 0 <= v <= 1e6)
 SAVED = Form("an enhanced picture", ("k", "prior", "end"), {
     "end": Entry("end", END.accepts), "k": Entry("k", POSITIVE.accepts),
     "prior": Entry("prior", one_of(*PRIORS).accepts), "weight": Entry("weight", is_kind(POSITIVE)),
-    "natural": Entry("natural", is_kind(OPTIONS["natural"].kind)), "iter_n": Entry("iter_n", whole(1).accepts), "clip": Entry("no_clip", FLAG.accepts, lambda clip: not clip),
+    "natural": Entry("natural", is_kind(OPTIONS["natural"].kind)),
+    "iter_n": Entry("iter_n", whole(1).accepts), "clip": Entry("no_clip", FLAG.accepts, lambda clip: not clip),
     **{name: Entry(name, OPTIONS[name].accepts) for name in ("octave_n", "octave_scale")},
     "fast": Entry("fast", is_kind(FLAG))}, older={"octave_n": 1})
 
