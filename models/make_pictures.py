@@ -152,6 +152,17 @@ def make_mask(name, out, place, run):
     save(grid(pictures, ["--start lake", "mask.png", "--start lake --mask mask.png"], note, 3), out, quality=88)
 
 
+def make_enhance(name, out, place, run):
+    """Enhance the lake, in pixels and in the space of natural colours."""
+    save(formula_lake(210, 374), place / "lake.png")
+    command = ["enhance", place / "lake.png", "--model", GOOGLENET, "--end", "inception_4c/output"]
+    run(*command, "-o", place / "plain.png")
+    run(*command, "--natural", "--weight", "0.1", "-o", place / "natural.png")
+    pictures = [small(place / f"{part}.png", (280, 157)) for part in ("lake", "plain", "natural")]
+    captions = ["the lake", "enhance", "enhance --natural --weight 0.1"]
+    save(grid(pictures, captions, f"{GOOGLENET}, inception_4c/output", 3), out, quality=88)
+
+
 def make_zoom(name, out, place, run):
     """Make a small movie of a zoom that turns. Its quality is less than that of --movie, so that it loads quickly."""
     run("zoom", "-o", place / "frames", "--start", "fur", "--size", "320x180", "--frames", "40", "--rotate", "1.5",
@@ -177,7 +188,7 @@ MAKERS: dict[str, Callable] = {
     **dict.fromkeys(PICTURES, make_picture), **dict.fromkeys(SHEETS, make_sheet),
     **{f"layers/{model[5:]}-{end.split('/')[0].removeprefix('inception_')}.jpg": layer_picture(model, end)
        for end in LAYERS for model in ("mini_imagenet", "mini_places")},
-    "mask.jpg": make_mask, "zoom.webp": make_zoom, "gallery.jpg": make_gallery,
+    "mask.jpg": make_mask, "enhance.jpg": make_enhance, "zoom.webp": make_zoom, "gallery.jpg": make_gallery,
 }
 
 

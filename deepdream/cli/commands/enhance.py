@@ -3,7 +3,7 @@
     deepdream enhance cat.jpg -o out.jpg --end inception_4c/output
     deepdream enhance cat.jpg -o out.jpg --model bvlc_googlenet --end inception_3b/output --k 3 --iter-n 100
     deepdream enhance cat.jpg -o out.jpg --prior l2 --weight 0.01
-    deepdream enhance cat.jpg -o out.jpg --natural             without coloured specks; more light and shade
+    deepdream enhance cat.jpg -o out.jpg --natural --weight 0.1      no coloured specks, but light, shade and clouds
     deepdream enhance cat.jpg -o out.png --octave-n 1 --k 2 --weight 0.003 --iter-n 100      at one size, to convergence
     deepdream enhance -o again.jpg --settings out.jpg
 
