@@ -38,6 +38,7 @@ LAKE = ["--start", "lake", *SKY, *SMALL]
 PLACES = ["--model", "mini_places"]
 GOOGLENET = "bvlc_googlenet"
 CLASSES = ["tabby cat", "golden retriever", "peacock", "castle", "dumbbell", "lakeside"]
+QUICK = ["--model", GOOGLENET, "--size", "320x320", "--octave-n", "2", "--iter-n", "30", *SEED]
 LAYERS = ("conv2/norm2", "inception_3b/output", "inception_4a/output", "inception_4c/output", "inception_4d/output",
           "inception_4e/output")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -86,9 +87,8 @@ SHEETS = {
         "--start noise --laplacian": ["dream", *SKY, "--start", "noise", "--laplacian", *SMALL],
     }, note="mini_imagenet, seed 1"),
     "classes.jpg": Sheet({
-        **{name: ["class", name, "--model", GOOGLENET, *SEED] for name in CLASSES},
-        **{f"{name}, --natural": ["class", name, "--model", GOOGLENET, "--natural", "--step-size", "2.5", *SEED]
-           for name in CLASSES}},
+        **{name: ["class", name, *QUICK] for name in CLASSES},
+        **{f"{name}, --natural": ["class", name, "--natural", "--step-size", "2.5", *QUICK] for name in CLASSES}},
         6, (200, 200), "bvlc_googlenet, from noise, seed 1; the lower row with --natural --step-size 2.5"),
 }
 
