@@ -176,7 +176,7 @@ def make_gallery(name, out, place, run):
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not browser:
         sys.exit(f"{name}: needs one of {', '.join(BROWSERS)}")
-    save(formula_lake(270, 480), place / "lake.png")
+    save(formula_lake(180, 320), place / "lake.png")
     run("gallery", place / "lake.png", "-o", place / "page", "--seeds", "1")
     subprocess.run([browser, "--headless=new", "--no-sandbox", "--hide-scrollbars", "--window-size=1200,1500",
                     f"--user-data-dir={place / 'browser'}", f"--screenshot={place / 'page.png'}",
