@@ -46,8 +46,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 # one picture: the words of one command
 PICTURES = {
     "fur.jpg": ["dream", "--start", "fur", *SEED],
-    "features.jpg": ["features", "inception_4c/output[11,40,54,97,123,166,229,250,309,350,409,477]", "--columns", "6",
-                     "--model", GOOGLENET],
+    "features.jpg": ["features", "inception_4c/output[2,13,45,67,159,306,328,400,401,451,494,505]", "--columns", "6",
+                     "--model", GOOGLENET, "--threads", "1"],
     "four.png": ["class", "four", "--model", "digits", "--strip", *SEED],
 }
 
