@@ -248,6 +248,21 @@ def test_saved_settings_make_the_same_dream_in_python(page, nets, picture, tmp_p
     assert {*theirs} - {*settings} <= {"picture_path", "guide", "mask", "quality", "octave", "step"}
 
 
+def test_the_settings_of_a_scene(page):
+    """At the size at which the page has it, it is Python's scene; scaled, it is not, and is not called so."""
+    js(page, "document.querySelector('#scenes button:nth-child(2)').click()")
+    until(page, "deepdream.picture.name == 'lake'")
+    wanted = {256: {"picture": "the scene lake, scaled", "size": [256, 160]}, 640: {"start": "lake", "size": [640, 400]}}
+    for side, expected in wanted.items():
+        choose(page, side=side, octave_n=1, iter_n=50)
+        press(page, "dream")
+        until(page, "deepdream.panes[0].state == 'dreaming' && deepdream.panes[0].meta")
+        meta = js(page, "deepdream.panes[0].meta")
+        assert {name: meta.get(name) for name in ("picture", "start", "size") if name in meta} == expected
+        press(page, "dream")
+        until(page, "deepdream.panes[0].state != 'dreaming'")
+
+
 def test_stop_and_go_on(page):
     choose(page, octave_n=2, iter_n=400, seed=3)
     press(page, "dream")

@@ -144,11 +144,12 @@ async function prepare(pane, settings) {
 
 function start(pane, settings, endless) {
   const {net, base} = pane, {image: {width, height}, name, facts} = page.picture;
-  const scaled = width !== base.w || height !== base.h || facts.start;
-  const origin = page.again ? {picture: `${name}, dreamt ${page.again} times before`} : facts;
+  const scaled = width !== base.w || height !== base.h;
+  const origin = page.again ? {picture: `${name}, dreamt ${page.again} times before`} :
+    facts.start && scaled ? {picture: `the scene ${name}, scaled`} : facts;      // Python makes scenes at their size
   pane.dream({...jobOf(pane, settings, pane.provider), endless}, endOf(net), metadata({
     software: config.software, net, end: endOf(net), settings, facts: origin, endless,
-    size: scaled ? [base.w, base.h] : null, provider: pane.provider, threads: threadsEach()}));
+    size: scaled || facts.start ? [base.w, base.h] : null, provider: pane.provider, threads: threadsEach()}));
 }
 
 // A message from the worker of a pane.
