@@ -252,7 +252,8 @@ def test_the_settings_of_a_scene(page):
     """At the size at which the page has it, it is Python's scene; scaled, it is not, and is not called so."""
     js(page, "document.querySelector('#scenes button:nth-child(2)').click()")
     until(page, "deepdream.picture.name == 'lake'")
-    wanted = {256: {"picture": "the scene lake, scaled", "size": [256, 160]}, 640: {"start": "lake", "size": [640, 400]}}
+    wanted = {256: {"picture": "the scene lake, scaled", "size": [256, 160]},
+              640: {"start": "lake", "size": [640, 400]}}
     for side, expected in wanted.items():
         choose(page, side=side, octave_n=1, iter_n=50)
         press(page, "dream")
