@@ -74,8 +74,8 @@ def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = Tr
     end: the name of a tensor, or a list of names.
     fast: use the forms of derivatives that onnxruntime computes quickly (`convert.fast`). False uses only the plain
         derivatives of `convert.derivatives`; the results differ only by rounding.
-    device: the device whose fast forms are used, "cpu" or "cuda". Each graph runs on every device; only the speed
-        differs.
+    device: the device whose fast forms are used: "cpu", "cuda", or "cuda-fast" for results that may differ in rounding
+        from run to run. Each graph runs on every device; only the speed differs.
 
     Returns a ModelProto with the inputs `data` and `end_diff` and the outputs `end_data` (the value of `end`) and
     `data_diff` (the gradient of sum(end_data * end_diff) with respect to data). It uses standard operators only, and H
@@ -130,7 +130,7 @@ class _Build:
         names = {n for node in self.nodes for n in (*node.input, *node.output) if n} | {source.input.name}
         fixed = {DATA, DATA_DIFF, *(n for pair in ends.values() for n in pair)}
         self.graph = g = Graph(reserved=names | fixed, opset=source.opset, weights=source.weights,
-                               one_sum=device == "cuda")
+                               one_sum=device in ("cuda", "cuda-fast"))
         # keep the model's names, except those that the inputs and outputs of this graph have
         self.names = {n: g.unique(n) if n in fixed else n for n in names}
         self.names[source.input.name] = DATA

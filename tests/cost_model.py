@@ -13,12 +13,13 @@ PyTorch is installed.
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,10 +48,9 @@ class Cost:
     flops: float
     launches: int = 1
 
-    @property
-    def seconds(self) -> float:
-        """The estimated time."""
-        return self.launches * LAUNCH + max(self.bytes / BANDWIDTH, self.flops / FLOPS)
+    def seconds(self, launch: float = LAUNCH) -> float:
+        """Return the estimated time. launch: the seconds of a launch."""
+        return self.launches * launch + max(self.bytes / BANDWIDTH, self.flops / FLOPS)
 
 
 @dataclass(frozen=True)
@@ -177,10 +177,10 @@ def described(node: onnx.NodeProto, tensors: dict[str, Tensor]) -> str:
 
 # ---- PyTorch
 
-def torch_costs(make_step: Callable, h: int, w: int) -> list[Cost] | None:
+def torch_costs(make: Callable, h: int, w: int) -> list[Cost] | None:
     """Return the cost of each operator that PyTorch's dispatcher sees during a step; None without PyTorch.
 
-    make_step: called with (torch, device); returns a function of the picture that makes a step.
+    make: called with (torch); returns a function that makes a step of a tensor without data, of h x w pixels.
     """
     try:
         import torch
@@ -197,7 +197,7 @@ def torch_costs(make_step: Callable, h: int, w: int) -> list[Cost] | None:
                 costs.append(cost)
             return result
 
-    step, picture = make_step(torch, "meta"), torch.empty((1, 3, h, w), device="meta")
+    step, picture = make(torch), torch.empty((1, 3, h, w), device="meta")
     with Recorder():
         step(picture)
     return costs
@@ -228,31 +228,25 @@ def _torch_tensors(torch, values):
 
 # ---- the report
 
-def total(costs: Iterable[Cost]) -> float:
-    """Return the estimated seconds of a step."""
-    return sum(cost.seconds for cost in costs)
-
-
-def by_operator(costs: Iterable[Cost]) -> list[tuple[str, int, float]]:
-    """List (operator, number of nodes, estimated seconds), the most expensive first."""
-    costs = list(costs)
+def by_operator(costs: list[Cost], launch: float = LAUNCH) -> list[tuple[str, int, float]]:
+    """List (operator, number of nodes, estimated seconds), the most expensive first. launch: seconds of a launch."""
     seconds = Counter()
     for cost in costs:
-        seconds[cost.op] += cost.seconds
+        seconds[cost.op] += cost.seconds(launch)
     counts = Counter(cost.op for cost in costs)
     return [(op, counts[op], time) for op, time in seconds.most_common()]
 
 
-def summary(costs: list[Cost], largest: int = 10) -> dict:
+def summary(costs: list[Cost], launch: float = LAUNCH, largest: int = 10) -> dict:
     """Return the figures of a step as plain values.
 
-    costs: the cost of each node. largest: how many of the most expensive nodes to list.
+    costs: the cost of each node. launch: the seconds of a launch. largest: how many of the most expensive nodes to list.
     """
-    order = sorted(costs, key=lambda cost: -cost.seconds)[:largest]
-    return {"milliseconds": 1e3 * total(costs), "launches": sum(c.launches for c in costs),
+    order = sorted(costs, key=lambda cost: -cost.seconds(launch))[:largest]
+    return {"milliseconds": 1e3 * sum(c.seconds(launch) for c in costs), "launches": sum(c.launches for c in costs),
             "gigabytes": sum(c.bytes for c in costs) / 1e9, "gflop": sum(c.flops for c in costs) / 1e9,
-            "operators": [[op, n, 1e3 * time] for op, n, time in by_operator(costs)],
-            "largest": [[c.name, c.op, c.bytes / 1e6, c.flops / 1e9, 1e6 * c.seconds] for c in order]}
+            "operators": [[op, n, 1e3 * time] for op, n, time in by_operator(costs, launch)],
+            "largest": [[c.name, c.op, c.bytes / 1e6, c.flops / 1e9, 1e6 * c.seconds(launch)] for c in order]}
 
 
 def show(label: str, figures: dict) -> None:
@@ -270,7 +264,7 @@ def show_largest(figures: dict) -> None:
 
 def main() -> None:
     """Print the estimates of a net's step in all forms, next to PyTorch's."""
-    from benchmark import torch_step
+    from benchmark import torch_step, torch_value
     from deepdream.engine.graphs import step_graph
     from onnx.utils import Extractor
 
@@ -280,26 +274,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="mini_imagenet", help="name or folder (mini_imagenet)")
     parser.add_argument("--end", default="inception_4c/output", help="layer (inception_4c/output)")
+    parser.add_argument("--launch", type=float, default=1e6 * LAUNCH, help="microseconds a launch (5); about 1 where "
+                        "the launches are captured as a CUDA graph")
     args = parser.parse_args()
     net = Net(args.model, device="cpu")
+    launch = args.launch / 1e6
     step, bias = Step(objective_L2.at(args.end)), np.asarray(net.programs.bias)
-    forms = {"CUDA forms": "cuda", "CPU forms": "cpu", "plain derivatives": False}
-    graphs = {name: step_graph(convert.gradient_graph(net.model, args.end, fast=fast), step, bias).SerializeToString()
-              for name, fast in forms.items()}
+    forms = {"CUDA forms": {"device": "cuda"}, "CUDA forms of --fast": {"device": "cuda-fast"}, "CPU forms": {},
+             "plain derivatives": {"fast": False}}
+    graphs = {name: step_graph(convert.gradient_graph(net.model, args.end, **form), step, bias).SerializeToString()
+              for name, form in forms.items()}
     forward = Extractor(net.model).extract_model(net.inputs, [args.end])
-    print(f"{net.name} at {args.end}; {BANDWIDTH / 1e12} TB/s, {FLOPS / 1e12:g} TFLOP/s, {LAUNCH * 1e6:g} us a launch")
+    print(f"{net.name} at {args.end}; {BANDWIDTH / 1e12} TB/s, {FLOPS / 1e12:g} TFLOP/s, {args.launch:g} us a launch")
     for h, w in SIZES:
         print(f"\n{w}x{h}")
         for name, graph in graphs.items():
-            figures = summary(graph_costs(graph, h, w))
+            figures = summary(graph_costs(graph, h, w), launch)
             show(name, figures)
             if name == "CUDA forms":
                 show_largest(figures)
-        costs = torch_costs(lambda torch, device: torch_step(torch, forward, args.end, device), h, w)
+        costs = torch_costs(lambda torch: functools.partial(
+            torch_step, torch, torch_value(torch, forward, args.end, "meta")), h, w)
         if costs is None:
             print("PyTorch: not installed")
         else:
-            show("PyTorch eager", summary(costs))
+            show("PyTorch eager", summary(costs, launch))
 
 
 if __name__ == "__main__":

@@ -60,7 +60,12 @@ CUDA_FORMS = {
                     Form(scattered.applies, forward=scattered.forward)],
     "Relu":        [Form(lambda node: True, cuda.relu)],
 }
-TABLES = {"cpu": FORMS, "cuda": CUDA_FORMS}
+# the same for dreams that need not follow Caffe's step by step
+CUDA_FAST_FORMS = CUDA_FORMS | {
+    "MaxPool": [Form(scattered.applies_after_relu, forward=scattered.forward_at_once, masks=True),
+                *CUDA_FORMS["MaxPool"][1:]],
+}
+TABLES = {"cpu": FORMS, "cuda": CUDA_FORMS, "cuda-fast": CUDA_FAST_FORMS}
 # operators that map 0 to 0, and whose gradient is 0 wherever the input is 0 if that holds for the output
 KEEP_MASK = {"Concat", "Dropout", "Identity", "LRN"}
 
@@ -81,7 +86,7 @@ def choose(nodes: list[Node], ends: list[str], device: str = "cpu") -> None:
 
     nodes: the nodes that depend on the data and lead to the ends, in order.
     ends: the names of the ends.
-    device: whose forms are used, "cpu" or "cuda".
+    device: whose forms are used, a key of TABLES.
     """
     unmasked = set(ends)       # tensors whose gradient may differ from 0 where they are 0
     for node in reversed(nodes):

@@ -51,6 +51,18 @@ def forward_after_relu(node: Node, x: Tensor) -> tuple[Tensor, Callable]:
     return y, masked
 
 
+def forward_at_once(node: Node, x: Tensor) -> tuple[Tensor, Callable]:
+    """Build the same as `forward_after_relu` with a single pooling.
+
+    That is faster, but on CUDA another one of several equal maxima may be chosen, and sums are rounded in changing
+    orders, so that a dream cannot be repeated bit for bit.
+    """
+    window = node.window()
+    pooled = node.g.op("MaxPool", x, outputs=2, kernel_shape=window.kernel, strides=window.stride, pads=window.pads)
+    return pooled[0], lambda node, dy, y, x: _back(node, dy if node.masked else node.g.where(y > 0.0, dy),
+                                                   [(x, None), pooled])
+
+
 def _back(node, dy, pooled):
     """Add dy at the maxima, through all poolings."""
     g = node.g

@@ -28,7 +28,7 @@ PROBE = 1024          # height and width at which the tensors of a graph are mea
 SUGGESTED = (1024, 512, 256)      # sizes of tiles to suggest in messages
 # operators whose output may reuse the memory of an input that no other node reads
 IN_PLACE = {"Relu", "Add", "Mul", "Sub", "Div", "Sum", "HardSigmoid", "Sqrt", "Reciprocal", "Identity", "Min", "Max",
-            "BatchNormalization", "Reshape", "Unsqueeze", "Squeeze", "Clip", "Abs"}
+            "BatchNormalization", "Reshape", "Unsqueeze", "Squeeze", "Clip", "Abs", "ScatterND"}
 
 
 def check_fits(net, step: Step, size: tuple[int, int], whole_step: bool = True) -> None:
@@ -117,7 +117,8 @@ def peak_memory(graph: bytes) -> tuple[float, int]:
     for info in (*inferred.input, *inferred.value_info, *inferred.output):
         dims = info.type.tensor_type.shape.dim
         if info.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            size[info.name] = functools.reduce(lambda n, d: n * d.dim_value, dims, 4)
+            width = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type).itemsize
+            size[info.name] = functools.reduce(lambda n, d: n * d.dim_value, dims, width)
     size = {name: n for name, n in size.items() if name not in weights}
     last = {name: i for i, node in enumerate(model.graph.node) for name in node.input}
     last |= {info.name: len(model.graph.node) for info in (*model.graph.input, *model.graph.output)}

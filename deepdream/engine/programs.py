@@ -89,14 +89,16 @@ class Programs:
         return self._around_gradient(("step", bias, *parts), step.ends, around, keep)
 
     def _around_gradient(self, key, ends, around, keep):
-        """Return a program whose graph is `around(gradient graph of the ends)`."""
+        """Return a program whose graph is `around(gradient graph of the ends)`, in the forms for the device."""
+        forms = self.device.forms
+
         def build():
             with about(self.files.prototxt):
-                graph = convert.gradient_graph(self.files.proto, ends[0] if len(ends) == 1 else ends)
+                graph = convert.gradient_graph(self.files.proto, ends[0] if len(ends) == 1 else ends, device=forms)
             self.files.release()      # so that the weights are not in memory twice during a dream
             return around(graph).SerializeToString()
 
-        return Program(key, build, keep)
+        return Program((*key, forms), build, keep)
 
     # ---- running them
 

@@ -123,6 +123,7 @@ class Device:
     is_cuda: whether it is a GPU.
     index: the number of the GPU.
     captures: whether steps are captured as CUDA graphs.
+    forms: the forms of derivatives that are fast on it (see `convert.gradient_graph`).
     much_work: pixels times steps from which on a session is created for one size only.
     """
 
@@ -141,6 +142,7 @@ class Device:
             raise DreamError("--fast: only CUDA has TF32, and the device is the CPU; leave it out")
         self.index, self.fast = index if self.is_cuda else 0, bool(fast)
         self.name = f"cuda:{index}" if self.is_cuda else "cpu"
+        self.forms = "cpu" if not self.is_cuda else "cuda-fast" if fast else "cuda"
         self._cuda = dict(cuda or {})
         self.captures = self.is_cuda and str(self._cuda.get("enable_cuda_graph", 0)) in ("1", "True")
         # With fixed sizes, onnxruntime adds in place on the CPU. A captured CUDA graph always has one size.
