@@ -266,7 +266,8 @@ def _torch(device):
 def torch_value(torch, forward, end, device):
     """Return a function that computes a layer in PyTorch from a picture. device: the name of a device of PyTorch."""
     F = torch.nn.functional
-    constants = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()).to(device) for t in forward.graph.initializer}
+    constants = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()).to(device)
+                 for t in forward.graph.initializer}
 
     def padded(x, pads, value):
         top, left, bottom, right = pads

@@ -206,8 +206,8 @@ def torch_costs(make: Callable, h: int, w: int) -> list[Cost] | None:
 def _torch_cost(torch, function, args, result):
     """Return the cost of one call of an operator; None if it only returns a view."""
     name = function._schema.name.removeprefix("aten::")
-    if any(returned.alias_info is not None and not returned.alias_info.is_write
-           for returned in function._schema.returns) or name in ("detach", "empty_like", "empty", "_local_scalar_dense"):
+    aliases = [returned.alias_info for returned in function._schema.returns]
+    if any(alias is not None and not alias.is_write for alias in aliases) or name in ("empty", "empty_like"):
         return None
     read, written = list(_torch_tensors(torch, args)), list(_torch_tensors(torch, [result]))
     flops = sum(t.numel() for t in written)
@@ -240,7 +240,7 @@ def by_operator(costs: list[Cost], launch: float = LAUNCH) -> list[tuple[str, in
 def summary(costs: list[Cost], launch: float = LAUNCH, largest: int = 10) -> dict:
     """Return the figures of a step as plain values.
 
-    costs: the cost of each node. launch: the seconds of a launch. largest: how many of the most expensive nodes to list.
+    costs: the cost of each node. launch: the seconds of a launch. largest: how many expensive nodes to list.
     """
     order = sorted(costs, key=lambda cost: -cost.seconds(launch))[:largest]
     return {"milliseconds": 1e3 * sum(c.seconds(launch) for c in costs), "launches": sum(c.launches for c in costs),

@@ -209,7 +209,7 @@ def test_fast_forms_agree_with_plain_derivatives(operator, device, chosen):
     assert not_zero > 0.9 * NETS
     for number, _ in enumerate(TABLES[device][operator]):
         assert nets_with[number] >= NETS / 6, (number, nets_with)
-    if operator == "Concat" and device == "cpu":      # its form does something else than the plain one where the channels are last
+    if operator == "Concat" and device == "cpu":      # differs from the plain form only where the channels are last
         assert splits >= NETS / 4
 
 

@@ -27,7 +27,8 @@ def affordable(shape: Sequence[int], window: Window, group: int) -> bool:
     """Tell the same from the shape of a convolution's weights, its window and its groups."""
     if max(window.stride) == 1 or max(window.kernel) == 1:
         return True
-    return math.prod(_phases_shape(shape, window, group, _strides_at_once(shape, window, group))) <= max(NUMBERS, 8 * math.prod(shape))
+    phases = _phases_shape(shape, window, group, _strides_at_once(shape, window, group))
+    return math.prod(phases) <= max(NUMBERS, 8 * math.prod(shape))
 
 
 def gradient(node: Node, dy: Tensor, y: Tensor, x: Tensor, *_) -> Tensor:

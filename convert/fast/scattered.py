@@ -1,7 +1,7 @@
 """The gradient of max pooling for CUDA: the maxima are found with their positions, and the gradients are added there.
 
-Comparing each pixel of a window with the maximum, as on the CPU, takes many passes over the memory. Here the windows are
-pooled along one axis after the other, since the first maximum in row-major order is the first one in the first row
+Comparing each pixel of a window with the maximum, as on the CPU, takes many passes over the memory. Here the windows
+are pooled along one axis after the other, since the first maximum in row-major order is the first one in the first row
 that contains the maximum, and onnxruntime's MaxPool on CUDA visits the pixels of two axes in another order. Each
 pixel belongs to at most two windows of a pooling: wide windows are pooled in several steps. So at most two numbers are
 added to a zero, and the result does not depend on the order in which CUDA adds them.
