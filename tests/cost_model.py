@@ -32,6 +32,7 @@ from deepdream.convert.graph import attributes  # noqa: E402
 
 BANDWIDTH = 4.8e12      # bytes per second of an H200's memory
 FLOPS = 50e12           # float32 operations per second that its convolutions reach
+HALF_FLOPS = 400e12     # the same in half precision
 LAUNCH = 5e-6           # seconds from one kernel to the next
 SIZES = ((291, 516), (575, 1024), (1162, 2066))
 VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Dropout"}      # share the memory of their input
@@ -41,16 +42,21 @@ READ_WHAT_THEY_WRITE = {"Slice", "Gather", "Expand", "ConstantOfShape", "Range"}
 
 @dataclass(frozen=True)
 class Cost:
-    """What a node costs. name: the node. op: its operator. bytes: read and written. flops: of its arithmetic."""
+    """What a node costs.
+
+    name: the node. op: its operator. bytes: read and written. flops: of its arithmetic. launches: of kernels.
+    rate: the operations per second.
+    """
     name: str
     op: str
     bytes: float
     flops: float
     launches: int = 1
+    rate: float = FLOPS
 
     def seconds(self, launch: float = LAUNCH) -> float:
         """Return the estimated time. launch: the seconds of a launch."""
-        return self.launches * launch + max(self.bytes / BANDWIDTH, self.flops / FLOPS)
+        return self.launches * launch + max(self.bytes / BANDWIDTH, self.flops / self.rate)
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,8 @@ def _cost(node, tensors, readers, constants):
     elif node.op_type == "Conv":
         extra = _uneven_padding(node, outputs[0])
         read, written, launches = read + extra, written + extra, launches + bool(extra)
-    return Cost(node.name or node.output[0], described(node, tensors), read + written, flops, launches)
+    return Cost(node.name or node.output[0], described(node, tensors), read + written, flops, launches,
+                HALF_FLOPS if outputs[0].width == 2 else FLOPS)
 
 
 def _is_on_host(node, outputs):
@@ -282,8 +289,9 @@ def main() -> None:
     step, bias = Step(objective_L2.at(args.end)), np.asarray(net.programs.bias)
     forms = {"CUDA forms": {"device": "cuda"}, "CUDA forms of --fast": {"device": "cuda-fast"}, "CPU forms": {},
              "plain derivatives": {"fast": False}}
-    graphs = {name: step_graph(convert.gradient_graph(net.model, args.end, **form), step, bias).SerializeToString()
-              for name, form in forms.items()}
+    gradients = {name: convert.gradient_graph(net.model, args.end, **form) for name, form in forms.items()}
+    gradients["half precision"] = convert.half_precision(gradients["CUDA forms of --fast"])
+    graphs = {name: step_graph(graph, step, bias).SerializeToString() for name, graph in gradients.items()}
     forward = Extractor(net.model).extract_model(net.inputs, [args.end])
     print(f"{net.name} at {args.end}; {BANDWIDTH / 1e12} TB/s, {FLOPS / 1e12:g} TFLOP/s, {args.launch:g} us a launch")
     for h, w in SIZES:

@@ -83,7 +83,8 @@ def lrn_after_relu(node: Node, dy: Tensor, y: Tensor, x: Tensor) -> Tensor:
 def lrn(node: Node, dy: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Build the gradient of y = x s^-b, with s = k + a/n sum x^2 from a convolution."""
     n, alpha = node.attr["size"], node.attr.get("alpha", 1e-4)
-    s = _band(node, x * x, (n - 1) // 2, n // 2, alpha / n, node.attr.get("bias", 1.0))
+    square = node.g.op("Mul", x, x, name="exact square")      # see `convert.half`
+    s = _band(node, square, (n - 1) // 2, n // 2, alpha / n, node.attr.get("bias", 1.0))
     return _lrn(node, dy, x, s ** -node.attr.get("beta", 0.75))
 
 
@@ -103,4 +104,4 @@ def _band(node, x, before, after, factor, offset=None):
     inputs = [x, node.constant(band[:, :, None, None], "band")]
     if offset is not None:
         inputs.append(node.constant(np.full(len(channel), offset, np.float32), "offset"))
-    return node.g.op("Conv", *inputs, kernel_shape=[1, 1])
+    return node.g.op("Conv", *inputs, kernel_shape=[1, 1], name="exact band")

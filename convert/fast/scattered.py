@@ -68,7 +68,7 @@ def _back(node, dy, pooled):
     g = node.g
     for (before, _), (_, positions) in zip(pooled[-2::-1], pooled[:0:-1]):
         # a product, not a constant: onnxruntime adds in place only in memory that belongs to the run
-        zeros = g.op("Reshape", before * 0.0, [-1])
+        zeros = g.op("Reshape", g.op("Mul", before, 0.0, name="exact zeros"), [-1])
         dy = g.op("ScatterND", zeros, g.op("Reshape", positions, [-1, 1]), g.op("Reshape", dy, [-1]), reduction="add")
         dy = g.op("Reshape", dy, g.shape(before))
     return dy

@@ -90,15 +90,16 @@ class Programs:
 
     def _around_gradient(self, key, ends, around, keep):
         """Return a program whose graph is `around(gradient graph of the ends)`, in the forms for the device."""
-        forms = self.device.forms
+        forms, half = self.device.forms, self.device.half
 
         def build():
             with about(self.files.prototxt):
                 graph = convert.gradient_graph(self.files.proto, ends[0] if len(ends) == 1 else ends, device=forms)
+                graph = convert.half_precision(graph) if half else graph
             self.files.release()      # so that the weights are not in memory twice during a dream
             return around(graph).SerializeToString()
 
-        return Program((*key, forms), build, keep)
+        return Program((*key, forms, *["half"] * half), build, keep)
 
     # ---- running them
 

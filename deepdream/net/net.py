@@ -51,7 +51,8 @@ class Net:
         is a function of dst.
     surgery: whether each InnerProduct layer becomes a convolution, so that a classifier runs at any picture size (see
         `convert.to_onnx`).
-    fast: whether convolutions on CUDA may round to TF32. The net then no longer computes step by step what Caffe does.
+    fast: whether convolutions on CUDA may round to TF32; 'half' computes gradients in half precision. The net then no
+        longer computes step by step what Caffe does.
     scale: for an .onnx file only: what the pixels are multiplied by after the mean is subtracted; one number, or one
         for each channel.
     layout: for an .onnx file only: 'nchw' or 'nhwc'.
@@ -80,7 +81,7 @@ class Net:
     def __init__(self, prototxt: str | Path, caffemodel: str | Path | None = None,
                  mean: float | Sequence[float] | np.ndarray | None = None, channel_swap: Sequence[int] | None = None,
                  device: str | Device = "auto", threads: int | None = None, leftover_diffs: bool = False,
-                 surgery: bool = False, fast: bool = False, scale: float | Sequence[float] | None = None,
+                 surgery: bool = False, fast: bool | str = False, scale: float | Sequence[float] | None = None,
                  layout: str | None = None, input: str | None = None):
         self.lock = threading.RLock()
         self.files = files_of(prototxt, caffemodel, mean, channel_swap, surgery, scale=scale, layout=layout,

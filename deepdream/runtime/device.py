@@ -111,7 +111,8 @@ class Device:
     """A device that graphs run on.
 
     choice: 'auto' (CUDA if it works, otherwise the CPU), 'cpu', 'cuda' (the first GPU) or 'cuda:N'.
-    fast: whether convolutions on CUDA may round to TF32. Not allowed with 'cpu'.
+    fast: whether convolutions on CUDA may round to TF32; or 'half', for gradients in half precision. Not allowed with
+        'cpu'.
     cuda: further options of onnxruntime's CUDA provider, {name: value}, such as prefer_nhwc. With enable_cuda_graph, a
         step is captured once for each size and then launched as a whole. This is meant for many dreams of one size,
         because the session of each octave keeps its own memory.
@@ -124,11 +125,14 @@ class Device:
     index: the number of the GPU.
     captures: whether steps are captured as CUDA graphs.
     forms: the forms of derivatives that are fast on it (see `convert.gradient_graph`).
+    half: whether gradients are computed in half precision (see `convert.half_precision`).
     much_work: pixels times steps from which on a session is created for one size only.
     """
 
     @suggesting
-    def __init__(self, choice: str = "auto", fast: bool = False, cuda: dict | None = None):
+    def __init__(self, choice: str = "auto", fast: bool | str = False, cuda: dict | None = None):
+        if fast not in (True, False, "half"):
+            raise DreamError(f"fast: {shown(fast)} is not allowed; allowed are True, False and 'half'")
         kind, _, number = str(choice).partition(":")
         numbered = kind == "cuda" and re.fullmatch(r"[0-9]{1,4}", number)
         if kind not in ("auto", "cpu", "cuda") or number and not numbered:
@@ -143,6 +147,7 @@ class Device:
         self.index, self.fast = index if self.is_cuda else 0, bool(fast)
         self.name = f"cuda:{index}" if self.is_cuda else "cpu"
         self.forms = "cpu" if not self.is_cuda else "cuda-fast" if fast else "cuda"
+        self.half = self.is_cuda and fast == "half"
         self._cuda = dict(cuda or {})
         self.captures = self.is_cuda and str(self._cuda.get("enable_cuda_graph", 0)) in ("1", "True")
         # With fixed sizes, onnxruntime adds in place on the CPU. A captured CUDA graph always has one size.
@@ -153,7 +158,8 @@ class Device:
                 + ", where --fast changes nothing" * (fast and not self.is_cuda)
 
     def __repr__(self):
-        return f"Device({self.name!r}{', fast=True' * self.fast}{f', cuda={self._cuda}' if self._cuda else ''})"
+        fast = ", fast='half'" if self.half else ", fast=True" if self.fast else ""
+        return f"Device({self.name!r}{fast}{f', cuda={self._cuda}' if self._cuda else ''})"
 
     def announce(self) -> None:
         """Print on stderr, once per process, which device 'auto' chose."""
