@@ -205,7 +205,7 @@ class Net:
         if self.leftover:
             self.leftover.backward(start)
             return {self.inputs[0]: data.diff}
-        session = self.programs.session(self.programs.gradient(start))
+        session = self.programs.session(self.programs.gradient(start), _only_size(data.data))
         data.diff[...] = session.run(["data_diff"], {"data": data.data, "end_diff": diff})[0]
         return {self.inputs[0]: data.diff}
 
@@ -309,7 +309,7 @@ class Net:
             return [data]
         if data.ndim == 4:
             self.check_size(end, *data.shape[-2:], what="data")
-        session = self.programs.session(self.programs.forward(self.inputs[0], tensors))
+        session = self.programs.session(self.programs.forward(self.inputs[0], tensors), _only_size(data))
         return session.run(tensors, {self.inputs[0]: data})
 
     def _value_after(self, blob, end, data):
@@ -320,6 +320,11 @@ class Net:
 
     def _position(self, end):
         return max(i for i, write in enumerate(self.facts.writes) if write.layer == end)
+
+
+def _only_size(data):
+    """Return the size of a single picture, for a session of this size; None for a batch and for other inputs."""
+    return data.shape[-2:] if data.ndim == 4 and len(data) == 1 else None
 
 
 def _mean_of(mean, channels):
