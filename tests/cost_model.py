@@ -7,8 +7,8 @@ the time would go.
 
 The graph is what onnxruntime's optimizer makes of it on the CPU provider, without the transformations that only the CPU
 has (blocked layouts, fused activations). It was compared once with the graph of a CUDA session of onnxruntime 1.31.1:
-the nodes were the same. PyTorch's list of operators is recorded from its own dispatcher, on tensors without data, if
-PyTorch is installed.
+the nodes were the same. Half precision is not estimated, since the CPU computes it in float32. PyTorch's list of
+operators is recorded from its own dispatcher, on tensors without data, if PyTorch is installed.
 """
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ from deepdream.convert.graph import attributes  # noqa: E402
 
 BANDWIDTH = 4.8e12      # bytes per second of an H200's memory
 FLOPS = 50e12           # float32 operations per second that its convolutions reach
-HALF_FLOPS = 400e12     # the same in half precision
 LAUNCH = 5e-6           # seconds from one kernel to the next
 SIZES = ((291, 516), (575, 1024), (1162, 2066))
 VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Identity", "Flatten", "Dropout"}      # share the memory of their input
@@ -45,18 +44,16 @@ class Cost:
     """What a node costs.
 
     name: the node. op: its operator. bytes: read and written. flops: of its arithmetic. launches: of kernels.
-    rate: the operations per second.
     """
     name: str
     op: str
     bytes: float
     flops: float
     launches: int = 1
-    rate: float = FLOPS
 
     def seconds(self, launch: float = LAUNCH) -> float:
         """Return the estimated time. launch: the seconds of a launch."""
-        return self.launches * launch + max(self.bytes / BANDWIDTH, self.flops / self.rate)
+        return self.launches * launch + max(self.bytes / BANDWIDTH, self.flops / FLOPS)
 
 
 @dataclass(frozen=True)
@@ -145,8 +142,7 @@ def _cost(node, tensors, readers, constants):
     elif node.op_type == "Conv":
         extra = _uneven_padding(node, outputs[0])
         read, written, launches = read + extra, written + extra, launches + bool(extra)
-    return Cost(node.name or node.output[0], described(node, tensors), read + written, flops, launches,
-                HALF_FLOPS if outputs[0].width == 2 else FLOPS)
+    return Cost(node.name or node.output[0], described(node, tensors), read + written, flops, launches)
 
 
 def _is_on_host(node, outputs):
@@ -290,7 +286,6 @@ def main() -> None:
     forms = {"CUDA forms": {"device": "cuda"}, "CUDA forms of --fast": {"device": "cuda-fast"}, "CPU forms": {},
              "plain derivatives": {"fast": False}}
     gradients = {name: convert.gradient_graph(net.model, args.end, **form) for name, form in forms.items()}
-    gradients["half precision"] = convert.half_precision(gradients["CUDA forms of --fast"])
     graphs = {name: step_graph(graph, step, bias).SerializeToString() for name, graph in gradients.items()}
     forward = Extractor(net.model).extract_model(net.inputs, [args.end])
     print(f"{net.name} at {args.end}; {BANDWIDTH / 1e12} TB/s, {FLOPS / 1e12:g} TFLOP/s, {args.launch:g} us a launch")
