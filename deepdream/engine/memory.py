@@ -43,8 +43,8 @@ def check_fits(net, step: Step, size: tuple[int, int], whole_step: bool = True) 
     if free is None or net.leftover:
         return
     tiled, program = step.in_tiles(*size), _program(net, step, size, whole_step)
-    needed = estimate(net, program, step, size)
-    if needed <= free:
+    wanted = estimate(net, program, step, size)
+    if wanted <= free:
         return
     advice = ""
     for tile in SUGGESTED:
@@ -56,7 +56,12 @@ def check_fits(net, step: Step, size: tuple[int, int], whole_step: bool = True) 
     h, w = size
     raise DreamError(f"the picture has {w}x{h} pixels; a dream at {' and '.join(step.ends)}"
                      + f" in tiles of {step.tile}" * tiled
-                     + f" needs about {_gb(needed)} GB, and {_gb(free)} GB are free; give {advice}a smaller picture")
+                     + f" needs about {_gb(wanted)} GB, and {_gb(free)} GB are free; give {advice}a smaller picture")
+
+
+def needed(net, step: Step, size: tuple[int, int]) -> float:
+    """Return the bytes that a process needs for a dream. The arguments are those of `check_fits`."""
+    return estimate(net, _program(net, step, size, True), step, size)
 
 
 def _program(net, step, size, whole_step):
