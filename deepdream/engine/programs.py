@@ -149,7 +149,7 @@ class Programs:
     def reusing_sizes(self) -> Iterator[None]:
         """Keep the sessions of several sizes inside of the `with`, for dreams of the same octaves one after another.
 
-        Each session takes memory for the weights. The memory of a run is freed after the last step of an octave.
+        Each session takes memory for the weights only, since the memory of the steps is freed after each octave.
         """
         before, self._reuses_sizes = self._reuses_sizes, not self.device.is_cuda
         try:
@@ -158,11 +158,6 @@ class Programs:
             self._reuses_sizes = before
             if not before and not self.device.captures:
                 self.sessions.clear()
-
-    @property
-    def frees_memory(self) -> bool:
-        """Whether a session frees the memory of its runs after the last step of an octave."""
-        return self._reuses_sizes
 
     def move(self, device: Device) -> None:
         """Run on another device from now on."""

@@ -24,7 +24,7 @@ def stepper_of(net, step: Step, rng: RandomSource = np.random, steps: int = 1) -
     step = step.sized(*data.shape[-2:])
     session = step_session(net, step, data.shape[-2:], steps)
     if session:
-        return Stepper(session, step, data, steps if net.programs.frees_memory else None)
+        return Stepper(session, step, data, steps if steps > 1 and session.size and not net.device.is_cuda else None)
     bias = net.programs.bias if step.clip else None
     if step.in_tiles(*data.shape[-2:]):
         return HostStepper(TiledGradient(net, step, rng), data, bias, step.priors)

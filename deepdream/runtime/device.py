@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 CHOICES = "auto, cpu, cuda or cuda:N"
+WASTE = 1 << 16       # the maximum number of bytes of a chunk of memory that a tensor may leave unused
 MUCH_WORK = 2.5e6     # pixels times steps: from this on, creating a session for one size only saves time
 
 
@@ -195,6 +196,9 @@ class Device:
         extra = {k: v for k, v in self._cuda.items() if size or k != "enable_cuda_graph"}
         cuda = cuda_providers(self.index, self.fast, **extra) if self.is_cuda else []
         options = self.options(threads, size)
+        if not self.is_cuda and _tight_arena():
+            options.add_session_config_entry("session.use_env_allocators", "1")
+            options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         if not spin:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -222,6 +226,22 @@ class Device:
         """Copy an array to this device."""
         import onnxruntime as ort
         return ort.OrtValue.ortvalue_from_numpy(array, "cuda" if self.is_cuda else "cpu", self.index)
+
+
+@functools.cache
+def _tight_arena():
+    """Give all sessions of this process an arena that cuts its chunks to size. Returns whether that was possible.
+
+    By default, onnxruntime hands out chunks of up to twice the size of a tensor. Weights are kept outside of the arena,
+    so that `memory.enable_memory_arena_shrinkage` can free it.
+    """
+    import onnxruntime as ort
+    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    try:
+        ort.create_and_register_allocator(place, ort.OrtArenaCfg({"max_dead_bytes_per_chunk": WASTE}))
+    except Exception:      # the process has an arena already, or this onnxruntime has no such option
+        return False
+    return True
 
 
 @functools.cache
