@@ -195,8 +195,9 @@ def batch(day: Day) -> dict:
     found, (h, w) = {}, SHORT[0] if day.short else (291, 516)
     net = day.net()
     session = net.device.session(net.programs.graph(net.programs.gradient(day.end)))
+    shape = net.run_forward(day.end, [net.tensor_of(day.end, day.end)], data(h, w))[0].shape[1:]
     for n in (1, 2) if day.short else (1, 2, 4, 8):
-        found[str(n)] = attempt(lambda: timed_batch(net, session, n, h, w, net.shape_at(day.end, (n, 3, h, w))))
+        found[str(n)] = attempt(lambda: timed_batch(net, session, n, h, w, (n, *shape)))
     return found
 
 
