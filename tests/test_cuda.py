@@ -81,7 +81,7 @@ KINDS = {   # objectives (made from the features of a guide) and priors, which a
 def test_a_step_stays_on_the_gpu(dreamer, end, kind, size, tmp_path):
     """onnxruntime's profile shows no copy to or from the host, and only sizes are computed there.
 
-    In a session of one size nothing is.
+    In a session of one size nothing is, except sizes of the blurred pictures of priors.
     """
     picture = toys.noise(1, 3, 91, 120) * 50
     make, priors = KINDS[kind]
@@ -98,7 +98,8 @@ def test_a_step_stays_on_the_gpu(dreamer, end, kind, size, tmp_path):
     assert sum(e["provider"] == "CUDAExecutionProvider" for e in events) > 50
     assert not [e["op_name"] for e in events if e["op_name"].startswith("Memcpy")]
     on_host = [e for e in events if e["provider"] == "CPUExecutionProvider"]
-    assert not [e["op_name"] for e in on_host if size or any("float" in t for t in e.get("output_type_shape", []))]
+    assert not [e["op_name"] for e in on_host if size and kind != "priors"
+                or any("float" in t for t in e.get("output_type_shape", []))]
 
 
 @pytest.mark.parametrize("options", [{"enable_cuda_graph": 1}, {"prefer_nhwc": 1}])
