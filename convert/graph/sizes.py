@@ -8,7 +8,7 @@ import onnx
 
 from ..errors import ConvertError
 from . import attributes
-from .inference import infer_shapes
+from .shapes import shapes_at
 from .windows import Window
 
 LARGE = 1 << 11   # a size at which every net has pixels everywhere
@@ -24,25 +24,16 @@ def end_shape(model: onnx.ModelProto, name: str, end: str, shape: Sequence[int])
 
     Returns None if the picture is too small or, after an InnerProduct, not of the net's size.
     """
-    graph = onnx.GraphProto()
-    graph.CopyFrom(model.graph)
-    del graph.value_info[:], graph.output[:]
-    graph.output.add().name = end
-    for info in graph.input:
-        if info.name == name:
-            info.CopyFrom(onnx.helper.make_tensor_value_info(name, info.type.tensor_type.elem_type, shape))
     try:
-        model = onnx.helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-        graph = infer_shapes(model, strict_mode=True, data_prop=True).graph
+        found = shapes_at(model, name, shape, strict=True)
     except ConvertError:
         return None
-    known = {info.name: [d.dim_value if d.HasField("dim_value") else None for d in info.type.tensor_type.shape.dim]
-             for info in [*graph.input, *graph.value_info, *graph.output]}
+    known = {name: dims for name, (dims, _) in found.items() if dims is not None}
     shapes = {name: [1 if d is None else d for d in dims] for name, dims in known.items()}
-    if any(d < 1 for dims in shapes.values() for d in dims) or not all(_window_fits(n, shapes) for n in graph.node) \
-            or not all(_numbers_fit(n, known) for n in graph.node):
+    if any(d < 1 for dims in shapes.values() for d in dims) or not all(_window_fits(n, shapes) for n in model.graph.node) \
+            or not all(_numbers_fit(n, known) for n in model.graph.node):
         return None
-    return tuple(shapes[end])
+    return tuple(shapes[end]) if end in shapes else None
 
 
 def _window_fits(node, shapes):

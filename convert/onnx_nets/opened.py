@@ -13,9 +13,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..graph import Budget, attributes, float_info
+from ..graph import Budget, attributes
 from ..graph.constants import computed
 from ..graph.inference import infer_shapes
+from ..graph.shapes import shapes_at
 from ..graph.sizes import without_weights
 
 ROUNDS = 200      # how often the shapes are inferred: each round opens what the one before has made visible
@@ -38,7 +39,7 @@ def open_shapes(model: onnx.ModelProto, nominal: Sequence[int]) -> None:
     for _ in range(ROUNDS):
         if not waiting and not any(n.op_type == "Shape" for n in model.graph.node):
             return
-        dynamic = _shapes(model, None)
+        dynamic = _shapes(model)
         folded, done = _fold(model, dynamic), []
         constants = {t.name: t for t in model.graph.initializer
                      if t.data_type == TensorProto.INT64 and len(t.dims) == 1}
@@ -48,8 +49,8 @@ def open_shapes(model: onnx.ModelProto, nominal: Sequence[int]) -> None:
             now = dynamic.get(node.input[0])
             if now is None or name not in constants:
                 continue
-            declared = declared or _shapes(model, nominal)
-            before = declared.get(node.input[0])
+            declared = declared or shapes_at(without_weights(model), model.graph.input[0].name, nominal)
+            before = declared[node.input[0]].dims if node.input[0] in declared else None
             if before is None or None in before or len(before) != len(now):
                 continue
             target = _target(node, constants[name], before)
@@ -205,11 +206,8 @@ def _write(model, node, plan, before, target):
     graph.node.extend([*nodes[:at], *made, *nodes[at:]])
 
 
-def _shapes(model, data):
-    """Return {tensor: [size or None]}. data: the shape of the picture; None for the dynamic one that is declared."""
-    light = without_weights(model)
-    if data is not None:
-        light.graph.input[0].CopyFrom(float_info(light.graph.input[0].name, data))
-    graph = infer_shapes(light, data_prop=True).graph
+def _shapes(model):
+    """Return {tensor: [size, None where it depends on the picture]}."""
+    graph = infer_shapes(without_weights(model), data_prop=True).graph
     return {i.name: [d.dim_value if d.HasField("dim_value") else None for d in i.type.tensor_type.shape.dim]
             for i in [*graph.input, *graph.value_info, *graph.output] if i.type.tensor_type.HasField("shape")}

@@ -21,6 +21,7 @@ from ..facts import End, Facts, Write
 from ..graph import OPSET, REAL, Graph, attributes, described, float_info, inner_nodes, kind, reads
 from ..graph.constants import computed
 from ..graph.inference import check_sizes, infer_shapes
+from ..graph.shapes import shape_of, shapes_at
 from ..graph.sizes import without_weights
 from ..graph.source import Source
 from ..refusals import refusals
@@ -412,16 +413,10 @@ def _stride(shape, near, far, size):
 
 def _shapes(light, shape=None):
     """Return {tensor: (shape or None, element type)}, by shape inference. shape: that of `data`, if not its own."""
-    graph = light.graph
     if shape is not None:
-        graph = onnx.GraphProto()
-        graph.CopyFrom(light.graph)
-        next(i for i in graph.input if i.name == DATA).CopyFrom(float_info(DATA, shape))
-        light = helper.make_model(graph, opset_imports=light.opset_import, ir_version=light.ir_version)
-    graph = infer_shapes(light, data_prop=True).graph
-    found = {}
-    for info in [*graph.input, *graph.value_info, *graph.output]:
-        kind = info.type.tensor_type
-        dims = [d.dim_value for d in kind.shape.dim] if kind.HasField("shape") else None
-        found[info.name] = (dims if dims and all(d > 0 for d in dims) else None), kind.elem_type or None
-    return found
+        found = shapes_at(light, DATA, shape)
+    else:
+        graph = infer_shapes(light, data_prop=True).graph
+        found = {info.name: shape_of(info.type.tensor_type) for info in [*graph.input, *graph.value_info, *graph.output]}
+    return {name: (dims if dims and all(d and d > 0 for d in dims) else None, element)
+            for name, (dims, element) in found.items()}

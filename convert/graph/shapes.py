@@ -1,0 +1,140 @@
+"""Compute the shapes of all tensors for a picture of one size, node by node.
+
+onnx's own inference of a whole model does not follow every computation of sizes, such as that of the padding which
+TensorFlow calls "SAME". Here such numbers are computed as soon as what they depend on is known.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ..errors import ConvertError, shown
+from . import Budget, attributes, described, reads
+from .constants import computed
+
+SMALL = 1024         # numbers of a tensor whose value is computed: a larger one does not describe a shape
+BUDGET = 1 << 20     # numbers in all of these tensors
+# the inputs that determine the shape of the result
+DETERMINING = {"ConstantOfShape": [0], "Expand": [1], "OneHot": [1], "Pad": [1, 3], "Range": [0, 1, 2], "Reshape": [1],
+               "Resize": [2, 3], "Slice": [1, 2, 3, 4], "Split": [1], "Squeeze": [1], "Tile": [1], "TopK": [1],
+               "Unsqueeze": [1], "Upsample": [1],
+               **{f"Reduce{what}": [1] for what in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod",
+                                                    "Sum", "SumSquare")}}
+
+
+class Shape(NamedTuple):
+    """The sizes of a tensor, None for an axis of unknown size; None for an unknown number. Its element type, or None."""
+    dims: list[int | None] | None
+    element: int | None
+
+
+def shapes_at(model: onnx.ModelProto, name: str, shape: Sequence[int], strict: bool = False) -> dict[str, Shape]:
+    """Compute the shapes of all tensors of a model.
+
+    model: the model; `without_weights` makes this faster.
+    name: the input that takes the picture.
+    shape: the shape of the picture.
+    strict: whether shapes that do not fit each other are an error; else what depends on them is unknown.
+
+    Returns {tensor: Shape}. Raises ConvertError for a size below zero in front of a Slice (onnx would end the process).
+    """
+    walk = _Walk(model, strict)
+    element = walk.types[name].tensor_type.elem_type
+    walk.types[name] = helper.make_tensor_type_proto(element, list(shape))
+    for node in model.graph.node:
+        walk.add(node)
+    return {name: shape_of(kind.tensor_type) for name, kind in walk.types.items() if kind.HasField("tensor_type")}
+
+
+class _Walk:
+    """The types of the tensors that are known so far, and the values of those that shapes depend on."""
+
+    def __init__(self, model, strict):
+        self.strict, self.opsets, self.ir_version = strict, list(model.opset_import), model.ir_version
+        self.versions = {o.domain or "": o.version for o in self.opsets}
+        self.wanted, self.budget = _wanted(model.graph.node), Budget()
+        self.budget.left = BUDGET
+        self.types = {i.name: i.type for i in model.graph.input}
+        self.values, self.tensors, self.schemas = {}, {}, {}
+        for tensor in model.graph.initializer:
+            self.types[tensor.name] = helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+            self.tensors[tensor.name] = tensor
+            if tensor.name in self.wanted:
+                self.values[tensor.name] = numpy_helper.to_array(tensor)
+
+    def add(self, node):
+        """Find the types of a node's results and, where shapes depend on them, their values."""
+        if node.op_type == "Slice" and node.input:
+            self.check(node.input[0])
+        found = self.value(node) if not self.wanted.isdisjoint(node.output) else None
+        if found is not None:
+            for name, value in found.items():
+                self.values[name], self.tensors[name] = value, numpy_helper.from_array(value, name)
+                self.types[name] = helper.make_tensor_type_proto(self.tensors[name].data_type, value.shape)
+            return
+        schema = self.schema(node)
+        if schema is not None:
+            self.types.update(self.inferred(node, schema))
+
+    def check(self, name):
+        """Raise ConvertError if a tensor has a size below zero."""
+        dims = shape_of(self.types[name].tensor_type).dims if name in self.types else None
+        if any(d is not None and d < 0 for d in dims or ()):
+            raise ConvertError(f"'{shown(name)}' has a size below zero: the picture is too small for the net")
+
+    def value(self, node):
+        """Compute the results of a node, {name: array}; None if they depend on the values of the picture."""
+        if node.op_type == "Shape":
+            dims = shape_of(self.types[node.input[0]].tensor_type).dims if node.input[0] in self.types else None
+            dims = dims and dims[attributes(node).get("start", 0):attributes(node).get("end")]
+            return None if dims is None or None in dims else {node.output[0]: np.array(dims, np.int64)}
+        if any(i and i not in self.values for i in reads(node)):
+            return None
+        try:
+            return computed(node, {i: self.values[i] for i in node.input if i}, self.opsets, self.budget)
+        except Exception:   # ONNX's reference implementation raises whatever it likes: the value stays unknown
+            return None
+
+    def schema(self, node):
+        """Return the schema of a node's operator; None if it is unknown."""
+        key = node.domain if node.domain != "ai.onnx" else "", node.op_type
+        if key not in self.schemas:
+            try:
+                self.schemas[key] = onnx.defs.get_schema(node.op_type, self.versions.get(key[0], 1), key[0])
+            except onnx.defs.SchemaError:
+                self.schemas[key] = None
+        return self.schemas[key]
+
+    def inferred(self, node, schema):
+        """Return the types of a node's results as far as they can be inferred from those of its inputs."""
+        names = [i for i in reads(node) if i]
+        if any(i not in self.types for i in node.input if i):
+            return {}
+        try:
+            return onnx.shape_inference.infer_node_outputs(
+                schema, node, {i: self.types[i] for i in names if i in self.types},
+                {i: self.tensors[i] for i in names if i in self.tensors}, None, self.opsets, self.ir_version)
+        except (onnx.shape_inference.InferenceError, onnx.defs.SchemaError, RuntimeError) as error:
+            if self.strict:
+                raise ConvertError(f"{described(node)}: " + shown(" ".join(str(error).split()), 200)) from None
+            return {}
+
+
+def _wanted(nodes):
+    """Return the names of the tensors on whose values shapes depend."""
+    wanted = set()
+    for node in reversed(nodes):
+        wanted.update(node.input[i] for i in DETERMINING.get(node.op_type, ()) if i < len(node.input))
+        if node.op_type not in ("Shape", "Size") and not wanted.isdisjoint(node.output):
+            wanted.update(node.input)
+    return wanted - {""}
+
+
+def shape_of(kind: onnx.TypeProto.Tensor) -> Shape:
+    """Return the shape of a tensor from its type."""
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim] if kind.HasField("shape") else None
+    return Shape(dims, kind.elem_type or None)
