@@ -5,6 +5,7 @@ TensorFlow calls "SAME". Here such numbers are computed as soon as what they dep
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -79,12 +80,22 @@ class _Walk:
         schema = self.schema(node)
         if schema is not None:
             self.types.update(self.inferred(node, schema))
+        if self.strict and node.op_type == "Reshape":
+            self.check_numbers(node)
 
     def check(self, name):
         """Raise ConvertError if a tensor has a size below zero."""
         dims = shape_of(self.types[name].tensor_type).dims if name in self.types else None
         if any(d is not None and d < 0 for d in dims or ()):
             raise ConvertError(f"'{shown(name)}' has a size below zero: the picture is too small for the net")
+
+    def check_numbers(self, node):
+        """Raise ConvertError if a Reshape has not as many numbers before as after it (onnx does not look)."""
+        before, after = (shape_of(self.types[name].tensor_type).dims if name in self.types else None
+                         for name in (node.input[0], node.output[0]))
+        # a result without axes may also be one of unknown shape
+        if before and after and None not in before and None not in after and math.prod(before) != math.prod(after):
+            raise ConvertError(f"{described(node)}: {before} cannot be reshaped to {after}")
 
     def value(self, node):
         """Compute the results of a node, {name: array}; None if they depend on the values of the picture."""
