@@ -147,7 +147,8 @@ def _octaves(net, base_img, sizes):
     from scipy import ndimage as nd
     octaves = [preprocess(net, base_img)]
     for size in reversed(sizes[:-1]):
-        octaves.append(nd.zoom(octaves[-1], (1, *(new / old for new, old in zip(size, octaves[-1].shape[1:]))), order=1))
+        factors = (new / old for new, old in zip(size, octaves[-1].shape[1:]))
+        octaves.append(nd.zoom(octaves[-1], (1, *factors), order=1))
     return octaves[::-1]
 
 

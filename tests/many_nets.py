@@ -1,8 +1,8 @@
 """Look at many real classifiers: print how many ends each has, and compare gradients with PyTorch's in float64.
 
     python tests/many_nets.py export tests/many_nets.txt FOLDER      write the nets of the list as .onnx files
-    python tests/many_nets.py check 5 FOLDER/*.onnx                  compare the gradients at 5 ends of each, and that of
-                                                                     the score of a class; run `dream` and `class`
+    python tests/many_nets.py check 5 FOLDER/*.onnx                  compare the gradients at 5 ends of each, and of
+                                                                     one class; run `dream` and `class`
 
 Needs torch, torchvision and timm. Weights are random; nothing is downloaded. A line of the list is like
 `timm:NAME:SIDE old`: the library (tv for torchvision), the net, the size of the picture, and the exporter (old is

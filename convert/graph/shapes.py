@@ -28,7 +28,7 @@ DETERMINING = {"ConstantOfShape": [0], "Expand": [1], "OneHot": [1], "Pad": [1, 
 
 
 class Shape(NamedTuple):
-    """The sizes of a tensor, None for an axis of unknown size; None for an unknown number. Its element type, or None."""
+    """The sizes of a tensor, None where unknown, or None if their number is, and its element type, or None."""
     dims: list[int | None] | None
     element: int | None
 
@@ -129,7 +129,8 @@ class _Walk:
             return onnx.shape_inference.infer_node_outputs(
                 schema, node, {i: self.types[i] for i in names if i in self.types},
                 {i: self.tensors[i] for i in names if i in self.tensors}, None, self.opsets, self.ir_version)
-        except (onnx.shape_inference.InferenceError, onnx.defs.SchemaError, RuntimeError) as error:
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, onnx.defs.SchemaError,
+                RuntimeError) as error:
             if self.strict:
                 raise ConvertError(f"{described(node)}: " + shown(" ".join(str(error).split()), 200)) from None
             return {}
@@ -147,5 +148,5 @@ def _wanted(nodes):
 
 def shape_of(kind: onnx.TypeProto.Tensor) -> Shape:
     """Return the shape of a tensor from its type."""
-    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim] if kind.HasField("shape") else None
-    return Shape(dims, kind.elem_type or None)
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
+    return Shape(dims if kind.HasField("shape") else None, kind.elem_type or None)

@@ -108,7 +108,8 @@ def possible_sizes(model: onnx.ModelProto, name: str, end: str, nominal: Sequenc
             continue
         steps = [_step(along(axis, base), base[axis], sign) for axis in range(2)]
         if None not in steps:
-            return Sizes(*(_first(along(axis, base), base[axis], steps[axis]) for axis in range(2)), False, tuple(steps))
+            low = (_first(along(axis, base), base[axis], steps[axis]) for axis in range(2))
+            return Sizes(*low, False, tuple(steps))
         if base is size and any(n.op_type in FIXING for n in light.graph.node):
             return Sizes(*size, True)
     return Sizes(1, 1, False)

@@ -26,6 +26,7 @@ from ..graph.sizes import without_weights
 from ..graph.source import Source
 from ..refusals import refusals
 from . import external
+from .blocks import block_ends, block_of
 from .channels import channels_last
 from .limits import AXES, ROUNDS, check_model, check_shape
 from .lowered import LOWERED, SHAPED, SIZE_OPERATORS
@@ -370,7 +371,12 @@ def _ends(net, names, nominal):
     n, c, *size = nominal
     declared, near, far = (_shapes(light, (n, c, *s)) for s in (size, (FAR, FAR), (2 * FAR, 2 * FAR)))
     reasons, ends, left_out = refusals(source), {}, {}
-    last = channels_last(net.graph.node, lambda name: declared.get(name, (None,))[0], DATA)
+
+    def shape_of_end(name):
+        return declared.get(name, (None,))[0]
+
+    last = channels_last(net.graph.node, shape_of_end, DATA)
+    good = block_ends(net.graph.node, shape_of_end, source.depends_on_input, last)
     for node in net.graph.node:
         bias = node.op_type == "Add" and not source.depends_on_input.issuperset(node.input)
         operator = BIAS if bias else kind(node)
@@ -389,9 +395,10 @@ def _ends(net, names, nominal):
             elif len(shape) > 2 and shape[0] != n:
                 left_out[name] = "a result whose first axis is not that of the batch"
             elif name in last or len(shape) == 4 and sizes[0][1] != sizes[1][1]:
-                ends[name] = End(shape[-1], _stride(*map(_channels_first, (shape, *sizes)), size), operator, True)
+                ends[name] = End(shape[-1], _stride(*map(_channels_first, (shape, *sizes)), size), operator, True,
+                                 block_of(node), name in good)
             else:
-                ends[name] = End(shape[1], _stride(shape, *sizes, size), operator)
+                ends[name] = End(shape[1], _stride(shape, *sizes, size), operator, False, block_of(node), name in good)
     return ends, left_out
 
 
@@ -417,6 +424,7 @@ def _shapes(light, shape=None):
         found = shapes_at(light, DATA, shape)
     else:
         graph = infer_shapes(light, data_prop=True).graph
-        found = {info.name: shape_of(info.type.tensor_type) for info in [*graph.input, *graph.value_info, *graph.output]}
+        found = {info.name: shape_of(info.type.tensor_type) for infos in (graph.input, graph.value_info, graph.output)
+                 for info in infos}
     return {name: (dims if dims and all(d and d > 0 for d in dims) else None, element)
             for name, (dims, element) in found.items()}

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     import onnx
 
 CHANNELS = 1024                   # the maximum number of channels of an input; pictures have 1 or 3
-BLOCK_ENDS = ("Concat", "Add")    # the operators that end a block of a GoogLeNet, a DenseNet or a ResNet
 
 
 class Net:
@@ -151,9 +150,7 @@ class Net:
         wanted = [self.card and self.card.default_end, "inception_4c/output"]
         if wanted[0] and self.caffemodel is None:
             return self.checked(wanted[0])
-        names = [name for name, end in self.ends.items()
-                 if (end.stride or end.channels_last) and end.operator in BLOCK_ENDS] \
-            or list(self.ends)
+        names = [name for name, end in self.ends.items() if end.good] or list(self.ends)
         return next((e for e in wanted if e in self.ends), names[len(names) // 2])
 
     @property
@@ -299,8 +296,8 @@ class Net:
         if (h - low_h) % step[0] or (w - low_w) % step[1]:
             near_h, near_w = self.nearest_size([end], h, w)
             raise DreamError(f"'{shown(end)}' needs a picture {_in_steps(low_w, step[1])} wide and "
-                             f"{_in_steps(low_h, step[0])} high; {what} has {w}x{h} (--size {near_w}x{near_h} --stretch "
-                             "dreams at a possible size)")
+                             f"{_in_steps(low_h, step[0])} high; {what} has {w}x{h} (--size {near_w}x{near_h} "
+                             "--stretch dreams at a possible size)")
 
     def shape_at(self, end: str, data_shape: Sequence[int]) -> tuple[int, ...]:
         """Return the shape that the blob of a layer has for an input of a certain shape. Nothing is computed.
