@@ -101,7 +101,9 @@ class Reference:
         outputs = [o for o in inputs if o in made and o not in (i.name for i in graph.graph.output)]
         model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(o) for o in outputs)
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        signs = {o: v > 0 for o, v in zip(outputs, session.run(outputs, feeds))}
+        # the graph may have extra channels of zeros
+        signs = {o: (v > 0)[tuple(map(slice, self.values[o].shape))]
+                 for o, v in zip(outputs, session.run(outputs, feeds))}
         return {o: s for o, s in signs.items() if (s != (self.values[inputs[o]].detach().numpy() > 0)).any()}
 
 
