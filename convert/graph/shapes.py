@@ -14,7 +14,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..errors import ConvertError, shown
-from . import Budget, attributes, described, reads
+from . import Budget, attributes, described, kind, reads
 from .constants import computed
 
 SMALL = 1024         # numbers of a tensor whose value is computed: a larger one does not describe a shape
@@ -25,6 +25,11 @@ DETERMINING = {"ConstantOfShape": [0], "Expand": [1], "OneHot": [1], "Pad": [1, 
                "Unsqueeze": [1], "Upsample": [1],
                **{f"Reduce{what}": [1] for what in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod",
                                                     "Sum", "SumSquare")}}
+
+# operators whose result has the type of their operands, if these have the same
+ELEMENTWISE = {"Add", "Div", "Mul", "Sub"}
+SAME_SIZE = {"BatchNormalization", "Clip", "Elu", "Erf", "Exp", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu",
+             "LRN", "Neg", "Relu", "Sigmoid", "Softmax", "Sqrt", "Tanh"}
 
 
 class Shape(NamedTuple):
@@ -48,7 +53,7 @@ def shapes_at(model: onnx.ModelProto, name: str, shape: Sequence[int], strict: b
     walk.types[name] = helper.make_tensor_type_proto(element, list(shape))
     for node in model.graph.node:
         walk.add(node)
-    return {name: shape_of(kind.tensor_type) for name, kind in walk.types.items() if kind.HasField("tensor_type")}
+    return {name: shape_of(found.tensor_type) for name, found in walk.types.items() if found.HasField("tensor_type")}
 
 
 class _Walk:
@@ -77,11 +82,20 @@ class _Walk:
                 self.values[name], self.tensors[name] = value, numpy_helper.from_array(value, name)
                 self.types[name] = helper.make_tensor_type_proto(self.tensors[name].data_type, value.shape)
             return
+        if self.is_like_inputs(node):
+            self.types[node.output[0]] = self.types[node.input[0]]
+            return
         schema = self.schema(node)
         if schema is not None:
             self.types.update(self.inferred(node, schema))
         if self.strict and node.op_type == "Reshape":
             self.check_numbers(node)
+
+    def is_like_inputs(self, node):
+        """Tell whether the result certainly has the type of the inputs, so that nothing needs to be inferred."""
+        kinds = [self.types.get(name) for name in node.input[:2 if node.op_type in ELEMENTWISE else 1]]
+        return kind(node) in ELEMENTWISE | SAME_SIZE and len(node.output) == 1 and None not in kinds \
+            and kinds[0] == kinds[-1]
 
     def check(self, name):
         """Raise ConvertError if a tensor has a size below zero."""
@@ -146,7 +160,7 @@ def _wanted(nodes):
     return wanted - {""}
 
 
-def shape_of(kind: onnx.TypeProto.Tensor) -> Shape:
+def shape_of(tensor: onnx.TypeProto.Tensor) -> Shape:
     """Return the shape of a tensor from its type."""
-    dims = [d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim]
-    return Shape(dims if kind.HasField("shape") else None, kind.elem_type or None)
+    dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+    return Shape(dims if tensor.HasField("shape") else None, tensor.elem_type or None)
