@@ -11,7 +11,7 @@ from ..graph import attributes, kind
 
 SCOPES = "pkg.torch.onnx.name_scopes"      # PyTorch's newer exporter writes the path of a node's module here
 # operators that attention scores pass through on their way to the softmax
-TO_SOFTMAX = {"Add", "Cast", "Div", "Mul", "Reshape", "Transpose", "Where", "Softmax"}
+TO_SOFTMAX = {"Add", "Cast", "Div", "Mul", "Reshape", "Transpose", "Where"}
 FAR = 4          # such operators in a row
 ACTIVATIONS = {"Clip", "Elu", "HardSwish", "LeakyRelu", "MaxPool", "PRelu", "Relu", "Selu", "Sigmoid", "Softplus",
                "Tanh"}
@@ -64,14 +64,14 @@ def block_ends(nodes: Sequence[onnx.NodeProto], shape: Callable[[str], Sequence[
         dims = shape(name) or ()
         return len(dims) in (3, 4) and (dims[1] if len(dims) == 3 or name in last else dims[2] * dims[3]) > 1
 
-    found, plain = set(), set()
+    found, plain, scores = set(), set(), _scores(nodes)
     for node in nodes:
         name = node.output[0] if node.output else ""
-        if name not in depending or not is_map(name):
+        if name not in depending or name in scores or not is_map(name):
             continue
-        if kind(node) in ACTIVATIONS and not _scores(name, readers):
+        if kind(node) in ACTIVATIONS:
             plain.add(name)
-        if _joins(node, depending, shape, name in last) and not _scores(name, readers):
+        if _joins(node, depending, shape, name in last):
             after = readers.get(name, [])
             found.add(after[0].output[0] if len(after) == 1 and kind(after[0]) == "Relu" else name)
     return found or plain
@@ -87,8 +87,13 @@ def _joins(node, depending, shape, channels_last):
         shape(name) == shape(node.output[0]) for name in branches)
 
 
-def _scores(name, readers, far=FAR):
-    """Does a tensor hold the scores of an attention, which soon pass a softmax, or is it multiplied as a matrix?"""
-    return any(kind(node) == "Softmax" or far and kind(node) in TO_SOFTMAX and _scores(node.output[0], readers, far - 1)
-               or kind(node) == "MatMul" and len(node.input) > 1 and node.input[1] == name
-               for node in readers.get(name, ()))
+def _scores(nodes):
+    """Return the names of the tensors that soon pass a softmax, or are the second factor of a product of matrices."""
+    producer = {name: node for node in nodes for name in node.output}
+    names = {node.input[1] for node in nodes if kind(node) == "MatMul" and len(node.input) > 1}
+    level = {name for node in nodes if kind(node) == "Softmax" for name in node.input}
+    for _ in range(FAR):
+        names |= level
+        level = {i for name in level if name in producer and kind(producer[name]) in TO_SOFTMAX
+                 for i in producer[name].input}
+    return names
