@@ -209,6 +209,16 @@ def test_blocks_and_what_is_good_to_dream_at(vit, tmp_path, capsys):
     assert [line.split()[0] for line in lines if line.endswith("Relu, end of a block")] == [names["r"]]
 
 
+def test_weights_of_channels_that_are_expanded():
+    """As in an ECA block: the weights are expanded to the declared size of the map that they are multiplied with."""
+    made = onnx_net(net("c = Conv<pads=[1, 1, 1, 1]>(x, w); m = ReduceMean<axes=[2, 3]>(c); g = Sigmoid(m);"
+                        "e = Expand(g, size); y = Mul(c, e)", {"w": filters(4, 3), "size": ints(1, 4, 32, 32)}))
+    assert convert.sizes_of(made, "y")[:3] == (1, 1, False) and convert.Facts.read(made).left_out == {}
+    for end in ("e", "y"):
+        check(made, end)
+        check(made, end, (20, 27))
+
+
 def test_windows_keep_a_net_at_its_size():
     """[1, 4, 32, 32] to [1, 4, 8, 4, 8, 4]: whether 8 or 4 is the window cannot be known."""
     made = onnx_net(net("c = Conv<pads=[1, 1, 1, 1]>(x, w); a = Reshape(c, s); b = Relu(a); y = Reshape(b, t)",

@@ -56,6 +56,10 @@ def open_shapes(model: onnx.ModelProto, nominal: Sequence[int]) -> None:
             target = _target(node, constants[name], before)
             plan = target and _PLANS[node.op_type](before, now, target)
             done.append(output)
+            partner = target and node.op_type == "Expand" and _partner(model.graph, node, dynamic, declared, target)
+            if partner:
+                _write_shape_of(model.graph, node, partner)
+                break
             if plan and any(size is None and max(axes) > 0 for size, axes in plan):
                 _write(model, node, plan, before, target)
                 break      # the sizes after it are not known yet
@@ -162,6 +166,37 @@ def _plan_of_expand(before, now, target) -> Plan | None:
             else (size, []) for o, size in enumerate(target)]
 
 
+def _partner(graph, node, dynamic, declared, target):
+    """Return a tensor of dynamic size that an expanded one is multiplied with or added to, of its declared shape.
+
+    What is expanded then has the shape of that tensor, such as the map that an attention to channels weights.
+    """
+    available = {info.name for info in graph.input}
+    for other in graph.node:
+        if other.output[0] == node.output[0]:
+            break
+        available.update(other.output)
+    names = [name for reader in graph.node if reader.op_type in ("Add", "Div", "Mul", "Sub")
+             and node.output[0] in reader.input for name in reader.input]
+    return next((name for name in names if name in available and None in dynamic.get(name, [])
+                 and name in declared and declared[name].dims == list(target)), None)
+
+
+def _write_shape_of(graph, node, partner):
+    """Give an Expand the shape of another tensor."""
+    node.input[1] = f"{node.output[0]}/size"
+    made = helper.make_node("Shape", [partner], [node.input[1]], node.input[1])
+    _insert(graph, node, [made])
+
+
+def _insert(graph, node, made):
+    """Put nodes in front of a node."""
+    at = next(i for i, n in enumerate(graph.node) if n.output[0] == node.output[0])
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes[:at], *made, *nodes[at:]])
+
+
 def _plan_of_resize(before, now, target) -> Plan | None:
     """Whole factors at the declared size are the factors at every size."""
     if len(target) != len(before) or any(t % b or n is not None and t != b for b, n, t in zip(before, now, target)):
@@ -200,10 +235,7 @@ def _write(model, node, plan, before, target):
         parts.append(part)
     made.append(helper.make_node("Concat", parts, [name], name, axis=0))
     node.input[TARGETS[node.op_type]] = name
-    at = next(i for i, n in enumerate(graph.node) if n.output[0] == node.output[0])
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*nodes[:at], *made, *nodes[at:]])
+    _insert(graph, node, made)
 
 
 def _shapes(model):
