@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 from ..errors import ConvertError, shown
 from . import Budget, attributes, described, kind, reads
 from .constants import computed
+from .inference import infer_shapes
 
 SMALL = 1024         # numbers of a tensor whose value is computed: a larger one does not describe a shape
 BUDGET = 1 << 20     # numbers in all of these tensors
@@ -48,12 +49,27 @@ def shapes_at(model: onnx.ModelProto, name: str, shape: Sequence[int], strict: b
 
     Returns {tensor: Shape}. Raises ConvertError for a size below zero in front of a Slice (onnx would end the process).
     """
+    weights = {tensor.name for tensor in model.graph.initializer} | {""}
+    if strict and all(i in weights for n in model.graph.node if n.op_type in DETERMINING for i in n.input[1:]) \
+            and not any(n.op_type in ("Reshape", "Slice", "ConstantOfShape", "Range") for n in model.graph.node):
+        return _shapes_at_once(model, name, shape)      # onnx's own inference is enough, and faster
     walk = _Walk(model, strict)
     element = walk.types[name].tensor_type.elem_type
     walk.types[name] = helper.make_tensor_type_proto(element, list(shape))
     for node in model.graph.node:
         walk.add(node)
     return {name: shape_of(found.tensor_type) for name, found in walk.types.items() if found.HasField("tensor_type")}
+
+
+def _shapes_at_once(model, name, shape):
+    """Do what `shapes_at` does, strictly, for a model that computes no sizes."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    info = next(i for i in copy.graph.input if i.name == name)
+    info.CopyFrom(helper.make_tensor_value_info(name, info.type.tensor_type.elem_type, list(shape)))
+    graph = infer_shapes(copy, strict_mode=True, data_prop=True).graph
+    return {tensor.name: Shape(list(tensor.dims), tensor.data_type) for tensor in model.graph.initializer} | {
+        i.name: shape_of(i.type.tensor_type) for i in (*graph.input, *graph.value_info, *graph.output)}
 
 
 class _Walk:
