@@ -16,8 +16,8 @@ from .errors import ConvertError
 
 # Importing onnx is slow, so the modules that need it are imported on first use.
 _LAZY = {"to_onnx": "caffe.forward", "onnx_net": "onnx_nets.prepare", "gradient_graph": "gradient",
-         "valid_ends": "gradient", "min_size": "gradient", "classifier": "scores", "end_tensors": "gradient",
-         "half_precision": "half", "no_such_end": "errors", "Facts": "facts", "End": "facts"}
+         "valid_ends": "gradient", "min_size": "gradient", "sizes_of": "gradient", "classifier": "scores",
+         "end_tensors": "gradient", "half_precision": "half", "no_such_end": "errors", "Facts": "facts", "End": "facts"}
 __all__ = ["ConvertError", *_LAZY]
 
 

@@ -287,7 +287,7 @@ def test_branches_that_fit_together_at_odd_sizes_only():
     model = toys.convert(net(conv("conv1", "data", 3, 3, stride=2), layer("up", "Deconvolution", "conv1", "up",
                              "convolution_param { num_output: 3 kernel_size: 3 stride: 2 }"),
                              layer("sum", "Eltwise", "up data", "sum"), shape=(1, 3, 15, 15)))
-    assert convert.min_size(model, "sum") == (1, 1, False)
+    assert convert.sizes_of(model, "sum") == (3, 3, False, (2, 2)) and convert.min_size(model, "sum") == (3, 3, False)
     data = toys.noise(1, 3, 21, 19)
     value, gradient = toys.run(convert.gradient_graph(model, "sum"), {"data": data, "end_diff": data})
     assert value.shape == gradient.shape == data.shape
