@@ -76,8 +76,8 @@ def sizes_of(model: onnx.ModelProto, end: str) -> Sizes:
     return possible_sizes(path, source.input.name, end, nominal)
 
 
-def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = True,
-                   device: str = "cpu") -> onnx.ModelProto:
+def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = True, device: str = "cpu",
+                   align: bool = True) -> onnx.ModelProto:
     """Build the gradient graph of one or several ends.
 
     model: the ONNX model of a convolutional net with one image input (N, C, H, W).
@@ -86,6 +86,8 @@ def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = Tr
         derivatives of `convert.derivatives`; the results differ only by rounding.
     device: the device whose fast forms are used: "cpu", "cuda", or "cuda-fast" for results that may differ in rounding
         from run to run. Each graph runs on every device; only the speed differs.
+    align: on the CPU with `fast`, also add channels of zeros up to whole blocks, which only onnxruntime's CPU provider
+        computes faster. Without them, the graphs of several ends of a net have the same weights.
 
     Returns a ModelProto with the inputs `data` and `end_diff` and the outputs `end_data` (the value of `end`) and
     `data_diff` (the gradient of sum(end_data * end_diff) with respect to data). It uses standard operators only, and H
@@ -112,7 +114,7 @@ def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = Tr
             raise no_such_end(name, list(valid_ends(model)))
     if device not in TABLES:
         raise ConvertError(f"device is {shown(device)}; allowed are {' and '.join(TABLES)}")
-    aligned = align_channels(source, set(ends)) if fast and device == "cpu" else None
+    aligned = align_channels(source, set(ends)) if fast and align and device == "cpu" else None
     return _Build(source if aligned is None else Source(aligned), ends, fast and device).model(metadata(model), end)
 
 

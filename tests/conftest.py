@@ -1,5 +1,8 @@
 """Fixtures for all tests: a cache in a temporary folder, the folder of real nets, small nets with made-up weights."""
 import os
+import shutil
+import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -52,3 +55,24 @@ def googlenet(tmp_path_factory):
 def toy(tmp_path_factory):
     """Return a folder with the net `toys.TOY`: a few kilobytes, with two branches and two poolings."""
     return toys.write_net(tmp_path_factory.mktemp("nets") / "toy", toys.TOY, toys.formula)
+
+
+@pytest.fixture(scope="session")
+def web_runtime(tmp_path_factory):
+    """Return a folder with onnxruntime-web: $DEEPDREAM_WEB_RUNTIME, by npm, or downloaded as users do."""
+    from deepdream.web.runtime import VERSION, runtime_files
+    if folder := os.environ.get("DEEPDREAM_WEB_RUNTIME"):
+        return Path(folder)
+    folder = tmp_path_factory.mktemp("runtime")
+    if shutil.which("npm"):
+        made = subprocess.run(["npm", "pack", "--silent", "--fetch-retries=0", f"onnxruntime-web@{VERSION}"],
+                              cwd=folder, capture_output=True, timeout=200)
+        if made.returncode == 0:
+            with tarfile.open(next(folder.glob("*.tgz"))) as archive:
+                archive.extractall(folder, filter="data")
+            return folder
+    from deepdream.errors import DreamError
+    try:
+        return runtime_files(progress=False)[0].parent
+    except DreamError as error:
+        pytest.skip(f"needs onnxruntime-web {VERSION} ({error})")

@@ -55,7 +55,8 @@ def test_nothing_general_is_installed(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"deepdream"}
     for wanted in ("convert/caffe/layers.py", "convert/fast/forms.py", "models/mini_places/mini_places.caffemodel",
-                   "models/mini_imagenet/card.toml", "models/digits/labels.txt", "batch/templates/gallery.html"):
+                   "models/mini_imagenet/card.toml", "models/digits/labels.txt", "batch/templates/gallery.html",
+                   "web/page/page.html", "web/page/style.css", "web/page/js/worker.js"):
         assert f"deepdream/{wanted}" in names
     packages = {name.rpartition("/")[0] for name in names if name.endswith("/__init__.py")}
     here = {f"deepdream/{path.parent.relative_to(ROOT)}" if path.parts[len(ROOT.parts)] != "deepdream"
