@@ -10,7 +10,7 @@ Clips: `pan` moves over a picture, `object` moves one picture in front of anothe
 change    the part of the detail (dream minus frame) that is not that of the frame before, moved along: rms / rms
 size      rms of the detail in the second half, relative to the first frame; growth: its slope over the second half
 warp      mean |frame - moved frame before| of the dream, relative to that of the film: less than 1 would be blurred
-seconds   for a frame
+seconds   of processor time for a frame, all threads together
 """
 import argparse
 import json
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from deepdream import Net, deepdream, load  # noqa: E402
+from deepdream import Net, deepdream, load, save  # noqa: E402
 from deepdream.film import cuts  # noqa: E402
 from deepdream.film.flow import Motion, dis, grey, moved  # noqa: E402
 from deepdream.film.steady import Steady  # noqa: E402
@@ -108,14 +108,14 @@ def steady_dreams(net, clip, options):
     steady = Steady(net, options["iter_n"], options["steps"], options["keep"], options["seed"])
     dreams, seconds, last, found = [], [], None, 0
     for frame, _ in clip:
-        start = time.perf_counter()
+        start = time.process_time()
         now = cuts.thumbnail(frame), grey(frame)
         new = last is None or cuts.is_cut(last[0], now[0])
         found += new
         motion = None if new else dis(last[1], now[1])
         last = now
         dreams.append(steady.dream(frame, motion, **options["dream"]))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return dreams, seconds, found - 1
 
 
@@ -123,10 +123,10 @@ def single_dreams(net, clip, options):
     """Return the dreams of a clip, each frame by itself, with the same seed, and the seconds of each frame."""
     dreams, seconds = [], []
     for frame, _ in clip:
-        start = time.perf_counter()
+        start = time.process_time()
         dreams.append(deepdream(net, frame, iter_n=options["iter_n"], seed=options["seed"], on_step=lambda *_: None,
                                 **options["dream"]))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return dreams, seconds
 
 
@@ -183,6 +183,15 @@ def fixed_pattern(dreams, clip):
     return float(tiles.mean((0, 2)).var() / (tiles.var() / count))
 
 
+def sheet(path, clip, dreams, single, columns=5):
+    """Write a contact sheet: rows of the clip, of its steady dreams, and of the first frames dreamt by themselves."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chosen = np.linspace(0, len(dreams) - 1, columns).astype(int)
+    rows = [np.hstack([pictures[i] for i in which]) for pictures, which in (
+        ([f for f, _ in clip], chosen), (dreams, chosen), (dreams, range(columns)), (single, range(columns)))]
+    save(np.vstack(rows), path)
+
+
 def clips_of(pictures, n, h, w):
     """Return {name: clip}."""
     big = [resized(p, int(p.shape[0] * s), int(p.shape[1] * s)) for p in pictures
@@ -206,6 +215,7 @@ def main():
     parser.add_argument("--clips", nargs="+", default=["pan", "object", "cut", "still"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--sheets", metavar="FOLDER", help="also write contact sheets of the clips and their dreams")
     parser.add_argument("--json", help="also write all figures to this file")
     args = parser.parse_args()
     w, h = map(int, args.size.split("x"))
@@ -220,6 +230,8 @@ def main():
         single = single_dreams(net, clip[:args.single], options)
         results[name] = {"steady": figures(clip, dreams, seconds), "single": figures(clip[:args.single], *single),
                          "cuts": found}
+        if args.sheets:
+            sheet(Path(args.sheets) / f"{name}.png", clip, dreams, single[0])
         if name == "pan":
             results[name]["new"] = baldness(clip, dreams)
         if name == "still":

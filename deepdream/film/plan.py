@@ -74,10 +74,9 @@ def make_plan(source: Source, start: float | None = None, stop: float | None = N
 
     Raises DreamError if there is no frame between start and stop, and if the film cannot be read.
     """
-    used, shots, last, origin = [], [], None, None
-    unit = source.time_base
-    for frame, entries in _used(source, start, stop, fps, on_frame):
-        origin = frame.stamp if origin is None else origin
+    used, shots, last, unit = [], [], None, source.time_base
+    begin, end = (None if t is None else Fraction(t).limit_denominator(10 ** 6) for t in (start, stop))
+    for frame, entries in _used(source, begin, end, fps, on_frame):
         now = cuts.thumbnail(frame.colours)
         if last is None or cuts.is_cut(last, now, flow):
             shots.append(len(used))
@@ -85,24 +84,21 @@ def make_plan(source: Source, start: float | None = None, stop: float | None = N
         used += entries
     if not used:
         raise DreamError(f"{source.path}: has no frame {_between(start, stop)}")
-    first = used[0]
-    zero = first.source * unit - Fraction(first.seconds).limit_denominator(10 ** 9)      # of the film's first frame
-    return Plan(tuple(used), tuple(shots), 1 / fps if fps else unit,
-                first.source * unit - first.stamp * (1 / fps if fps else unit) if start else Fraction(0),
-                None if stop is None else zero + Fraction(stop).limit_denominator(10 ** 6))
+    zero = used[0].source * unit - Fraction(used[0].seconds).limit_denominator(10 ** 9)      # of the film's first frame
+    shift = (zero + begin if fps else _ticks(zero + begin, unit) * unit) if begin else Fraction(0)
+    return Plan(tuple(used), tuple(shots), 1 / fps if fps else unit, shift, None if end is None else zero + end)
 
 
 def _used(source, start, stop, fps, on_frame) -> Iterator[tuple[Frame, list[Entry]]]:
     """Yield each frame that is used, with its entries: several if frames are repeated."""
-    origin, unit, before, tick = None, source.time_base, None, 0
-    begin = Fraction(start or 0).limit_denominator(10 ** 6)
+    origin, unit, before, tick, begin = None, source.time_base, None, 0, start or Fraction(0)
 
     def entries(frame, end):
         """Return the entries of a frame that is shown until `end`, in seconds since the beginning of the film."""
         nonlocal tick
         at, result = (frame.stamp - origin) * unit, []
         if not fps:
-            stamp = frame.stamp - (origin + _ticks(begin, unit) if start else 0)
+            stamp = frame.stamp - (_ticks(origin * unit + begin, unit) if start else 0)
             return [Entry(frame.stamp, stamp, round((end - at) / unit), float(at))]
         offset = 0 if start else round(origin * unit * fps)
         while begin + tick / fps < end and (stop is None or begin + tick / fps < stop):
@@ -130,7 +126,7 @@ def _ticks(seconds, unit):
 
 
 def _between(start, stop):
-    return " and ".join([f"from {start:g} s on"] * (start is not None) + [f"before {stop:g} s"] * (stop is not None)) \
+    return " and ".join(f"{words} {t:g} s" for words, t in (("from", start), ("before", stop)) if t is not None) \
         or "at all"
 
 

@@ -12,7 +12,8 @@ from ..net import Net
 from . import cuts
 from .flow import FLOWS, Motion, grey, moved
 
-FILL = 6.0      # how much larger a step is where there is no detail yet; a step where all of it is there has 1
+FILL = 6.0          # how much larger a step is where there is no detail yet; it is 1 where all of it is there
+FILLED = 0.999      # where at least this part of the detail is there, no step needs to be larger
 
 
 class Steady:
@@ -52,17 +53,18 @@ class Steady:
         """
         frame = np.float32(frame)
         if motion is None or self.detail is None or self.keep == 0:
-            start, gain, iter_n = frame, np.ones(frame.shape[:2], np.float32), self.iter_n
-            self.filled = gain
+            start, gain, iter_n = frame, None, self.iter_n
+            self.filled = np.ones(frame.shape[:2], np.float32)
         else:
             believed = np.float32(motion.believed)
             start = frame + self.keep * believed[..., None] * moved(self.detail, motion)
             filled = believed * moved(self.filled, motion, cubic=False)
             gain, iter_n = 1 + (FILL - 1) * (1 - filled), self.steps
             self.filled = np.minimum(1, self.keep * filled + (1 - self.keep) * gain)
+            gain = None if filled.min() > FILLED else gain
         if self.mask is not None:
-            gain = gain * self.mask
-        dream = deepdream(self.net, start, iter_n=iter_n, priors=[*priors, Gain(gain)],
+            gain = self.mask if gain is None else gain * self.mask
+        dream = deepdream(self.net, start, iter_n=iter_n, priors=[*priors, *([] if gain is None else [Gain(gain)])],
                           rng=np.random.RandomState(self.seed), on_step=_quiet, **dream_params)
         if dream_params.get("clip", True):
             dream = np.clip(dream, 0, 255)

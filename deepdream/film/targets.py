@@ -156,7 +156,7 @@ def target_of(path: str | Path, codec: str | None = None, crf: int | None = None
         return MovieTarget(Encoding(path, codec, crf, tuple(without)))
     if suffix and suffix not in ANIMATIONS and not path.is_dir():
         raise DreamError(f"-o {path}: '{path.suffix}' is not a format for films; allowed are "
-                         f"{', '.join((*CONTAINERS, *ANIMATIONS))}, and a name without a suffix for a folder of pictures")
+                         f"{', '.join((*CONTAINERS, *ANIMATIONS))}, and a name without suffix for a folder of pictures")
     for option, value in (("--codec", codec), ("--crf", crf)):
         if value is not None:
             raise DreamError(f"{option} {value}: only for a movie ({', '.join(CONTAINERS)})")
