@@ -187,7 +187,7 @@ def sheet(path, clip, dreams, single, columns=5):
     """Write a contact sheet: rows of the clip, of its steady dreams, and of the first frames dreamt by themselves."""
     path.parent.mkdir(parents=True, exist_ok=True)
     chosen = np.linspace(0, len(dreams) - 1, columns).astype(int)
-    rows = [np.hstack([pictures[i] for i in which]) for pictures, which in (
+    rows = [np.hstack([pictures[min(i, len(pictures) - 1)] for i in which]) for pictures, which in (
         ([f for f, _ in clip], chosen), (dreams, chosen), (dreams, range(columns)), (single, range(columns)))]
     save(np.vstack(rows), path)
 

@@ -1,7 +1,10 @@
 """Movies that are written by PyAV: dreamt frames at the film's time stamps, with the film's sound and subtitles."""
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,9 +21,10 @@ from .plan import Plan
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 CODECS = {".webm": "libvpx-vp9"}      # the default encoder of a container, and of all others:
 CODEC, ALPHA_CODEC = "libx264", {".mov": "prores_ks", ".webm": "libvpx-vp9", ".mkv": "ffv1"}
-CRF = {"libx264": 18, "libx265": 20, "libvpx-vp9": 24, "libaom-av1": 24, "libsvtav1": 24}      # and the default of each
-OPTIONS = {"libvpx-vp9": {"b:v": "0", "row-mt": "1"}, "libaom-av1": {"b:v": "0"},
-           "libx265": {"x265-params": "log-level=0"}, "prores_ks": {"profile": "4444", "vendor": "apl0"}}
+CRF = {"libx264": 18, "libx265": 20, "libvpx-vp9": 24, "libsvtav1": 24}      # and the default of each
+OPTIONS = {"libvpx-vp9": {"b:v": "0", "row-mt": "1"}, "libx265": {"x265-params": "log-level=0"},
+           "prores_ks": {"profile": "4444", "vendor": "apl0"}}
+QUIET = {"SVT_LOG": "1"}      # without this variable, libsvtav1 prints what it does
 # formats of pixels, the best first
 WITH_ALPHA = ("yuva420p", "yuva444p10le", "yuva444p", "gbrap", "rgba", "argb", "bgra")
 OPAQUE = ("yuv420p", "yuv422p10le", "yuv444p10le", "yuv444p", "gbrp", "rgb24", "bgr0")
@@ -78,9 +82,37 @@ class Encoding:
                     raise DreamError(f"-o {self.path}: {suffix} cannot hold the film's {stream.type}, which is {name}; "
                                      f"give a .mkv, or --without {stream.type}")
 
+    def check_size(self, h: int, w: int, transparent: bool) -> None:
+        """Raise DreamError unless the encoder can be opened for frames of h x w pixels."""
+        codec = self.encoder(transparent)
+        try:
+            context = av().CodecContext.create(codec, "w")
+            context.width, context.height, context.pix_fmt = w, h, pixel_format(codec, transparent, h, w)
+            context.time_base = context.framerate = Fraction(1, 25)
+            context.options = OPTIONS.get(codec, {})
+            with quiet():
+                context.open()
+        except (av().FFmpegError, ValueError) as error:
+            raise DreamError(f"--codec {codec}: cannot encode {w}x{h} pixels here: "
+                             f"{shown(getattr(error, 'strerror', None) or error, 200)}") from None
+
     def copied(self, container) -> list:
         """List the streams of a film that are copied."""
         return [s for s in container.streams if s.type in COPIED and s.type not in self.without]
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Let encoders print nothing of their own inside of the `with`."""
+    before = {name: os.environ.get(name) for name in QUIET}
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        for name in QUIET:
+            if before[name] is None:
+                del os.environ[name]
 
 
 def _formats(codec):
@@ -97,7 +129,6 @@ def _formats(codec):
 
 def _supported(container):
     """Return the canonical names of the codecs that a container can hold."""
-    import io
     with av().open(io.BytesIO(), "w", format=container) as probe:
         names = set(probe.supported_codecs)
     return names
@@ -126,7 +157,7 @@ def write_movie(encoding: Encoding, target: Path, source: object, plan: Plan, fr
     container_name = CONTAINERS[encoding.path.suffix.lower()]
     options = {"movflags": "faststart+use_metadata_tags"} if container_name in ("mp4", "mov") else {}
     try:
-        with av().open(str(target), "w", format=container_name, options=options) as out:
+        with quiet(), av().open(str(target), "w", format=container_name, options=options) as out:
             if isinstance(source, Movie):
                 with source.opened() as container:
                     _tags(out, container, metadata)

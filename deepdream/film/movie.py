@@ -16,6 +16,7 @@ from .source import Frame
 
 HD = 720               # lines from which a movie without colour tags is taken to have those of HDTV
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}      # FFmpeg's number in a stream -> that of its scaler
+WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}      # codec -> the decoder that knows its alpha channel
 LOW, FULL = 1, 2       # FFmpeg's numbers of the two ranges of brightness: 16 to 235, and 0 to 255
 
 
@@ -134,7 +135,7 @@ class Movie:
     def _decoded(self, container, stream):
         """Yield what can be decoded."""
         self.damaged, error = 0, av().FFmpegError
-        packets = container.demux(stream)
+        packets, decode = container.demux(stream), self._decoder_of(stream)
         while True:
             try:
                 packet = next(packets, None)
@@ -144,9 +145,18 @@ class Movie:
             if packet is None:
                 return
             try:
-                yield from packet.decode()
+                yield from decode(packet)
             except error:
                 self.damaged += 1
+
+    @staticmethod
+    def _decoder_of(stream):
+        """Return a function that decodes a packet, by FFmpeg's own decoder unless that would lose an alpha channel."""
+        name = WITH_ALPHA.get(stream.codec_context.name) if stream.metadata.get("alpha_mode") == "1" else None
+        if name is None:
+            return lambda packet: packet.decode()
+        decoder = av().CodecContext.create(name, "r")
+        return lambda packet: decoder.decode(None if packet.dts is None else packet)
 
     def _pixels(self, frame):
         """Return the colours and the alpha channel of a frame, turned as it is to be shown."""

@@ -24,6 +24,7 @@ from .plan import Plan
 from .source import Source
 from .stills import ANIMATIONS, Animation, Folder
 
+SIDE = {".gif": 65535, ".webp": 16383}      # the maximum height and width
 DIGITS = 6      # at least, in the names of frames of a movie
 
 
@@ -40,6 +41,9 @@ class Target(Protocol):
 
     def check(self, source: Source) -> None:
         """Raise DreamError unless a dream of the film can be written here."""
+
+    def check_size(self, h: int, w: int, transparent: bool) -> None:
+        """Raise DreamError unless frames of h x w pixels can be written, with an alpha channel if they have one."""
 
     def write(self, source: Source, plan: Plan, frames: Iterable[np.ndarray], metadata: dict) -> None:
         """Write the film. frames: uint8 (H, W, 3 or 4). Raises DreamError if that fails."""
@@ -63,6 +67,9 @@ class MovieTarget:
         pictures.check_file(self.path, "-o")
         self.encoding.check(source, source.transparent and self.keeps_alpha)
 
+    def check_size(self, h, w, transparent):
+        self.encoding.check_size(h, w, transparent)
+
     def write(self, source, plan, frames, metadata):
         with _temporary(self.path) as part:
             write_movie(self.encoding, part, source, plan, frames, metadata)
@@ -77,6 +84,12 @@ class AnimationTarget:
 
     def check(self, source):
         pictures.check_file(self.path, "-o")
+
+    def check_size(self, h, w, transparent):
+        limit = SIDE[self.path.suffix.lower()]
+        if max(h, w) > limit:
+            raise DreamError(f"-o {self.path}: the film has {w}x{h} pixels, and this format holds at most {limit} in "
+                             "each direction")
 
     def write(self, source, plan, frames, metadata):
         unit = 1000 * plan.time_base
@@ -119,6 +132,9 @@ class FolderTarget:
         elif foreign := next((p for p in folder.iterdir() if p.suffix.lower() in pictures.FORMATS
                               and not is_dream(p)), None):
             raise DreamError(f"-o {folder}: holds {foreign.name}, which is not a dream; give another folder")
+
+    def check_size(self, h, w, transparent):
+        pass
 
     def write(self, source, plan, frames, metadata):
         self.path.mkdir(parents=True, exist_ok=True)

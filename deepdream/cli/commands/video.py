@@ -131,6 +131,7 @@ def _recipe(args, base, source, target, work):
     settings = settings.replace(end=settings.end or (net.default_end,))
     check_motion(settings.iter_n, args.steps, args.keep, args.flow)
     size = size_of(settings, source, target)
+    target.check_size(*size, source.transparent and target.keeps_alpha)
     begun = work.facts()
     settings = checked_settings(args, net, settings, size, begun)
     guide, mask = (Path(name).read_bytes() if name else None for name in (args.guide, args.mask))
