@@ -102,7 +102,7 @@ def test_a_mask(cv2, net):
 
 
 def test_the_state_of_a_shot(cv2, net):
-    """The next frame depends on nothing but the two attributes that the work folder saves."""
+    """The next frame depends on nothing but the state that the work folder saves."""
     frames = films.moving(4)
     motions = [None] + [flow.dis(flow.grey(a), flow.grey(b)) for a, b in zip(frames, frames[1:])]
     one, two = Steady(net, 4, seed=3), Steady(net, 4, seed=3)
@@ -110,7 +110,7 @@ def test_the_state_of_a_shot(cv2, net):
     for frame, motion in list(zip(frames, motions))[:2]:
         two.dream(frame, motion, **STEPS)
     new = Steady(net, 4, seed=3)
-    new.detail, new.filled = two.detail.copy(), two.filled.copy()
+    new.state = tuple(array.copy() for array in two.state)
     for i in (2, 3):
         assert np.array_equal(new.dream(frames[i], motions[i], **STEPS), dreams[i])
 

@@ -18,6 +18,7 @@ from deepdream.film import shot
 from deepdream.film.movie import Movie
 from deepdream.film.stills import Folder
 from deepdream.film.targets import target_of
+from deepdream.film.work import Work
 
 OPTIONS = ["--end", "both", "--iter-n", "2", "--octave-n", "2", "--jitter", "4", "--seed", "7", "--device", "cpu",
            "--threads", "1"]
@@ -398,6 +399,38 @@ def test_targets():
     assert target_of("a.MP4").even and not target_of("frames").even
     with pytest.raises(DreamError, match="--codec x: only for a movie"):
         target_of("a.gif", codec="x")
+
+
+def test_settings_of_a_film(av, toy, tmp_path):
+    film = films.write_movie(tmp_path / "in.mkv", films.moving(6), sound=False)
+    for suffix in (".mp4", ".mkv"):
+        one, two = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"
+        assert main(command(film, toy, one, "--keep", "0.3", "--to", "0.12", "--fps", "12.5", "--size", "50")) == 0
+        assert main(["video", str(film), "-o", str(two), "--model", str(toy), "--settings", str(one), "--device",
+                     "cpu"]) == 0
+        assert len(films.times(one)) == 2 and one.read_bytes() == two.read_bytes()
+
+
+def test_two_processes_at_one_film(toy, tmp_path, capsys):
+    folder = films.write_frames(tmp_path / "in", films.moving(2), ["0.png", "1.png"])
+    with Work(tmp_path / "work").alone():
+        assert main(command(folder, toy, tmp_path / "out", "--work", tmp_path / "work")) == 2
+    assert "another film is being dreamt there" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_shots_on_a_dask_cluster(av, toy, tmp_path):
+    distributed = pytest.importorskip("distributed", reason="needs the package distributed")
+    film = films.write_movie(tmp_path / "in.mp4", films.with_cut(3))
+    one, two = tmp_path / "one.mp4", tmp_path / "two.mp4"
+    dark = films.with_cut(3)
+    dark[3:] //= 3
+    films.write_movie(film, dark)
+    assert main(command(film, toy, one)) == 0
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        assert main(command(film, toy, two, "--dask", cluster.scheduler_address)) == 0
+    assert one.read_bytes() == two.read_bytes()
 
 
 def test_settings_of_a_dream(toy, tmp_path, capsys):

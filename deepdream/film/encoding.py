@@ -155,7 +155,9 @@ def write_movie(encoding: Encoding, target: Path, source: object, plan: Plan, fr
     Raises DreamError if it cannot be written.
     """
     container_name = CONTAINERS[encoding.path.suffix.lower()]
-    options = {"movflags": "faststart+use_metadata_tags"} if container_name in ("mp4", "mov") else {}
+    options = {"fflags": "bitexact"}      # no random numbers in the file, so that the same film is the same file
+    if container_name in ("mp4", "mov"):
+        options["movflags"] = "faststart+use_metadata_tags"
     try:
         with quiet(), av().open(str(target), "w", format=container_name, options=options) as out:
             if isinstance(source, Movie):

@@ -103,17 +103,17 @@ def dream_shot(net: Net, recipe: Recipe, shot: int, on_frame: Callable[[], None]
     numbers, scale, state = plan.frames_of(shot), None, work.state(shot)
     if state:
         first, arrays, facts = state
-        steady.detail, steady.filled = arrays["detail"], arrays["filled"]
+        steady.state = arrays["detail"], arrays["filled"]
         ends.strengths, scale = facts["strengths"], facts["scale"]
         numbers = range(first, numbers.stop)
     if not len(numbers):
         return
     params = {k: v for k, v in settings.steps.items() if k != "iter_n"}
-    done, saved, shown = numbers.start, time.monotonic(), 0.0
+    last, saved, shown = None, time.monotonic(), 0.0      # last: the state after the frame that was saved last
 
     def save():
-        work.save_state(shot, done, {"detail": steady.detail, "filled": steady.filled},
-                        {"strengths": ends.strengths, "scale": scale})
+        number, (detail, filled), facts = last
+        work.save_state(shot, number, {"detail": detail, "filled": filled}, facts)
 
     frames = tracked(source, plan, numbers, recipe, first=plan.shots[shot])
     try:
@@ -124,8 +124,9 @@ def dream_shot(net: Net, recipe: Recipe, shot: int, on_frame: Callable[[], None]
                 scale = 1.0 if settings.clip else float(255 / np.percentile(dream, BRIGHTEST))
             picture = pictures.to_uint8(dream * np.float32(scale))
             work.save_frame(frame.number, picture, frame.alpha)
-            done, now = frame.number + 1, time.monotonic()
-            if now - saved > SAVE and done < numbers.stop:
+            last = frame.number + 1, steady.state, {"strengths": dict(ends.strengths), "scale": scale}
+            now = time.monotonic()
+            if now - saved > SAVE:
                 save()
                 saved = time.monotonic()
             if now - shown > SHOW:
@@ -133,7 +134,7 @@ def dream_shot(net: Net, recipe: Recipe, shot: int, on_frame: Callable[[], None]
                 shown = now
             on_frame()
     finally:
-        if done > numbers.start:
+        if last:
             save()
 
 

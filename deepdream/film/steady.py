@@ -30,16 +30,16 @@ class Steady:
     seed: the seed of the jitter, which is the same for all frames.
     mask: float32 (H, W), 0 to 1: where the dream changes the frames, and how much; None: everywhere.
 
-    Attributes, which are all that the next frame depends on:
-    detail: float32 (H, W, 3) of the last frame; None before the first.
-    filled: float32 (H, W): which part of its final strength the detail has, 0 to 1.
+    Attributes:
+    state: all that the next frame depends on; None before the first. These are the detail of the last frame, float32
+        (H, W, 3), and which part of its final strength it has, float32 (H, W), 0 to 1.
     """
 
     def __init__(self, net: Net, iter_n: int = 10, steps: int = 1, keep: float | None = None, seed: int = 0,
                  mask: np.ndarray | None = None):
         self.net, self.iter_n, self.steps, self.seed, self.mask = net, iter_n, min(steps, iter_n), seed, mask
         self.keep = 1 - self.steps / iter_n if keep is None else keep
-        self.detail, self.filled = None, None
+        self.state: tuple[np.ndarray, np.ndarray] | None = None
 
     def dream(self, frame: np.ndarray, motion: Motion | None = None, priors: Sequence[Prior] = (),
               **dream_params) -> np.ndarray:
@@ -52,23 +52,23 @@ class Steady:
         Returns the dream, float32 (H, W, 3). Raises what `deepdream` raises.
         """
         frame = np.float32(frame)
-        if motion is None or self.detail is None or self.keep == 0:
+        if motion is None or self.state is None or self.keep == 0:
             start, gain, iter_n = frame, None, self.iter_n
-            self.filled = np.ones(frame.shape[:2], np.float32)
+            filled = np.ones(frame.shape[:2], np.float32)
         else:
-            believed = np.float32(motion.believed)
-            start = frame + self.keep * believed[..., None] * moved(self.detail, motion)
-            filled = believed * moved(self.filled, motion, cubic=False)
-            gain, iter_n = 1 + (FILL - 1) * (1 - filled), self.steps
-            self.filled = np.minimum(1, self.keep * filled + (1 - self.keep) * gain)
-            gain = None if filled.min() > FILLED else gain
+            believed, (detail, filled) = np.float32(motion.believed), self.state
+            start = frame + self.keep * believed[..., None] * moved(detail, motion)
+            before = believed * moved(filled, motion, cubic=False)
+            gain, iter_n = 1 + (FILL - 1) * (1 - before), self.steps
+            filled = np.minimum(1, self.keep * before + (1 - self.keep) * gain)
+            gain = None if before.min() > FILLED else gain
         if self.mask is not None:
             gain = self.mask if gain is None else gain * self.mask
         dream = deepdream(self.net, start, iter_n=iter_n, priors=[*priors, *([] if gain is None else [Gain(gain)])],
                           rng=np.random.RandomState(self.seed), on_step=_quiet, **dream_params)
         if dream_params.get("clip", True):
             dream = np.clip(dream, 0, 255)
-        self.detail = dream - frame
+        self.state = dream - frame, filled      # at once, so that an interruption cannot leave half of it
         return dream
 
 

@@ -7,10 +7,12 @@
 """
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from ..convert.files import write
 from ..errors import DreamError
 from ..pictures.reading import opened
 from ..provenance import differences
+from ..runtime.alone import alone
 from .plan import Plan
 
 FACTS, PREVIEW = "film.json", "preview.jpg"
@@ -92,14 +95,26 @@ class Work:
             raise DreamError(f"{self.path}: holds no film")
         return Plan.from_json(values["plan"])
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make the folder, and lock it inside of the `with`. Raises DreamError if another process dreams there."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DreamError(f"--work {self.path}: cannot be made: {error.strerror}") from None
+        try:
+            with alone(self.path, "--work", "another film is being dreamt there; give another folder"):
+                yield
+        finally:
+            with contextlib.suppress(OSError):      # it is not empty
+                self.path.rmdir()
+
     def delete(self) -> None:
-        """Delete the folder and what `Work` has written there, but nothing else."""
+        """Delete what `Work` has written, but nothing else. `alone` deletes a folder that is empty then."""
         for name in ("frames", "shots"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in (FACTS, PREVIEW):
             (self.path / name).unlink(missing_ok=True)
-        if self.path.is_dir() and not any(self.path.iterdir()):
-            self.path.rmdir()
 
     # ---- frames
 

@@ -6,6 +6,7 @@
     deepdream video frames/ -o dreams/                a folder of pictures, 2.png before 10.png
     deepdream video frames/ -o out.mp4 --fps 24
     deepdream video in.gif -o out.webp
+    deepdream video other.mp4 -o b.mp4 --settings out.mp4       with the settings of out.mp4
 
 The first frame, and the first one after each cut, is dreamt for --iter-n steps. Every other frame takes over the
 detail of the one before it, moved along by optical flow, and is dreamt for --steps more. Time stamps stay those of the
@@ -25,6 +26,7 @@ from fractions import Fraction
 from pathlib import Path
 from ...errors import DreamError
 from ...film.flow import FLOWS
+from ...film.saved import saved_settings
 from ...film.timeline import TIME, Timeline
 from ...options import Kind, Settings, number, whole
 from ..nets import add_model, add_pixels, net_of
@@ -37,9 +39,21 @@ FADE = number("a number from 0 to 1000", lambda v: 0 <= v <= 1000)
 RATE = Kind("a number like 25 or 29.97, or a fraction like 30000/1001, from 1/1000 to 1000", Fraction,
             lambda v: isinstance(v, Fraction) and Fraction(1, 1000) <= v <= 1000)
 STEPS = whole(1)
+
+
+def _is_rate(value):
+    """Return whether the text of a frame rate in metadata is one."""
+    try:
+        return RATE.accepts(RATE.parse(value))
+    except (TypeError, ValueError, ZeroDivisionError):
+        return False
+
+
 SAVED = Form("a dream", ("seed", "end"), {
     "steps": Entry("steps", is_kind(STEPS)), "keep": Entry("keep", is_kind(KEEP)), "fade": Entry("fade", is_kind(FADE)),
-    "flow": Entry("flow", lambda v: v in FLOWS)}, guide="guide")
+    "flow": Entry("flow", lambda v: v in FLOWS), "from": Entry("start_time", is_kind(TIME)),
+    "to": Entry("stop_time", is_kind(TIME)), "fps": Entry("fps", _is_rate, Fraction)}, guide="guide",
+    read=saved_settings)
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -104,6 +118,8 @@ def run(args: Namespace) -> None:
     if args.settings:
         from ..replay import replay
         base = replay(args, SAVED)
+        if "frame_size" not in SAVED.read(Path(args.settings)):      # the size of a picture says nothing about a film
+            base = base.replace(start=None, noise=None, size=None, stretch=False)
     if args.mask_edge is not None and not args.mask:
         raise DreamError("--mask-edge: there is no mask; give --mask PICTURE too")
     if args.start_time is not None and args.stop_time is not None and args.start_time >= args.stop_time:
@@ -114,7 +130,7 @@ def run(args: Namespace) -> None:
     work = Work(args.work or f"{args.output.rstrip('/')}.work")
     recipe, metadata, net = _recipe(args, base, source, target, work)
     part = Part(args.start_time, args.stop_time, None if Path(args.film).is_dir() else args.fps)
-    with goes_on():
+    with goes_on(), work.alone():
         with Planning(source) as progress:
             plan = planned_film(source, work, part, args.flow, metadata, progress.frame)
         dream_and_write(args, recipe, metadata, net, source, target, work, plan)
