@@ -153,7 +153,7 @@ def figures(clip, dreams, seconds):
             "smallest": sizes.min() / sizes[0], "largest": sizes.max() / sizes[0]}
 
 
-def baldness(clip, dreams, ages=(1, 2, 4, 8)):
+def baldness(clip, dreams, ages=(1, 2, 4, 8, 16)):
     """Return the rms of the detail where something came into view, by the number of frames since, relative to the rest.
 
     For clips of `pan`.

@@ -12,7 +12,7 @@ from ..net import Net
 from . import cuts
 from .flow import FLOWS, Motion, grey, moved
 
-FILL = 6.0          # how much larger a step is where there is no detail yet; it is 1 where all of it is there
+FILL = 4.0          # how much larger a step is where there is no detail yet; it is 1 where all of it is there
 FILLED = 0.999      # where at least this part of the detail is there, no step needs to be larger
 
 
