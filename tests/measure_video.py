@@ -153,24 +153,23 @@ def figures(clip, dreams, seconds):
             "smallest": sizes.min() / sizes[0], "largest": sizes.max() / sizes[0]}
 
 
-def baldness(clip, dreams, ages=(1, 2, 4, 8, 16)):
-    """Return the rms of the detail where something came into view, by the number of frames since, relative to the rest.
+def baldness(clip, dreams, single, ages=(1, 2, 4, 8)):
+    """Return the rms of the detail where something came into view, by the number of frames since.
 
-    For clips of `pan`.
+    It is relative to that of the same place if the frame is dreamt by itself. For clips of `pan`.
     """
     h, w = clip[0][0].shape[:2]
     age, sums = np.full((h, w), 99, np.float32), {a: [] for a in ages}
-    for dream, (frame, motion) in zip(dreams, clip):
+    for dream, other, (frame, motion) in zip(dreams, single, clip):
         if motion is None:
             continue
         y, x = np.mgrid[:h, :w]
         sx, sy = np.rint(x + motion.back[..., 0]).astype(int), np.rint(y + motion.back[..., 1]).astype(int)
         good = (sx >= 0) & (sx < w) & (sy >= 0) & (sy < h)
         age = np.where(good, age[sy.clip(0, h - 1), sx.clip(0, w - 1)] + 1, 1)
-        detail = dream - frame
         for a in ages:
             if (age == a).any():
-                sums[a].append(rms(detail[age == a]) / rms(detail[age > 40]))
+                sums[a].append(rms((dream - frame)[age == a]) / rms((other - frame)[age == a]))
     return {a: round(float(np.mean(v)), 3) for a, v in sums.items() if v}
 
 
@@ -233,7 +232,7 @@ def main():
         if args.sheets:
             sheet(Path(args.sheets) / f"{name}.png", clip, dreams, single[0])
         if name == "pan":
-            results[name]["new"] = baldness(clip, dreams)
+            results[name]["new"] = baldness(clip, dreams, single[0])
         if name == "still":
             results[name]["pattern"] = fixed_pattern(dreams, clip), fixed_pattern(single[0], clip)
         print(name, json.dumps(results[name], default=lambda v: round(float(v), 3)), flush=True)

@@ -80,12 +80,15 @@ def test_cuts(way, cv2):
 
 
 def test_newly_seen_areas_fill(cv2, net):
-    """After a few frames, the detail of what came into view is as strong as elsewhere."""
+    """What came into view is not bald: its detail is much stronger than if steps there were as small as elsewhere."""
     frames = films.moving(10, h=96, w=128, speed=4)
     dreams = list(dream_frames(net, frames, iter_n=10, seed=1, **STEPS))
     detail = dreams[-1] - frames[-1]
-    for columns in (slice(-4, None), slice(-16, -4)):      # seen for the first time, and for up to four frames
-        assert 0.4 < rms(detail[:, columns]) / rms(detail[:, :80]) < 1.8
+    alone = deepdream(net, frames[-1], iter_n=10, seed=1, on_step=lambda *_: None, **STEPS) - frames[-1]
+    one = deepdream(net, frames[-1], iter_n=1, seed=1, on_step=lambda *_: None, **STEPS) - frames[-1]
+    new, recent = slice(-4, None), slice(-16, -4)      # seen for the first time, and for up to four frames
+    assert 1.4 * rms(one[:, new]) < rms(detail[:, new]) < 1.8 * rms(alone[:, new])
+    assert 0.4 < rms(detail[:, recent]) / rms(alone[:, recent]) < 1.8
 
 
 def test_flow_none_keeps_the_detail_in_place(net):
@@ -99,6 +102,17 @@ def test_a_mask(cv2, net):
     mask[:, 48:] = 1
     for dream, frame in zip(dream_frames(net, frames, iter_n=4, seed=1, mask=mask, **STEPS), frames):
         assert np.array_equal(dream[:, :40], frame[:, :40]) and rms(dream[:, 56:] - frame[:, 56:]) > 1
+
+
+def test_black_frames_stay_black(net, toy, capsys):
+    dead = net.replace() if hasattr(net, "replace") else net
+    frames = np.concatenate([np.zeros((2, 64, 96, 3), np.uint8), films.moving(2, h=64, w=96)])
+
+    def objective(dst):
+        dst.diff[...] = dst.data * (dst.data.std() > 0.5)
+    dreams = list(dream_frames(dead, frames, iter_n=2, seed=1, flow="none", objective=objective, **STEPS))
+    assert np.array_equal(dreams[1], frames[1]) and rms(dreams[3] - frames[3]) > 1
+    assert "such as black ones, stay as they are" in capsys.readouterr().err
 
 
 def test_the_state_of_a_shot(cv2, net):

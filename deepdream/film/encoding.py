@@ -30,6 +30,7 @@ WITH_ALPHA = ("yuva420p", "yuva444p10le", "yuva444p", "gbrap", "rgba", "argb", "
 OPAQUE = ("yuv420p", "yuv422p10le", "yuv444p10le", "yuv444p", "gbrp", "rgb24", "bgr0")
 ODD = ("yuv444p", "yuv444p10le", "gbrp", "rgb24", "bgr0", "yuv420p")      # for odd widths and heights
 COPIED = "audio", "subtitle"
+RGB = 0      # FFmpeg's number of the matrix of films in RGB
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,7 @@ def _video_stream(encoding, out, source, plan, first):
     stream.time_base = context.time_base = plan.time_base
     rgb = stream.pix_fmt.startswith(("rgb", "gbr", "bgr", "argb"))
     colour = source.colour if isinstance(source, Movie) else Colour(2, 2, 2, False, h)
-    full = colour.full and not rgb or rgb
+    full = rgb or colour.full and colour.matrix != RGB
     if not rgb:
         context.colorspace = colour.matrix if colour.matrix in (1, 4, 5, 6, 7, 9, 10) else 2
     context.color_primaries, context.color_trc = colour.primaries, colour.curve

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..dream import deepdream
+from ..errors import NoGradient
 from ..goals.text import goals
 from ..options import Settings
 from .timeline import Timeline
@@ -51,8 +52,11 @@ class Ends:
     def _strength(self, i, frame):
         if str(i) not in self.strengths:
             found = []
-            deepdream(self.net, frame, iter_n=1, octave_n=1, jitter=0, seed=0,
-                      on_step=lambda octave, step, vis, report: found.append(report.mean_abs),
-                      **self._measured, **self.groups[i])
+            try:
+                deepdream(self.net, frame, iter_n=1, octave_n=1, jitter=0, seed=0,
+                          on_step=lambda octave, step, vis, report: found.append(report.mean_abs),
+                          **self._measured, **self.groups[i])
+            except NoGradient:      # a black frame: measure at the next one
+                return 1.0
             self.strengths[str(i)] = found[0]
         return self.strengths[str(i)]

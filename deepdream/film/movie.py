@@ -16,6 +16,7 @@ from .source import Frame
 
 HD = 720               # lines from which a movie without colour tags is taken to have those of HDTV
 MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}      # FFmpeg's number in a stream -> that of its scaler
+FULL_RANGE = "yuvj", "rgb", "bgr", "gbr", "argb", "abgr", "gray", "ya", "pal"      # formats of pixels of 0 to 255
 WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}      # codec -> the decoder that knows its alpha channel
 LOW, FULL = 1, 2       # FFmpeg's numbers of the two ranges of brightness: 16 to 235, and 0 to 255
 
@@ -73,7 +74,7 @@ class Movie:
         self.size = (first.width, first.height) if turned else (first.height, first.width)
         shape = stream.sample_aspect_ratio or Fraction(1)
         self.shape = 1 / shape if turned and shape else shape or Fraction(1)
-        full = first.color_range == FULL or first.format.name.startswith(("yuvj", "rgb", "bgr", "gbr"))
+        full = first.color_range == FULL or first.format.name.startswith(FULL_RANGE)
         self.colour = Colour(int(first.colorspace), int(first.color_primaries), int(first.color_trc), full,
                              first.height)
 

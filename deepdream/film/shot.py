@@ -152,7 +152,7 @@ def tracked(source, plan, numbers: range, recipe: Recipe, first: int) -> Iterato
     numbers: the numbers of the frames.
     first: the number of the first frame of the shot, which has no motion.
     """
-    before, flow = None, FLOWS[recipe.flow]
+    before, flow = None, FLOWS[recipe.flow] if recipe.keep != 0 else lambda before, now: None
     for number, frame in planned(source, plan, range(max(first, numbers.start - 1), numbers.stop)):
         colours, alpha = _fitted(frame, recipe)
         now = grey(colours)

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from ..dream import deepdream
-from ..errors import DreamError
+from ..errors import DreamError, NoGradient
 from ..goals.priors import Gain, Prior
 from ..net import Net
+from ..runtime.notices import say_once
 from . import cuts
 from .flow import FLOWS, Motion, grey, moved
 
@@ -64,8 +65,12 @@ class Steady:
             gain = None if before.min() > FILLED else gain
         if self.mask is not None:
             gain = self.mask if gain is None else gain * self.mask
-        dream = deepdream(self.net, start, iter_n=iter_n, priors=[*priors, *([] if gain is None else [Gain(gain)])],
-                          rng=np.random.RandomState(self.seed), on_step=_quiet, **dream_params)
+        try:
+            dream = deepdream(self.net, start, iter_n=iter_n, priors=[*priors, *([] if gain is None else [Gain(gain)])],
+                              rng=np.random.RandomState(self.seed), on_step=_quiet, **dream_params)
+        except NoGradient:
+            say_once("frames in which there is nothing to increase, such as black ones, stay as they are")
+            dream = start
         if dream_params.get("clip", True):
             dream = np.clip(dream, 0, 255)
         self.state = dream - frame, filled      # at once, so that an interruption cannot leave half of it
