@@ -20,7 +20,7 @@ from .ends import Ends
 from .flow import FLOWS, Motion, grey
 from .opening import open_film
 from .plan import planned
-from .steady import Steady
+from .steady import State, Steady
 from .timeline import Timeline
 from .work import Work
 
@@ -103,7 +103,7 @@ def dream_shot(net: Net, recipe: Recipe, shot: int, on_frame: Callable[[], None]
     numbers, scale, state = plan.frames_of(shot), None, work.state(shot)
     if state:
         first, arrays, facts = state
-        steady.state = arrays["detail"], arrays["filled"]
+        steady.state = State(**arrays)
         ends.strengths, scale = facts["strengths"], facts["scale"]
         numbers = range(first, numbers.stop)
     if not len(numbers):
@@ -112,8 +112,8 @@ def dream_shot(net: Net, recipe: Recipe, shot: int, on_frame: Callable[[], None]
     last, saved, shown = None, time.monotonic(), 0.0      # last: the state after the frame that was saved last
 
     def save():
-        number, (detail, filled), facts = last
-        work.save_state(shot, number, {"detail": detail, "filled": filled}, facts)
+        number, state, facts = last
+        work.save_state(shot, number, state._asdict(), facts)
 
     frames = tracked(source, plan, numbers, recipe, first=plan.shots[shot])
     try:

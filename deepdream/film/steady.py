@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,20 @@ from . import cuts
 from .flow import FLOWS, Motion, grey, moved
 
 FILL = 4.0          # how much larger a step is where there is no detail yet; it is 1 where all of it is there
+TINY = 1e-6         # below this, there is no detail
 FILLED = 0.999      # where at least this part of the detail is there, no step needs to be larger
+
+
+class State(NamedTuple):
+    """What the next frame of a shot depends on.
+
+    detail: that of the last frame, float32 (H, W, 3).
+    filled: which part of its final strength it has, float32 (H, W), 0 to 1.
+    strength: the root of the mean square of the first frame's detail, float64.
+    """
+    detail: np.ndarray
+    filled: np.ndarray
+    strength: np.ndarray
 
 
 class Steady:
@@ -22,25 +36,26 @@ class Steady:
 
     The detail of a frame is what the dream has added to it: dream minus frame. The next frame starts with a part of
     it, moved along with the film, and is dreamt for a few steps. Where something comes into view, there is no detail
-    yet, and the steps are larger until there is.
+    yet, and the steps are larger until there is. Where nothing moves, all steps of many frames can point in the same
+    direction; a detail that has become stronger than that of the first frame is scaled back to its strength.
 
     net: the net.
     iter_n: the number of steps in each octave of the first frame.
     steps: the number of steps in each octave of the others.
-    keep: the part of the detail that a frame takes over; None: 1 - steps / iter_n, so that it neither grows nor fades.
+    keep: the part of the detail that a frame takes over; None: 1 - steps / iter_n, so that the detail does not fade.
     seed: the seed of the jitter, which is the same for all frames.
     mask: float32 (H, W), 0 to 1: where the dream changes the frames, and how much; None: everywhere.
 
     Attributes:
-    state: all that the next frame depends on; None before the first. These are the detail of the last frame, float32
-        (H, W, 3), and which part of its final strength it has, float32 (H, W), 0 to 1.
+    state: all that the next frame depends on, a `State`; None before the first.
     """
 
     def __init__(self, net: Net, iter_n: int = 10, steps: int = 1, keep: float | None = None, seed: int = 0,
                  mask: np.ndarray | None = None):
         self.net, self.iter_n, self.steps, self.seed, self.mask = net, iter_n, min(steps, iter_n), seed, mask
-        self.keep = 1 - self.steps / iter_n if keep is None else keep
-        self.state: tuple[np.ndarray, np.ndarray] | None = None
+        self.part = self.steps / iter_n      # of the final strength that a frame's own steps add
+        self.keep = 1 - self.part if keep is None else keep
+        self.state: State | None = None
 
     def dream(self, frame: np.ndarray, motion: Motion | None = None, priors: Sequence[Prior] = (),
               **dream_params) -> np.ndarray:
@@ -55,13 +70,15 @@ class Steady:
         frame = np.float32(frame)
         if motion is None or self.state is None or self.keep == 0:
             start, gain, iter_n = frame, None, self.iter_n
-            filled = np.ones(frame.shape[:2], np.float32)
+            filled, strength = np.ones(frame.shape[:2], np.float32), None
         else:
-            believed, (detail, filled) = np.float32(motion.believed), self.state
-            start = frame + self.keep * believed[..., None] * moved(detail, motion)
+            detail, filled, strength = self.state
+            believed = np.float32(motion.believed)
+            keep = self.keep * min(1, float(strength) / max(_rms(detail), TINY)) if strength > 0 else self.keep
+            start = frame + np.float32(keep) * believed[..., None] * moved(detail, motion)
             before = believed * moved(filled, motion, cubic=False)
             gain, iter_n = 1 + (FILL - 1) * (1 - before), self.steps
-            filled = np.minimum(1, self.keep * before + (1 - self.keep) * gain)
+            filled = np.minimum(1, before + self.part * (gain - before))
             gain = None if before.min() > FILLED else gain
         if self.mask is not None:
             gain = self.mask if gain is None else gain * self.mask
@@ -70,11 +87,17 @@ class Steady:
                               rng=np.random.RandomState(self.seed), on_step=_quiet, **dream_params)
         except NoGradient:
             say_once("frames in which there is nothing to increase, such as black ones, stay as they are")
-            dream = start
+            dream, filled = start, np.zeros_like(filled) if strength is None else filled
         if dream_params.get("clip", True):
             dream = np.clip(dream, 0, 255)
-        self.state = dream - frame, filled      # at once, so that an interruption cannot leave half of it
+        detail = dream - frame
+        # all at once, so that an interruption cannot leave half of it
+        self.state = State(detail, filled, np.float64(_rms(detail) if strength is None else strength))
         return dream
+
+
+def _rms(array):
+    return float(np.sqrt(np.mean(np.square(array, dtype=np.float64))))
 
 
 def dream_frames(net: Net, frames: Iterable[np.ndarray], iter_n: int = 10, steps: int = 1, keep: float | None = None,

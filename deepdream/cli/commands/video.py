@@ -64,7 +64,8 @@ def arguments(parser: ArgumentParser) -> None:
                         ".webm, .gif or .webp, or a folder for pictures")
     group = parser.add_argument_group("the film")
     group.add_argument("--keep", type=of_kind(KEEP), metavar="X", help="the part of the detail that a frame takes over "
-                       "from the one before (default: 1 - steps / iter-n; with more, the dream grows and grows)")
+                       "from the one before (default: 1 - steps / iter-n; with more, the dream changes less from frame "
+                       "to frame)")
     group.add_argument("--steps", type=of_kind(STEPS), metavar="N", default=1, help="number of steps in each octave "
                        "of a frame that takes over detail; --iter-n is for the others (default: 1)")
     group.add_argument("--flow", choices=FLOWS, default="dis", help="how motion is found: by DIS optical flow, or "
