@@ -31,6 +31,7 @@ class Form(NamedTuple):
     model: the argument that names the net: 'model', or 'models' for a list.
     guide: the argument that names the guide: 'guide', 'guides' for a list, or None if the command has none.
     read: reads the metadata of a file; None: that of a picture.
+    older: the values of entries that older versions did not write.
     """
     what: str
     needs: tuple[str, ...]
@@ -39,6 +40,7 @@ class Form(NamedTuple):
     model: str = "model"
     guide: str | None = None
     read: Callable[[Path], dict] | None = None
+    older: dict[str, object] = {}
 
 
 def is_kind(kind: Kind) -> Callable[[object], bool]:
