@@ -23,11 +23,15 @@ class End(NamedTuple):
     stride: (h, w), input pixels for one position of the end; None if it has no spatial axes.
     operator: the operator that computes it; None for Caffe nets.
     channels_last: whether its last axis is that of the channels, as in the tokens of a transformer, (N, tokens, C).
+    block: the block of layers that it belongs to; None if unknown.
+    good: whether it is the end of a block, and so a good layer to dream at.
     """
     channels: int | None
     stride: tuple[float, float] | None
     operator: str | None = None
     channels_last: bool = False
+    block: str | None = None
+    good: bool = False
 
 
 class Write(NamedTuple):
@@ -126,7 +130,7 @@ class Facts:
     def from_plain(cls, values: dict) -> Facts:
         """Restore the facts from a dict of `plain`."""
         ends = {name: End(end["channels"], end["stride"] and tuple(end["stride"]), end.get("operator"),
-                           bool(end.get("channels_last")))
+                           bool(end.get("channels_last")), end.get("block"), bool(end.get("good")))
                 for name, end in values["ends"].items()}
         tuples = {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
         return cls(**{**values, **tuples, "ends": ends, "writes": tuple(Write(*w) for w in values["writes"])})
@@ -153,7 +157,7 @@ def _is_end(value):
     return isinstance(value, dict) and {"channels", "stride"} <= set(value) \
         and (value["channels"] is None or type(value["channels"]) is int) \
         and (value["stride"] is None or _is_list(value["stride"], lambda v: _is_number(v) and v > 0, 2)) \
-        and isinstance(value.get("operator") or "", str)
+        and all(isinstance(value.get(name) or "", str) for name in ("operator", "block"))
 
 
 # the entries of the metadata: (is this value valid?, is the entry required?)

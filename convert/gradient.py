@@ -5,6 +5,7 @@ The graph computes what Caffe's partial forward and backward passes compute.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,13 +16,13 @@ from .derivatives.table import VJPS, input_gradients
 from .errors import ConvertError, about, no_such_end, shown
 from .facts import End, Facts
 from .fast.align import align_channels
-from .fast.forms import choose
+from .fast.forms import TABLES, choose
 from .fast.layouts import Layouts
 from .graph import Graph, Tensor, described, float_info, kind, metadata
 from .graph.portable import write_unambiguous_pads
-from .graph.sizes import smallest_size
+from .graph.sizes import Sizes, possible_sizes
 from .graph.source import Source
-from .graph.spatial import SpatialSizes
+from .graph.spatial import SAME_SIZE, SpatialSizes
 from .graph.symbolic import symbolic_shapes
 from .refusals import refusals
 
@@ -53,34 +54,47 @@ def min_size(model: onnx.ModelProto, end: str) -> tuple[int, int, bool]:
     """Find the smallest picture for which `end` has a pixel.
 
     Returns (height, width, exact); exact is True if no other size is possible, as after an InnerProduct. Raises
-    ConvertError for an unknown end.
+    ConvertError for an unknown end. `sizes_of` also tells whether only every n-th size is possible.
+    """
+    return sizes_of(model, end)[:3]
+
+
+def sizes_of(model: onnx.ModelProto, end: str) -> Sizes:
+    """Find the sizes of a picture for which `end` has a pixel.
+
+    Returns (height, width, exact, step): the smallest size; whether it is the only one; (h, w), the distance from one
+    possible height or width to the next. Raises ConvertError for an unknown end.
     """
     source = Source(model)
     if end not in source.depends_on_input:
         raise no_such_end(end, list(valid_ends(model)))
     nominal = [d or 224 for d in source.nominal]
     if len(nominal) != 4:
-        return 1, 1, False
+        return Sizes(1, 1, False)
     graph = onnx.helper.make_graph(source.leading_to(end), "path", [source.input], [], source.graph.initializer)
     path = onnx.helper.make_model(graph, opset_imports=source.model.opset_import)
-    return smallest_size(path, source.input.name, end, nominal)
+    return possible_sizes(path, source.input.name, end, nominal)
 
 
-def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = True) -> onnx.ModelProto:
+def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = True,
+                   device: str = "cpu") -> onnx.ModelProto:
     """Build the gradient graph of one or several ends.
 
     model: the ONNX model of a convolutional net with one image input (N, C, H, W).
     end: the name of a tensor, or a list of names.
     fast: use the forms of derivatives that onnxruntime computes quickly (`convert.fast`). False uses only the plain
-    derivatives of `convert.derivatives`; the results differ only by rounding.
+        derivatives of `convert.derivatives`; the results differ only by rounding.
+    device: the device whose fast forms are used: "cpu", "cuda", or "cuda-fast" for results that may differ in rounding
+        from run to run. Each graph runs on every device; only the speed differs.
 
     Returns a ModelProto with the inputs `data` and `end_diff` and the outputs `end_data` (the value of `end`) and
     `data_diff` (the gradient of sum(end_data * end_diff) with respect to data). It uses standard operators only, and H
     and W are dynamic wherever they are in the model. With several ends, each has its own `end_diff` and `end_data`
     (named by `end_tensors`), and `data_diff` is the sum of their gradients.
 
-    Up to four entries are added to the metadata: `end` (a JSON list if there are several), `min_size` (JSON: [height,
-    width, exact], the smallest size for which every end has a pixel, see `min_size`), `sizes` (JSON: the meaning of the
+    Up to five entries are added to the metadata: `end` (a JSON list if there are several), `min_size` (JSON: [height,
+    width, exact], the smallest size for which every end has a pixel, see `min_size`), `size_step` (JSON: [h, w], unless
+    every larger size is possible, too; see `sizes_of`), `sizes` (JSON: the meaning of the
     names of dynamic axes, see `symbolic.resolved`) and, if ends have their channels last, `channels_last` (JSON:
     {end: the number of its axes}).
 
@@ -96,8 +110,10 @@ def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = Tr
             if name in source.depends_in_steps:
                 raise ConvertError(f"'{shown(name)}' changes only in steps with the picture, so it has no gradient")
             raise no_such_end(name, list(valid_ends(model)))
-    aligned = align_channels(source, set(ends)) if fast else None
-    return _Build(source if aligned is None else Source(aligned), ends, fast).model(metadata(model), end)
+    if device not in TABLES:
+        raise ConvertError(f"device is {shown(device)}; allowed are {' and '.join(TABLES)}")
+    aligned = align_channels(source, set(ends)) if fast and device == "cpu" else None
+    return _Build(source if aligned is None else Source(aligned), ends, fast and device).model(metadata(model), end)
 
 
 def end_tensors(end: str | Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -114,14 +130,18 @@ def end_tensors(end: str | Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 class _Build:
-    """The construction of a gradient graph. ends: {end: (name of its value, name of its diff)}."""
+    """The construction of a gradient graph.
 
-    def __init__(self, source, ends, fast):
+    ends: {end: (name of its value, name of its diff)}. device: whose fast forms are used; False for plain derivatives.
+    """
+
+    def __init__(self, source, ends, device):
         self.source, self.ends = source, ends
         self.nodes = source.leading_to(*ends)
         names = {n for node in self.nodes for n in (*node.input, *node.output) if n} | {source.input.name}
         fixed = {DATA, DATA_DIFF, *(n for pair in ends.values() for n in pair)}
-        self.graph = g = Graph(reserved=names | fixed, opset=source.opset, weights=source.weights)
+        self.graph = g = Graph(reserved=names | fixed, opset=source.opset, weights=source.weights,
+                               one_sum=device in ("cuda", "cuda-fast"))
         # keep the model's names, except those that the inputs and outputs of this graph have
         self.names = {n: g.unique(n) if n in fixed else n for n in names}
         self.names[source.input.name] = DATA
@@ -130,9 +150,9 @@ class _Build:
         self.like = {DATA_DIFF: DATA} | {diff: value for value, diff in ends.values()}
         self.entries = {}       # {first output of a node: the derivative that its fast form returned}
         self.contexts = self._contexts()
-        if fast:
+        if device:
             choose([c for c in self.contexts.values() if not source.depends_on_input.isdisjoint(c.output_names)],
-                   list(ends))
+                   list(ends), device)
         self.forward()
         self.backward()
 
@@ -157,7 +177,8 @@ class _Build:
                 with about(described(node)):
                     y, self.entries[node.output[0]] = context.form.forward(context, *map(self.tensor, node.input))
                 self.graph.rename(y, self.names[node.output[0]])
-                self.like[self.names[node.output[0]]] = self.names[node.input[0]]
+                if node.op_type in SAME_SIZE:
+                    self.like[self.names[node.output[0]]] = self.names[node.input[0]]
                 continue
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
@@ -212,10 +233,13 @@ class _Build:
                 tensor = copy
             renamed[name] = tensor
         keep = {k: v for k, v in facts.items() if k not in ("ends", "writes", "left_out", "lost", "data")}
-        smallest = [min_size(source.model, e) for e in self.ends]
+        sizes = [sizes_of(source.model, e) for e in self.ends]
+        step = [math.lcm(*(s.step[axis] for s in sizes)) for axis in range(2)]
         keep |= {"end": end if isinstance(end, str) else json.dumps(list(self.ends)),
-                 "min_size": json.dumps([max(s[0] for s in smallest), max(s[1] for s in smallest),
-                                         any(s[2] for s in smallest)])}
+                 "min_size": json.dumps([max(s.height for s in sizes), max(s.width for s in sizes),
+                                         any(s.exact for s in sizes)])}
+        if step != [1, 1]:
+            keep["size_step"] = json.dumps(step)
         known = Facts.read(source.model, whole=False)
         last = {e: len(source.shape(e)) for e in self.ends if known and e in known.ends and known.ends[e].channels_last}
         if last:
@@ -223,7 +247,7 @@ class _Build:
         self.graph.drop_unused([DATA_DIFF, *(value for value, _ in self.ends.values())])
         weights = {**self.graph.constants, **{k: t.dims for k, t in renamed.items()}}
         shapes = {k: list(getattr(v, "shape", v)) for k, v in weights.items()}
-        info, sizes = symbolic_shapes(self.graph.nodes, data, shapes, self.like)
+        info, names = symbolic_shapes(self.graph.nodes, data, shapes, self.like)
         inputs, outputs = [data], []
         for name, (value, diff_) in self.ends.items():
             shape = source.shape(name)
@@ -231,7 +255,7 @@ class _Build:
                                        [d if d is not None else f"{diff_}_{i}" for i, d in enumerate(shape)])
             inputs.append(float_info(diff_, dims))
             outputs.append(float_info(value, dims))
-        keep["sizes"] = json.dumps(sizes)
+        keep["sizes"] = json.dumps(names)
         declared = {DATA, DATA_DIFF, *(n for pair in self.ends.values() for n in pair)}
         info = [float_info(k, v) for k, v in info.items() if k not in declared]
         for node in self.graph.nodes:

@@ -30,15 +30,20 @@ def ends_table(ends: dict[str, End]) -> str:
     """Write one line for each end: name, channels, stride and, for nets that are not Caffe's, the operator.
 
     The stride is the number of input pixels for one position of the end, or - if the end has no spatial axes. An end
-    with its channels last is marked: `tokens x channels` without spatial axes, else `channels last`.
+    with its channels last is marked: `tokens x channels` without spatial axes, else `channels last`; so is the end of a
+    block. A line that starts with # names the block of the ends that follow.
 
     ends: as returned by `convert.valid_ends`.
     """
     names = [shown(name, NAME_LENGTH) for name in ends]
-    width = max(map(len, names), default=0)
-    return "\n".join(f"{name:{width}}  {str(end.channels or '-'):>6}  {_stride(end.stride):>6}"
-                     + (f"  {shown(end.operator)}{_axes(end)}" if end.operator else "")
-                     for name, end in zip(names, ends.values()))
+    width, block, lines = max(map(len, names), default=0), None, []
+    for name, end in zip(names, ends.values()):
+        if end.block != block:
+            lines.append(f"# {shown(end.block or 'in no block', NAME_LENGTH)}")
+        block = end.block
+        lines.append(f"{name:{width}}  {str(end.channels or '-'):>6}  {_stride(end.stride):>6}"
+                     + (f"  {shown(end.operator)}{_axes(end)}" if end.operator else "") + ", end of a block" * end.good)
+    return "\n".join(lines)
 
 
 def _axes(end):

@@ -106,13 +106,13 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
     if np.ndim(base_img) != 3 or np.shape(base_img)[2] != 3:
         raise DreamError(f"the picture must be an array of shape (H, W, 3), not {np.shape(base_img)}")
     on_step = on_step or _notebook_display(" + ".join(step.ends))
-    sizes = octave_sizes(*np.shape(base_img)[:2], octave_n, octave_scale)
+    sizes = possible_octaves(net, step.ends, octave_sizes(*np.shape(base_img)[:2], octave_n, octave_scale))
     check_dream(net, step, sizes)
 
     _make_ready(net, step, sizes[0], iter_n)
     from scipy import ndimage as nd
 
-    src, octaves = net.blobs[net.inputs[0]], _octaves(net, base_img, octave_n, octave_scale)
+    src, octaves = net.blobs[net.inputs[0]], _octaves(net, base_img, sizes)
     stepper, detail = None, np.zeros_like(octaves[0])     # detail: what the dream has added to the picture so far
 
     def vis():
@@ -142,12 +142,13 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
     return _protected(step, deprocess(net, src.data[0]), base_img)
 
 
-def _octaves(net, base_img, octave_n, octave_scale):
+def _octaves(net, base_img, sizes):
     """Return the picture as the net's input at the size of each octave, smallest first."""
     from scipy import ndimage as nd
     octaves = [preprocess(net, base_img)]
-    for _ in range(octave_n - 1):
-        octaves.append(nd.zoom(octaves[-1], (1, 1.0 / octave_scale, 1.0 / octave_scale), order=1))
+    for size in reversed(sizes[:-1]):
+        factors = (new / old for new, old in zip(size, octaves[-1].shape[1:]))
+        octaves.append(nd.zoom(octaves[-1], (1, *factors), order=1))
     return octaves[::-1]
 
 
@@ -196,6 +197,19 @@ def octave_sizes(h: int, w: int, octave_n: int, octave_scale: float) -> list[tup
     return sizes[::-1]
 
 
+def possible_octaves(net: Net, ends: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Replace the sizes of the smaller octaves by the nearest ones that the net can take.
+
+    Most nets take every size; some cut their feature maps into windows, and take only multiples of their size.
+
+    net: the net.
+    ends: the layers to dream at.
+    sizes: (h, w) of the octaves, smallest first. The last one stays.
+    """
+    ends = [end for end in ends if end in net.ends]
+    return [*(net.nearest_size(ends, h, w) for h, w in sizes[:-1]), sizes[-1]] if ends else list(sizes)
+
+
 # ---- checks before a dream begins
 
 def check_dream(net: Net, step: Step, sizes: Sequence[tuple[int, int]]) -> None:
@@ -214,6 +228,7 @@ def check_dream(net: Net, step: Step, sizes: Sequence[tuple[int, int]]) -> None:
     for end in step.ends:
         net.check_size(end, *sizes[0], "the picture" if len(sizes) == 1 else
                        f"the picture of {w}x{h} in the smallest of {len(sizes)} octaves")
+        net.check_size(end, h, w)
     tiles.check_tiles(net, step, sizes)
     memory.check_fits(net, step, sizes[-1])
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from . import pictures
-from .dream import check_dream, deepdream, octave_sizes, visible
+from .dream import check_dream, deepdream, octave_sizes, possible_octaves, visible
 from .engine.step import Step
 from .errors import DreamError
 from .goals.text import goals, needs_surgery
@@ -63,8 +63,9 @@ def dream_picture(picture: str | Path | np.ndarray | None = None, output: str | 
     chosen = chosen.replace(end=chosen.end or (net.default_end,))
     goal = goals(net, chosen, guide_image)
     size = start_size(chosen, None if image is None else image.shape[:2])
-    sizes = octave_sizes(*size, chosen.octave_n, chosen.octave_scale)
-    check_dream(net, Step(goal["objective"], chosen.clip, goal["priors"], chosen.tile or None), sizes)
+    step = Step(goal["objective"], chosen.clip, goal["priors"], chosen.tile or None)
+    sizes = possible_octaves(net, step.ends, octave_sizes(*size, chosen.octave_n, chosen.octave_scale))
+    check_dream(net, step, sizes)
     if output is not None:
         pictures.check_size(output, *sizes[-1], "output")
     dream = deepdream(net, starting_picture(chosen, image), seed=chosen.seed, on_step=on_step, **chosen.steps, **goal)

@@ -239,6 +239,9 @@ for op, axes, keep in itertools.product(("ReduceSum", "ReduceMean"), ([1], [2, 3
              f"a = {op}<keepdims=1>(data); y = Mul(a, k)", k=some(2, 3))
         case(op, f"y = {op}<keepdims={keep}>(data, axes)" if axes else f"a = {op}<keepdims=1>(data); y = Mul(a, k)",
              opset=18, **({"axes": ints(*axes)} if axes else {"k": some(2, 3)}))
+for mode, padding, corners in (("linear", "zeros", 0), ("linear", "border", 1), ("nearest", "border", 0)):
+    case("GridSample", f'y = GridSample<mode="{mode}", padding_mode="{padding}", align_corners={corners}>(data, grid)',
+         grid=some(1, 3, 4, 2, seed=3) * np.float32(0.6), shape=(1, 4, 5, 6), opset=20, more=[(1, 4, 6, 4)])
 case("Resize", 'y = Resize<mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor">'
      "(data, , scales)", scales=np.float32([1, 1, 2, 3]))
 case("Resize", 'y = Resize<mode="nearest">(data, , scales)', scales=np.float32([1, 1, 2, 2]))
@@ -255,6 +258,9 @@ case("Resize", 'y = Resize<mode="nearest", coordinate_transformation_mode="asymm
      "(data, , , sizes)", sizes=ints(1, 4, 18, 20))
 case("Slice", "y = Slice(data, s, e, a, t)", s=ints(1, 0), e=ints(8, 2 ** 40), a=ints(2, 3), t=ints(2, 3),
      more=[(1, 4, 10, 9), (1, 4, 8, 7)])
+case("Slice", "y = Slice(data, s, e, a, t)", s=ints(-1), e=ints(-2 ** 40), a=ints(3), t=ints(-1), more=[(1, 4, 9, 5)])
+case("Slice", "y = Slice(data, s, e, a, t)", s=ints(7, 2, 2), e=ints(1, 0, 7), a=ints(2, 1, 3), t=ints(-3, -1, 2),
+     more=[(1, 4, 11, 8)])
 case("Slice", "y = Slice(data, s, e, a, t)", s=ints(-8), e=ints(-1), a=ints(2), t=ints(4))
 case("Slice", "y = Slice(data, s, e, a)", s=ints(1, 2), e=ints(8, 2 ** 40), a=ints(2, 3))
 case("Slice", "y = Slice(data, s, e, a)", s=ints(-6, -3), e=ints(-1, -1), a=ints(-2, -1))
@@ -512,3 +518,30 @@ def test_nodes_without_a_derivative_are_rejected(body, message):
     with pytest.raises(ConvertError, match=message) as caught:
         convert.gradient_graph(build("y", body, PICTURE, True, 17, constants), "y")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("start, end, step", [(-1, -2 ** 40, -1), (7, 1, -3), (4, -9, -2), (100, 2, -4)])
+def test_slice_backwards_by_loops(start, end, step):
+    data = some(1, 4, 9, 8)
+
+    def loops(diff, y):
+        dx = np.zeros(data.shape)
+        taken = range(9)[start:None if end < -9 else end:step]
+        for k, row in enumerate(taken):
+            dx[:, :, row] += diff[:, :, k]
+        return dx
+    agree("y = Slice(data, s, e, a, t)", data, loops, s=ints(start), e=ints(end), a=ints(2), t=ints(step))
+
+
+def test_grid_sample_by_loops():
+    """Each result is the weighted mean of the four pixels around its place."""
+    data, grid = some(1, 2, 5, 6), np.float32(np.random.default_rng(3).uniform(-0.7, 0.7, (1, 3, 4, 2)))
+
+    def loops(diff, y):
+        dx = np.zeros(data.shape)
+        for i, j in np.ndindex(3, 4):
+            u, v = ((grid[0, i, j, 1] + 1) * 5 - 1) / 2, ((grid[0, i, j, 0] + 1) * 6 - 1) / 2
+            for a, b in itertools.product((math.floor(u), math.floor(u) + 1), (math.floor(v), math.floor(v) + 1)):
+                dx[0, :, a, b] += (1 - abs(u - a)) * (1 - abs(v - b)) * diff[0, :, i, j]
+        return dx
+    agree("y = GridSample<align_corners=0>(data, grid)", data, loops, grid=grid)

@@ -13,16 +13,27 @@ TYPES = {onnx.TensorProto.FLOAT: torch.float64, onnx.TensorProto.DOUBLE: torch.f
          onnx.TensorProto.INT32: torch.int32, onnx.TensorProto.BOOL: torch.bool, onnx.TensorProto.UINT8: torch.uint8}
 
 
-def run(model, picture):
-    """Compute all tensors of a model. Returns ({name: tensor}, the picture as a tensor with a gradient)."""
+def run(model, picture, signs=None, real=torch.float64):
+    """Compute all tensors of a model. Returns ({name: tensor}, the picture as a tensor with a gradient).
+
+    signs: {output of a Relu: where its input counts as above 0}, for what lies within rounding of the kink at 0.
+    real: the type of the numbers; float32 shows how exact float32 can be.
+    """
     x = torch.tensor(np.float64(picture), requires_grad=True)
     weights = {t.name: _tensor(t) for t in model.graph.initializer}
     name = next(i.name for i in model.graph.input if i.name not in weights)
     values = {**weights, name: x, "": None}
+    if real != torch.float64:
+        values.update((k, v.to(real)) for k, v in values.items() if v is not None and v.is_floating_point())
     for node in model.graph.node:
         attr = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        if signs and node.op_type == "Relu" and node.output[0] in signs:
+            values[node.output[0]] = values[node.input[0]] * torch.tensor(signs[node.output[0]])
+            continue
         found = OPERATORS[node.op_type](attr, *(values[i] for i in node.input))
         found = found if isinstance(found, (tuple, list)) else [found]
+        if real != torch.float64:
+            found = [v.to(real) if v is not None and v.is_floating_point() else v for v in found]
         values.update((o, v) for o, v in zip(node.output, found))
     return values, x
 

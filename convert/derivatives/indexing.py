@@ -69,20 +69,26 @@ def scatter_nd(node, dy, y, x, indices, updates):
 
 
 def slice_(node, dy, y, x, starts, ends, *_):
-    """Pad with zeros where nothing was taken. Axes and steps must be constant, and steps 1 or more."""
+    """Pad with zeros where nothing was taken. Axes and steps must be constant."""
     rank = len(node.shape(0))
-    steps = [int(s) for s in node.value(4)] if node.has(4) else []
-    if any(s < 1 for s in steps):
-        raise node.error("only steps of 1 or more are supported")
     if not node.has(3) and node.shape(1) in ([], [None]):
         raise node.error("the number of its starts is unknown")
     axes = [int(a) % rank for a in node.value(3)] if node.has(3) else list(range(node.shape(1)[0]))
+    steps = [int(s) for s in node.value(4)] if node.has(4) else [1] * len(axes)
     g, size, taken = node.g, node.g.shape(x), node.g.shape(y)
-    for axis, step in zip(axes, steps):
-        if step > 1:
+    for k, (axis, step) in enumerate(zip(axes, steps)):
+        if step < 0:
+            dy = _put_back(g, dy, axis, g.shape(x, start=axis, end=axis + 1),
+                           [*(g.op("Gather", t, [k]) for t in (starts, ends)), [0], [step]])
+        elif step > 1:
             dy = _spread(g, dy, axis, rank, step)
-    if any(s > 1 for s in steps):
+    if any(s != 1 for s in steps):
         taken = g.shape(dy)
+    if any(s < 0 for s in steps):
+        kept = [k for k, step in enumerate(steps) if step > 0]
+        if not kept:
+            return dy
+        axes, starts = [axes[k] for k in kept], g.op("Gather", starts, kept)
     # like Slice: a negative start counts from the end, and every start is clamped to the axis
     length = g.op("Gather", size, axes)
     start = g.op("Cast", starts, to=7)
@@ -90,6 +96,21 @@ def slice_(node, dy, y, x, starts, ends, *_):
     start = g.op("Min", g.op("Max", start, [0]), length)
     before = g.op("ScatterElements", g.op("Mul", size, [0]), axes, start)
     return g.op("Pad", dy, g.op("Concat", before, g.op("Sub", g.op("Sub", size, taken), before), axis=0))
+
+
+def _put_back(g, dy, axis, length, slicing):
+    """Build the gradient of a Slice with a negative step along one axis: each position gets dy from where it went.
+
+    length: the size of the axis. slicing: the inputs of the Slice after the first, for a vector.
+    """
+    first = g.constant(np.array(0, np.int64), "first")
+    one = g.constant(np.array(1, np.int64), "one")
+    positions = g.op("Slice", g.op("Range", first, g.op("Squeeze", length, [0]), one), *slicing)
+    count = g.shape(positions)
+    places = g.op("ScatterElements", g.op("Expand", count, length), positions,
+                  g.op("Range", first, g.op("Squeeze", count, [0]), one), axis=0)      # count: nowhere
+    zero = g.op("Mul", g.op("Slice", g.op("ReduceSum", dy, [axis], keepdims=1), [0], [1], [axis]), 0.0)
+    return g.op("Gather", g.op("Concat", dy, zero, axis=axis), places, axis=axis)
 
 
 def _spread(g, dy, axis, rank, step):

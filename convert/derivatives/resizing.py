@@ -8,6 +8,8 @@ import numpy as np
 from ..graph.windows import MAX_WINDOW
 from .common import back_through_axes, text
 
+MAX_MATRIX = 1 << 26      # numbers in the matrix of a GridSample
+
 
 def resize(node, dy, y, x, *_):
     """Sum over blocks for nearest-neighbour enlargement by whole factors; in general, the transposed matrices."""
@@ -59,6 +61,22 @@ def _resize_by_matrices(node, dy, x):
         return g.op("Resize", square, None, factors, **attr)
 
     return back_through_axes(node, dy, x, applied)
+
+
+def grid_sample(node, dy, y, x, grid):
+    """With a constant grid, a linear map of the positions. Its matrix is what comes of pictures with a single 1."""
+    g = node.g
+    if not node.is_constant(1) or len(node.shape(0)) != 4 or node.shape(1)[0] != 1:
+        raise node.error("only a constant grid for one picture is supported")
+    before, after = (math.prod(d or 1 for d in dims) for dims in (node.declared_shape(0)[2:], node.shape(1)[1:3]))
+    if before * after > MAX_MATRIX:
+        raise node.error(f"a matrix of {before:,} by {after:,} numbers would be needed; that is too many")
+    positions = g.op("ReduceProd", g.shape(x, start=2), keepdims=1)
+    single = g.op("EyeLike", g.op("ConstantOfShape", g.op("Concat", positions, positions, axis=0)))
+    pictures = g.op("Reshape", single, g.op("Concat", [1, -1], g.shape(x, start=2), axis=0))
+    matrix = g.op("Reshape", g.op("GridSample", pictures, grid, **node.attr), g.op("Concat", positions, [-1], axis=0))
+    back = g.op("MatMul", g.op("Reshape", dy, [0, 0, -1]), g.op("Transpose", matrix, perm=[1, 0]))
+    return g.op("Reshape", back, g.shape(x))
 
 
 def _makes_blocks(factor, transform, rounding):

@@ -23,7 +23,7 @@ from ..graph import Tensor
 from . import indexing, normalization, reductions
 from .common import text, unbroadcast
 from .node import Node
-from .resizing import resize
+from .resizing import grid_sample, resize
 from .windowed import average_pool, conv, conv_transpose, global_average_pool, global_max_pool, max_pool
 
 
@@ -289,6 +289,7 @@ VJPS = {
     "Gather":       indexing.gather,
     "GatherElements": indexing.gather_elements,
     "GatherND":     indexing.gather_nd,
+    "GridSample":   grid_sample,
     "Pad":          indexing.pad,
     "ReduceL1":     reductions.l1,
     "ReduceL2":     reductions.l2,

@@ -8,11 +8,13 @@ from __future__ import annotations
 import onnx
 
 from ..errors import ConvertError, shown
-from . import attributes
+from . import attributes, reads
 from .windows import Window
 
 _WINDOWED = ("AveragePool", "Conv", "LpPool", "MaxPool")
 _SHRINKING = ("Col2Im", "ConvTranspose", "DeformConv", "MaxUnpool", "Pad")      # may make a size negative, too
+
+UNKNOWN = "pads that are computed"
 
 
 def infer_shapes(model: onnx.ModelProto, **options) -> onnx.ModelProto:
@@ -23,8 +25,39 @@ def infer_shapes(model: onnx.ModelProto, **options) -> onnx.ModelProto:
 
     Raises ConvertError for a size below zero in front of a Slice and, in strict mode, for other shapes that do not fit.
     """
+    model, pads = _with_unknown_pads(model)
     check_sizes(model)
-    return _inferred(model, **options)
+    inferred = _inferred(model, **options)
+    if not pads:
+        return inferred
+    for node in inferred.graph.node:
+        if node.op_type == "Pad" and node.output[0] in pads:
+            node.input[1] = pads[node.output[0]]
+    kept = [info for info in inferred.graph.input if info.name != UNKNOWN]
+    del inferred.graph.input[:]
+    inferred.graph.input.extend(kept)
+    return inferred
+
+
+def _with_unknown_pads(model):
+    """Replace pads that are computed by unknown ones, of which no size below zero can result.
+
+    Returns (model, {output of a Pad: name of its pads}).
+    """
+    if not any(node.op_type == "Pad" for node in model.graph.node):
+        return model, {}
+    known = _growing_pads(model.graph) | {tensor.name for tensor in model.graph.initializer}
+    pads = {node.output[0]: node.input[1] for node in model.graph.node
+            if node.op_type == "Pad" and node.output and len(node.input) > 1 and node.input[1] not in known}
+    if not pads:
+        return model, {}
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.input.append(onnx.helper.make_tensor_value_info(UNKNOWN, onnx.TensorProto.INT64, [None]))
+    for node in copy.graph.node:
+        if node.op_type == "Pad" and node.output and node.output[0] in pads:
+            node.input[1] = UNKNOWN
+    return copy, pads
 
 
 def _inferred(model, **options):
@@ -39,8 +72,8 @@ def check_sizes(model: onnx.ModelProto) -> None:
 
     Slices are left out at first, and put back as soon as the shape of what they read is known to be sound.
     """
-    waiting = {node.output[0]: node for node in model.graph.node if node.op_type == "Slice" and node.output}
-    if not waiting or not any(map(_may_become_negative, model.graph.node)):
+    waiting = _at_risk(model.graph)
+    if not waiting:
         return
     initializers = {tensor.name for tensor in model.graph.initializer}
     while waiting:
@@ -53,6 +86,28 @@ def check_sizes(model: onnx.ModelProto) -> None:
             return
         for name in sound:
             del waiting[name]
+
+
+def _at_risk(graph):
+    """Return {output: node}, the Slices after a node that can make a size negative."""
+    if not any(node.op_type == "Slice" for node in graph.node):
+        return {}
+    growing, risky, slices = _growing_pads(graph) | {UNKNOWN}, set(), {}
+    for node in graph.node:
+        if not risky.isdisjoint(reads(node)) or node.op_type != "Slice" and _may_become_negative(node) \
+                and not (node.op_type == "Pad" and len(node.input) > 1 and node.input[1] in growing):
+            risky.update(node.output)
+            if node.op_type == "Slice" and node.output:
+                slices[node.output[0]] = node
+    return slices
+
+
+def _growing_pads(graph):
+    """Return the names of the small constants without a number below zero."""
+    tensors = {t.name: t for t in graph.initializer} | {
+        n.output[0]: a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"}
+    return {name for name, t in tensors.items() if t.data_type == onnx.TensorProto.INT64 and sum(t.dims) <= 64
+            and t.data_location != onnx.TensorProto.EXTERNAL and (onnx.numpy_helper.to_array(t) >= 0).all()}
 
 
 def _may_become_negative(node):

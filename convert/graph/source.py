@@ -12,6 +12,7 @@ from ..facts import Facts
 from . import OPSET, REAL, Budget, attributes, described, kind, reads
 from .constants import computed
 from .inference import check_sizes, infer_shapes
+from .shapes import shape_of, shapes_at
 from .sizes import without_weights
 
 
@@ -81,7 +82,7 @@ class Source:
         if name in self.initializers:
             return list(self.initializers[name].dims)
         if self._shapes is None:
-            self._shapes = self._inferred(self.input)
+            self._shapes = self._inferred()
         if name not in self._shapes and self.value(name) is not None:
             return list(self.value(name).shape)
         return self._shapes.get(name)
@@ -92,22 +93,19 @@ class Source:
         if shape is None or None not in shape or not self.nominal or None in self.nominal:
             return shape
         if self._declared is None:
-            kind = self.input.type.tensor_type.elem_type
-            self._declared = self._inferred(onnx.helper.make_tensor_value_info(self.input.name, kind, self.nominal))
+            found = shapes_at(without_weights(self.model), self.input.name, self.nominal)
+            self._declared = {name: dims for name, (dims, _) in found.items() if dims is not None}
         declared = self._declared.get(name, [])
         return [a or b for a, b in zip(shape, declared)] if len(declared) == len(shape) else shape
 
-    def _inferred(self, data):
-        """Return {tensor: shape}, by shape inference. data: the ValueInfoProto of the picture."""
+    def _inferred(self):
+        """Return {tensor: shape}, by shape inference, which starts from the shapes that are in the model."""
         light = without_weights(self.model)
-        if data is self.input:      # the shapes in the model were inferred for this input
-            light.graph.value_info.extend(self.graph.value_info)
-            light.graph.output.extend(self.graph.output)
-        next(i for i in light.graph.input if i.name == data.name).CopyFrom(data)
+        light.graph.value_info.extend(self.graph.value_info)
+        light.graph.output.extend(self.graph.output)
         graph = infer_shapes(light, data_prop=True).graph
-        return {info.name: [d.dim_value if d.HasField("dim_value") else None for d in info.type.tensor_type.shape.dim]
-                for info in [*graph.input, *graph.value_info, *graph.output]
-                if info.type.tensor_type.HasField("shape")}
+        return {info.name: shape_of(info.type.tensor_type).dims for info in
+                [*graph.input, *graph.value_info, *graph.output] if info.type.tensor_type.HasField("shape")}
 
     def value(self, name: str) -> np.ndarray | None:
         """Return the value of a tensor that does not depend on any input; None for any other tensor."""

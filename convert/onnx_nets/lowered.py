@@ -6,6 +6,8 @@ import math
 import numpy as np
 from onnx import TensorProto, helper
 
+from ..graph.constants import computed
+
 # operators with a shape or a list of axes as an input: the number of that input
 SHAPED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Squeeze": 1, "Tile": 1, "Unsqueeze": 1}
 # operators without a derivative that compute sizes, masks and tables, or unpack weights
@@ -56,6 +58,50 @@ def _pad(build, node, attr):
 
 
 def _resize(build, node, attr):
+    if attr.get("antialias", 0):
+        return _antialiased(build, node, attr)
+    _without_axes(build, node, attr)
+
+
+def _antialiased(build, node, attr):
+    """Write a Resize that smooths, which opset 17 does not know, as a matrix for the rows and one for the columns.
+
+    They are those of the declared size, so the net then takes pictures of this size only.
+    """
+    shape, result = build.declared(node.input[0]), build.declared(node.output[0])
+    if not shape or not result or len(shape) != 4 or shape[:2] != result[:2] \
+            or attr.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
+        return None
+    at = 3 if len(node.input) > 3 and node.input[3] else 2
+    axes, wanted = attr.get("axes", [0, 1, 2, 3]), build.value(node, at)
+    if wanted is None or len(wanted) != len(axes):
+        return None
+    y = build.tensors(node)[0]
+    for axis in (2, 3):
+        if axis in axes and shape[axis] != result[axis]:
+            matrix = _matrix(build, node, shape[axis], result[axis], at, wanted[list(axes).index(axis)])
+            y = build.graph.op("MatMul", matrix, y) if axis == 2 else build.graph.op("MatMul", y, matrix.T)
+    return y
+
+
+def _matrix(build, node, before, after, at, wanted):
+    """Return what a Resize does to an axis as a matrix, (after, before): its result for the identity."""
+    one = helper.make_node("Resize", ["x", "", *("" for _ in range(at - 2)), "sizes"], ["y"])
+    one.attribute.extend(a for a in node.attribute if a.name != "axes")
+    to = np.array([1, 1, after, before], np.int64) if at == 3 else np.float32([1, 1, wanted, 1])
+    feeds = {"x": np.eye(before, dtype=np.float32)[None, None], "sizes": to}
+    return computed(one, feeds, build.opsets, build.graph.budget)["y"][0, 0].astype(np.float32)
+
+
+def _grid_sample(build, node, attr):
+    """Use the names of the modes that opset 17 knows."""
+    mode = {b"linear": "bilinear", b"cubic": "bicubic"}.get(attr.get("mode", b"linear"))
+    if mode:
+        _drop(node, "mode")
+        node.attribute.append(helper.make_attribute("mode", mode))
+
+
+def _without_axes(build, node, attr):
     axes, shape = attr.get("axes"), build.declared(node.input[0])
     at = 3 if len(node.input) > 3 and node.input[3] else 2
     given = build.value(node, at)
@@ -192,7 +238,7 @@ LOWERED = {
     "Attention": _attention, "Cast": _cast, "GroupNormalization": _group_normalization,
     "LpNormalization": _lp_normalization, "MeanVarianceNormalization": _mean_variance_normalization,
     "RMSNormalization": _rms_normalization, "Swish": _swish,
-    "Gelu": _gelu, "Mish": _mish, "Pad": _pad, "Resize": _resize, "Split": _split,
+    "Gelu": _gelu, "GridSample": _grid_sample, "Mish": _mish, "Pad": _pad, "Resize": _resize, "Split": _split,
     "AveragePool": _window, "Conv": _window, "MaxPool": _window,
     **dict.fromkeys(["ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
                      "ReduceProd", "ReduceSumSquare"], _reduce)}

@@ -13,9 +13,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..graph import Budget, attributes, float_info
+from ..graph import Budget, attributes
 from ..graph.constants import computed
 from ..graph.inference import infer_shapes
+from ..graph.shapes import shapes_at
 from ..graph.sizes import without_weights
 
 ROUNDS = 200      # how often the shapes are inferred: each round opens what the one before has made visible
@@ -38,7 +39,7 @@ def open_shapes(model: onnx.ModelProto, nominal: Sequence[int]) -> None:
     for _ in range(ROUNDS):
         if not waiting and not any(n.op_type == "Shape" for n in model.graph.node):
             return
-        dynamic = _shapes(model, None)
+        dynamic = _shapes(model)
         folded, done = _fold(model, dynamic), []
         constants = {t.name: t for t in model.graph.initializer
                      if t.data_type == TensorProto.INT64 and len(t.dims) == 1}
@@ -48,13 +49,17 @@ def open_shapes(model: onnx.ModelProto, nominal: Sequence[int]) -> None:
             now = dynamic.get(node.input[0])
             if now is None or name not in constants:
                 continue
-            declared = declared or _shapes(model, nominal)
-            before = declared.get(node.input[0])
+            declared = declared or shapes_at(without_weights(model), model.graph.input[0].name, nominal)
+            before = declared[node.input[0]].dims if node.input[0] in declared else None
             if before is None or None in before or len(before) != len(now):
                 continue
             target = _target(node, constants[name], before)
             plan = target and _PLANS[node.op_type](before, now, target)
             done.append(output)
+            partner = target and node.op_type == "Expand" and _partner(model.graph, node, dynamic, declared, target)
+            if partner:
+                _write_shape_of(model.graph, node, partner)
+                break
             if plan and any(size is None and max(axes) > 0 for size, axes in plan):
                 _write(model, node, plan, before, target)
                 break      # the sizes after it are not known yet
@@ -161,6 +166,37 @@ def _plan_of_expand(before, now, target) -> Plan | None:
             else (size, []) for o, size in enumerate(target)]
 
 
+def _partner(graph, node, dynamic, declared, target):
+    """Return a tensor of dynamic size that an expanded one is multiplied with or added to, of its declared shape.
+
+    What is expanded then has the shape of that tensor, such as the map that an attention to channels weights.
+    """
+    available = {info.name for info in graph.input}
+    for other in graph.node:
+        if other.output[0] == node.output[0]:
+            break
+        available.update(other.output)
+    names = [name for reader in graph.node if reader.op_type in ("Add", "Div", "Mul", "Sub")
+             and node.output[0] in reader.input for name in reader.input]
+    return next((name for name in names if name in available and None in dynamic.get(name, [])
+                 and name in declared and declared[name].dims == list(target)), None)
+
+
+def _write_shape_of(graph, node, partner):
+    """Give an Expand the shape of another tensor."""
+    node.input[1] = f"{node.output[0]}/size"
+    made = helper.make_node("Shape", [partner], [node.input[1]], node.input[1])
+    _insert(graph, node, [made])
+
+
+def _insert(graph, node, made):
+    """Put nodes in front of a node."""
+    at = next(i for i, n in enumerate(graph.node) if n.output[0] == node.output[0])
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*nodes[:at], *made, *nodes[at:]])
+
+
 def _plan_of_resize(before, now, target) -> Plan | None:
     """Whole factors at the declared size are the factors at every size."""
     if len(target) != len(before) or any(t % b or n is not None and t != b for b, n, t in zip(before, now, target)):
@@ -199,17 +235,11 @@ def _write(model, node, plan, before, target):
         parts.append(part)
     made.append(helper.make_node("Concat", parts, [name], name, axis=0))
     node.input[TARGETS[node.op_type]] = name
-    at = next(i for i, n in enumerate(graph.node) if n.output[0] == node.output[0])
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*nodes[:at], *made, *nodes[at:]])
+    _insert(graph, node, made)
 
 
-def _shapes(model, data):
-    """Return {tensor: [size or None]}. data: the shape of the picture; None for the dynamic one that is declared."""
-    light = without_weights(model)
-    if data is not None:
-        light.graph.input[0].CopyFrom(float_info(light.graph.input[0].name, data))
-    graph = infer_shapes(light, data_prop=True).graph
+def _shapes(model):
+    """Return {tensor: [size, None where it depends on the picture]}."""
+    graph = infer_shapes(without_weights(model), data_prop=True).graph
     return {i.name: [d.dim_value if d.HasField("dim_value") else None for d in i.type.tensor_type.shape.dim]
             for i in [*graph.input, *graph.value_info, *graph.output] if i.type.tensor_type.HasField("shape")}

@@ -21,10 +21,12 @@ from ..facts import End, Facts, Write
 from ..graph import OPSET, REAL, Graph, attributes, described, float_info, inner_nodes, kind, reads
 from ..graph.constants import computed
 from ..graph.inference import check_sizes, infer_shapes
+from ..graph.shapes import shape_of, shapes_at
 from ..graph.sizes import without_weights
 from ..graph.source import Source
 from ..refusals import refusals
 from . import external
+from .blocks import block_ends, block_of
 from .channels import channels_last
 from .limits import AXES, ROUNDS, check_model, check_shape
 from .lowered import LOWERED, SHAPED, SIZE_OPERATORS
@@ -369,7 +371,12 @@ def _ends(net, names, nominal):
     n, c, *size = nominal
     declared, near, far = (_shapes(light, (n, c, *s)) for s in (size, (FAR, FAR), (2 * FAR, 2 * FAR)))
     reasons, ends, left_out = refusals(source), {}, {}
-    last = channels_last(net.graph.node, lambda name: declared.get(name, (None,))[0], DATA)
+
+    def shape_of_end(name):
+        return declared.get(name, (None,))[0]
+
+    last = channels_last(net.graph.node, shape_of_end, DATA)
+    good = block_ends(net.graph.node, shape_of_end, source.depends_on_input, last)
     for node in net.graph.node:
         bias = node.op_type == "Add" and not source.depends_on_input.issuperset(node.input)
         operator = BIAS if bias else kind(node)
@@ -388,9 +395,10 @@ def _ends(net, names, nominal):
             elif len(shape) > 2 and shape[0] != n:
                 left_out[name] = "a result whose first axis is not that of the batch"
             elif name in last or len(shape) == 4 and sizes[0][1] != sizes[1][1]:
-                ends[name] = End(shape[-1], _stride(*map(_channels_first, (shape, *sizes)), size), operator, True)
+                ends[name] = End(shape[-1], _stride(*map(_channels_first, (shape, *sizes)), size), operator, True,
+                                 block_of(node), name in good)
             else:
-                ends[name] = End(shape[1], _stride(shape, *sizes, size), operator)
+                ends[name] = End(shape[1], _stride(shape, *sizes, size), operator, False, block_of(node), name in good)
     return ends, left_out
 
 
@@ -412,16 +420,11 @@ def _stride(shape, near, far, size):
 
 def _shapes(light, shape=None):
     """Return {tensor: (shape or None, element type)}, by shape inference. shape: that of `data`, if not its own."""
-    graph = light.graph
     if shape is not None:
-        graph = onnx.GraphProto()
-        graph.CopyFrom(light.graph)
-        next(i for i in graph.input if i.name == DATA).CopyFrom(float_info(DATA, shape))
-        light = helper.make_model(graph, opset_imports=light.opset_import, ir_version=light.ir_version)
-    graph = infer_shapes(light, data_prop=True).graph
-    found = {}
-    for info in [*graph.input, *graph.value_info, *graph.output]:
-        kind = info.type.tensor_type
-        dims = [d.dim_value for d in kind.shape.dim] if kind.HasField("shape") else None
-        found[info.name] = (dims if dims and all(d > 0 for d in dims) else None), kind.elem_type or None
-    return found
+        found = shapes_at(light, DATA, shape)
+    else:
+        graph = infer_shapes(light, data_prop=True).graph
+        found = {info.name: shape_of(info.type.tensor_type) for infos in (graph.input, graph.value_info, graph.output)
+                 for info in infos}
+    return {name: (dims if dims and all(d and d > 0 for d in dims) else None, element)
+            for name, (dims, element) in found.items()}

@@ -57,9 +57,10 @@ def checked_sizes(net: Net, settings: Settings, goals: dict, size: tuple[int, in
 
     Returns [(h, w)], smallest first. Raises the exceptions that `deepdream` would raise before its first step.
     """
-    from ..dream import check_dream, octave_sizes
-    sizes = octave_sizes(*size, settings.octave_n, settings.octave_scale)
-    check_dream(net, step_of(settings, goals), sizes)
+    from ..dream import check_dream, octave_sizes, possible_octaves
+    step = step_of(settings, goals)
+    sizes = possible_octaves(net, step.ends, octave_sizes(*size, settings.octave_n, settings.octave_scale))
+    check_dream(net, step, sizes)
     return sizes
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     import onnx
 
 CHANNELS = 1024                   # the maximum number of channels of an input; pictures have 1 or 3
-BLOCK_ENDS = ("Concat", "Add")    # the operators that end a block of a GoogLeNet, a DenseNet or a ResNet
 
 
 class Net:
@@ -51,7 +51,8 @@ class Net:
         is a function of dst.
     surgery: whether each InnerProduct layer becomes a convolution, so that a classifier runs at any picture size (see
         `convert.to_onnx`).
-    fast: whether convolutions on CUDA may round to TF32. The net then no longer computes step by step what Caffe does.
+    fast: whether convolutions on CUDA may round to TF32; 'half' computes gradients in half precision. The net then no
+        longer computes step by step what Caffe does.
     scale: for an .onnx file only: what the pixels are multiplied by after the mean is subtracted; one number, or one
         for each channel.
     layout: for an .onnx file only: 'nchw' or 'nhwc'.
@@ -80,7 +81,7 @@ class Net:
     def __init__(self, prototxt: str | Path, caffemodel: str | Path | None = None,
                  mean: float | Sequence[float] | np.ndarray | None = None, channel_swap: Sequence[int] | None = None,
                  device: str | Device = "auto", threads: int | None = None, leftover_diffs: bool = False,
-                 surgery: bool = False, fast: bool = False, scale: float | Sequence[float] | None = None,
+                 surgery: bool = False, fast: bool | str = False, scale: float | Sequence[float] | None = None,
                  layout: str | None = None, input: str | None = None):
         self.lock = threading.RLock()
         self.files = files_of(prototxt, caffemodel, mean, channel_swap, surgery, scale=scale, layout=layout,
@@ -97,7 +98,7 @@ class Net:
                                  device if isinstance(device, Device) else Device(device, fast), threads)
         self.blobs = OrderedDict((blob, Blob(blob, shape if blob == name else (0,), lock=self.lock))
                                  for _, blob, _ in self.facts.writes)
-        self._smallest = {}      # {end: result of `smallest`}
+        self._sizes = {}      # {end: result of `possible_sizes`}
         self.leftover_diffs, self.leftover = bool(leftover_diffs), None
         if leftover_diffs:
             if self.caffemodel is None:
@@ -150,9 +151,7 @@ class Net:
         wanted = [self.card and self.card.default_end, "inception_4c/output"]
         if wanted[0] and self.caffemodel is None:
             return self.checked(wanted[0])
-        names = [name for name, end in self.ends.items()
-                 if (end.stride or end.channels_last) and end.operator in BLOCK_ENDS] \
-            or list(self.ends)
+        names = [name for name, end in self.ends.items() if end.good] or list(self.ends)
         return next((e for e in wanted if e in self.ends), names[len(names) // 2])
 
     @property
@@ -204,7 +203,7 @@ class Net:
         if self.leftover:
             self.leftover.backward(start)
             return {self.inputs[0]: data.diff}
-        session = self.programs.session(self.programs.gradient(start))
+        session = self.programs.session(self.programs.gradient(start), _only_size(data.data))
         data.diff[...] = session.run(["data_diff"], {"data": data.data, "end_diff": diff})[0]
         return {self.inputs[0]: data.diff}
 
@@ -250,13 +249,35 @@ class Net:
         Returns (h, w, exact). If exact is True, the layer comes after one of fixed size, and every picture must have
         exactly this size.
         """
+        return self.possible_sizes(end)[:3]
+
+    def possible_sizes(self, end: str) -> tuple[int, int, bool, tuple[int, int]]:
+        """Return the sizes of a picture for which the blob of a layer has at least one position.
+
+        end: the layer.
+
+        Returns (h, w, exact, step): the smallest size; whether every picture must have exactly this size; (h, w), the
+        distance from one possible height or width to the next, usually (1, 1).
+        """
         def find():
             with about(self.prototxt):
-                return json.dumps(convert.min_size(self.model, end)).encode()
+                return json.dumps(convert.sizes_of(self.model, end)).encode()
 
-        if end not in self._smallest:
-            self._smallest[end] = tuple(json.loads(cached(f"{graph_key(self.checksum, end, 'size')}.json", find)))
-        return self._smallest[end]
+        if end not in self._sizes:
+            h, w, exact, step = json.loads(cached(f"{graph_key(self.checksum, end, 'sizes')}.json", find))
+            self._sizes[end] = h, w, exact, tuple(step)
+        return self._sizes[end]
+
+    def nearest_size(self, ends: Sequence[str], h: int, w: int) -> tuple[int, int]:
+        """Return the possible size of a picture that is nearest to h x w, where only every n-th size is possible.
+
+        ends: the layers that must have a position.
+        h, w: the size, which is returned unchanged where every size, or no other one, is possible.
+        """
+        sizes = [self.possible_sizes(end) for end in ends]
+        if any(exact for _, _, exact, _ in sizes) or all(step == (1, 1) for *_, step in sizes):
+            return h, w
+        return tuple(_nearest(n, [(size[axis], size[3][axis]) for size in sizes]) for axis, n in enumerate((h, w)))
 
     def check_size(self, end: str, h: int, w: int, what: str = "the picture") -> None:
         """Raise DreamError if a picture is too small for a layer, or if the layer needs another size.
@@ -265,7 +286,7 @@ class Net:
         h, w: size of the picture, in pixels.
         what: what error messages call the picture.
         """
-        low_h, low_w, exact = self.smallest(end)
+        low_h, low_w, exact, step = self.possible_sizes(end)
         if exact and (h, w) != (low_h, low_w):
             before = "an InnerProduct" if self.caffemodel else "a layer of fixed size"
             raise DreamError(f"'{shown(end)}' comes after {before} and needs a picture of exactly {low_w}x{low_h} "
@@ -273,6 +294,11 @@ class Net:
         if h < low_h or w < low_w:
             raise DreamError(f"{what} has {w}x{h} pixels, too small for '{shown(end)}', "
                              f"which needs at least {low_w}x{low_h}")
+        if (h - low_h) % step[0] or (w - low_w) % step[1]:
+            near_h, near_w = self.nearest_size([end], h, w)
+            raise DreamError(f"'{shown(end)}' needs a picture {_in_steps(low_w, step[1])} wide and "
+                             f"{_in_steps(low_h, step[0])} high; {what} has {w}x{h} (--size {near_w}x{near_h} "
+                             "--stretch dreams at a possible size)")
 
     def shape_at(self, end: str, data_shape: Sequence[int]) -> tuple[int, ...]:
         """Return the shape that the blob of a layer has for an input of a certain shape. Nothing is computed.
@@ -308,7 +334,7 @@ class Net:
             return [data]
         if data.ndim == 4:
             self.check_size(end, *data.shape[-2:], what="data")
-        session = self.programs.session(self.programs.forward(self.inputs[0], tensors))
+        session = self.programs.session(self.programs.forward(self.inputs[0], tensors), _only_size(data))
         return session.run(tensors, {self.inputs[0]: data})
 
     def _value_after(self, blob, end, data):
@@ -319,6 +345,25 @@ class Net:
 
     def _position(self, end):
         return max(i for i, write in enumerate(self.facts.writes) if write.layer == end)
+
+
+def _nearest(n, limits):
+    """Return the number nearest to n that all limits, (lowest, step), allow; n if there is none."""
+    reach = 2 * math.lcm(*(step for _, step in limits)) + max(low for low, _ in limits)
+    around = (n + sign * k for k in range(reach) for sign in (1, -1))
+    return next((m for m in around if all(m >= low and (m - low) % step == 0 for low, step in limits)), n)
+
+
+def _in_steps(low, step):
+    """Describe the possible sizes of one direction."""
+    if step == 1:
+        return f"{low} pixels or more"
+    return f"a multiple of {step} pixels" if low == step else f"{low}, {low + step}, {low + 2 * step} pixels and so on"
+
+
+def _only_size(data):
+    """Return the size of a single picture, for a session of this size; None for a batch and for other inputs."""
+    return data.shape[-2:] if data.ndim == 4 and len(data) == 1 else None
 
 
 def _mean_of(mean, channels):

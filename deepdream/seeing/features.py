@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import pictures
 from ..convert.errors import shown
-from ..dream import check_dream, deepdream, octave_sizes, visible
+from ..dream import check_dream, deepdream, octave_sizes, possible_octaves, visible
 from ..engine.step import Step
 from ..errors import DreamError
 from ..goals.natural import Natural
@@ -130,7 +130,8 @@ class Features:
             self.features.append(Feature(channel, self.folder / f"{name}-{channel:04d}.png",
                                          provenance(net, chosen.to_metadata()), chosen))
         first = goals(net, self.features[0].settings)
-        self.sizes = octave_sizes(*start_size(settings), settings.octave_n, settings.octave_scale)
+        self.sizes = possible_octaves(net, [end], octave_sizes(*start_size(settings), settings.octave_n,
+                                                               settings.octave_scale))
         check_dream(net, Step(first["objective"], settings.clip, first["priors"]), self.sizes)
         for path in (self.sheet, *(feature.path for feature in self.features)):
             if path.exists() and not is_dream(path):

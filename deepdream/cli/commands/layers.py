@@ -7,6 +7,7 @@
 Each line has the name of a layer, its number of channels and its stride: how many pixels of the picture lie between two
 neighbouring positions of the layer, or - if it has no positions. For a net in an .onnx file, the operator follows,
 and `tokens x channels` or `channels last` where the channels are the last axis; objectives work there all the same.
+`end of a block` marks layers that are good to dream at; lines that start with # name the block of those after them.
 Layers at which the net cannot dream are listed at the end, with the reason.
 """
 from argparse import ArgumentParser, Namespace
