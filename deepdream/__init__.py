@@ -28,6 +28,7 @@ _LAZY = {
     "net.blobs": ["Blob", "Transformer"],
     "dream": ["deepdream", "make_step", "visible"],
     "simple": ["dream_picture"],
+    "film.steady": ["dream_frames"],
     "net.pixels": ["preprocess", "deprocess"],
     "goals.objectives": ["Objective", "objective_L2", "objective_channel", "objective_class", "objective_guide",
                          "objective_match", "objective_neuron"],

@@ -12,7 +12,7 @@ from .convert.errors import shown
 from .engine import memory, tiles
 from .engine.step import Step
 from .engine.steppers import step_session, stepper_of
-from .errors import DreamError
+from .errors import DreamError, NoGradient
 from .goals.objectives import Objective, as_objective, objective_L2
 from .goals.priors import Prior, at_place, carried
 from .keywords import arguments_of
@@ -270,9 +270,9 @@ def _random_source(rng, seed):
 def _check_gradient(mean_abs, ends):
     if not mean_abs > 0 or not np.isfinite(mean_abs):
         gradient = "the gradient at '" + "' and '".join(ends) + "' is "
-        raise DreamError(gradient + ("zero everywhere: there is nothing here for this objective to increase"
-                                     if mean_abs == 0 else
-                                     "not a finite number: the net's numbers overflow on this picture"))
+        if mean_abs == 0:
+            raise NoGradient(gradient + "zero everywhere: there is nothing here for this objective to increase")
+        raise DreamError(gradient + "not a finite number: the net's numbers overflow on this picture")
 
 
 def _notebook_display(ends):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 SOFTWARE = f"deepdream {__version__}"
 # entries that are not compared: with other values it is still the same dream
-NOT_COMPARED = {"software", "device", "threads", "picture_path", "guide_path", "mask_path"}
+NOT_COMPARED = {"software", "device", "threads", "picture_path", "guide_path", "mask_path", "film"}
 # the values of entries that are left out, as older versions do
 DEFAULTS = {"tile": None, "priors": {}, "start": None, "size": None, "noise": None, "fast": False, "pixels": None,
             "mask": None, "mask_sha256": None, "mask_edge": None,

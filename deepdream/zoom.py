@@ -22,12 +22,12 @@ from .convert.errors import shown
 from .dream import deepdream, visible
 from .errors import DreamError
 from .goals.text import goals
-from .models.locks import locked
 from .net import Net
 from .options import Settings
 from .provenance import DEFAULTS, differences, machine, provenance
+from .runtime.alone import alone
 
-STATE, LOCK = "zoom.npz", ".lock"
+STATE = "zoom.npz"
 METADATA = 10 ** 6    # the maximum size of the metadata in a state, in bytes
 SEED = 2 ** 32        # seeds are smaller than this
 HOLD = 25             # frames at each layer of a zoom through several
@@ -114,7 +114,8 @@ def zoom(net: Net, img: np.ndarray, folder: Path, frames: int, settings: Setting
     """
     metadata = frame_metadata(net, settings, motion, files)
     goals_of = goals_by_end(net, settings, motion, guide)
-    with _alone(folder), net.programs.reusing_sizes():
+    busy = "another zoom is being dreamt there; give another folder"
+    with alone(folder, "-o", busy), net.programs.reusing_sizes():
         first, frame = resume(folder, metadata, np.shape(img))
         frame = img if frame is None else frame
         for i in range(first, frames):
@@ -149,32 +150,6 @@ def frame_metadata(net: Net, settings: Settings, motion: Motion = Motion(), file
 def frame_path(folder: Path, i: int) -> Path:
     """Return the path of frame i."""
     return Path(folder) / f"{i:04d}.jpg"
-
-
-@contextlib.contextmanager
-def _alone(folder):
-    """Lock a folder of frames. Raises DreamError if another process has locked it."""
-    path = Path(folder) / LOCK
-    try:
-        handle = open(path, "a")
-    except OSError as error:
-        raise DreamError(f"-o {folder}: cannot be written: {error.strerror}") from None
-    with handle:
-        if not locked(handle, wait=False) or not _is_file_of(handle, path):
-            raise DreamError(f"-o {folder}: another zoom is being dreamt there; give another folder")
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):      # Windows does not delete an open file
-                path.unlink()
-
-
-def _is_file_of(handle, path):
-    """Return whether an open file still has its name. The process that held the lock before deletes the file."""
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 # ---- continuing a zoom

@@ -7,10 +7,11 @@ from deepdream.convert.graph import Graph, float_info
 
 from deepdream import DreamError, Net, deepdream, objective_L2
 from deepdream.goals import priors
-from deepdream.goals.priors import Blur, Grey, Laplacian, Luminance, Mask, TotalVariation
+from deepdream.goals.priors import Blur, Gain, Grey, Laplacian, Luminance, Mask, TotalVariation
 
 MASK = Mask(np.linspace(0, 1, 20 * 24).reshape(20, 24))
-ALL = [MASK, TotalVariation(0.7), Grey(0.3), Blur(1.2), Blur(0.5, every=2, until=1.5), Laplacian(2), Luminance()]
+ALL = [MASK, Gain(np.linspace(3, 0, 20 * 24).reshape(20, 24)), TotalVariation(0.7), Grey(0.3), Blur(1.2),
+       Blur(0.5, every=2, until=1.5), Laplacian(2), Luminance()]
 SIZES = [(23, 30), (16, 16), (1, 9)]
 
 

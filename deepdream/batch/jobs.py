@@ -12,11 +12,15 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import DreamError
 from ..options import Settings
+
+if TYPE_CHECKING:
+    from ..net import Net
 
 TRIES = 3      # how often a dream is tried whose process dies
 
@@ -42,6 +46,10 @@ class Job:
     threads: int | None = None
     transparent: bool = False
     mask: bytes | None = None
+
+    def made_by(self, maker: Maker, on_step: Callable | None = None) -> Result:
+        """Make the dream; the method that jobs of every kind have. on_step: as in `deepdream`."""
+        return maker.picture(self, on_step)
 
 
 @dataclass(frozen=True)
@@ -72,12 +80,12 @@ class Maker:
     def make(self, job: Job, on_step: Callable | None = None) -> Result:
         """Make one dream. Only Ctrl-C raises an exception; an error is part of the result.
 
-        job: the dream.
-        on_step: as in `deepdream`.
+        job: a `Job`, or another one with a method `made_by(maker, on_step)` that returns a Result.
+        on_step: passed on to that method; for a `Job` as in `deepdream`.
         """
         with self._lock:
             try:
-                return self._make(job, on_step)
+                return job.made_by(self, on_step)
             except Exception as error:
                 return Result(reason(error))
 
@@ -86,7 +94,8 @@ class Maker:
         self._cached = None, None
         gc.collect()      # an ONNX Runtime session frees its memory, on the GPU too, when it is collected
 
-    def _make(self, job, on_step):
+    def picture(self, job: Job, on_step: Callable | None) -> Result:
+        """Dream a picture; the arguments are those of `make`. Raises exceptions."""
         from .. import pictures
         from ..dream import deepdream, visible
         from ..goals.text import goals
@@ -95,7 +104,7 @@ class Maker:
         start, last, settings = time.monotonic(), None, job.settings
         picture = pictures.read(io.BytesIO(job.picture)).pixels(job.transparent)
         guide = job.guide and pictures.load(io.BytesIO(job.guide))
-        net, start_picture = self._net(job), starting_picture(settings, picture)
+        net, start_picture = self.net(job.net, settings, job.device, job.threads), starting_picture(settings, picture)
         mask = job.mask and load_mask(io.BytesIO(job.mask), *start_picture.shape[:2], settings.mask_edge)
 
         def step(octave, i, vis, report):
@@ -109,17 +118,20 @@ class Maker:
         return Result(None, pictures.to_uint8(visible(dream, settings.clip)), last.objective,
                       round(time.monotonic() - start, 3), net.device.name, net.thread_count)
 
-    def _net(self, job):
-        """Return the job's net. Only one is in memory at a time, with the session for one end."""
+    def net(self, files: dict, settings: Settings, device: str, threads: int | None) -> Net:
+        """Return a net. Only one is in memory at a time, with the session for one end.
+
+        files, settings, device, threads: as in `Job`, where the first is called `net`.
+        """
         from ..goals.text import needs_surgery
         from ..net import Net
-        key, (cached, net) = (job.net, job.settings.end, job.settings.fast, job.device, job.threads), self._cached
+        key, (cached, net) = (files, settings.end, settings.fast, device, threads), self._cached
         if net is None or cached != key or not net.files.is_current():      # the files may change while a worker runs
             del net
             self.forget()
-            arguments = {"surgery": needs_surgery(job.settings.end)} | job.net
-            self._cached = key, Net(**arguments, device=job.device, fast=job.settings.fast,
-                                    threads=job.threads or _threads_of_worker())
+            arguments = {"surgery": needs_surgery(settings.end)} | files
+            self._cached = key, Net(**arguments, device=device, fast=settings.fast,
+                                    threads=threads or _threads_of_worker())
         return self._cached[1]
 
 

@@ -21,6 +21,7 @@ COMMANDS = {   # command -> one line of help; the module of that name has `argum
     "gallery": "compare what several nets dream at several layers, on a web page",
     "compare": "put a picture and the dreams of two nets side by side",
     "zoom": "dream, zoom in and dream again: the notebook's endless zoom",
+    "video": "dream a film, so that the dream moves along with it",
     "web": "make a web page that dreams by itself, in the browser",
     "regress": "check that this installation dreams what Google's notebook dreamt",
     "layers": "list the layers of a net at which it can dream",

@@ -41,8 +41,11 @@ def replay(args: Namespace, form: Form) -> Settings:
     is not specified, and that is not where it was, and for a mask if the command has no masks.
     """
     path = Path(args.settings)
-    pictures.load(path)      # raises an error if the file is damaged or is not a picture
-    metadata = pictures.settings(path)
+    if form.read:
+        metadata = form.read(path)
+    else:
+        pictures.load(path)      # raises an error if the file is damaged or is not a picture
+        metadata = pictures.settings(path)
     frame = "frame" in metadata
     if not all(name in metadata for name in form.needs) or frame and not form.frames:
         raise DreamError(f"--settings {path}: holds no settings of {form.what}"

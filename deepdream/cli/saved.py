@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from ..options import Kind
@@ -29,6 +30,7 @@ class Form(NamedTuple):
     frames: whether frames of a zoom are such pictures.
     model: the argument that names the net: 'model', or 'models' for a list.
     guide: the argument that names the guide: 'guide', 'guides' for a list, or None if the command has none.
+    read: reads the metadata of a file; None: that of a picture.
     older: the values of entries that older versions did not write.
     """
     what: str
@@ -37,6 +39,7 @@ class Form(NamedTuple):
     frames: bool = False
     model: str = "model"
     guide: str | None = None
+    read: Callable[[Path], dict] | None = None
     older: dict[str, object] = {}
 
 

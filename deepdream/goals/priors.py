@@ -314,6 +314,33 @@ class Mask(Prior):
         return x * inputs["mask"]
 
 
+class Gain(Prior):
+    """Multiply each change of the picture, by a factor of its own for each pixel.
+
+    gain: the factors, (H, W), from 0. They are scaled to the size of each octave.
+    """
+    formula, place = "gain * change", "change"
+
+    def __init__(self, gain: np.ndarray):
+        super().__init__(gain=np.float32(gain)[None, None])
+
+    def sized(self, h, w):
+        gain = self.inputs["gain"][0, 0]
+        if gain.shape == (h, w):
+            return self
+        from scipy.ndimage import zoom
+        return Gain(zoom(gain, (h / gain.shape[0], w / gain.shape[1]), order=1))
+
+    def carried(self, detail):
+        return detail * (self.inputs["gain"][0] > 0)
+
+    def __call__(self, x, feeds):
+        return x * feeds["gain"]
+
+    def nodes(self, g, x, inputs):
+        return x * inputs["gain"]
+
+
 def _correlate1d(*arguments, **keywords):
     from scipy.ndimage import correlate1d  # slow to import, and needed only for steps in NumPy
     return correlate1d(*arguments, **keywords)

@@ -1,0 +1,1 @@
+"""Dreams of films: the detail that a dream adds moves along with what the film shows."""
