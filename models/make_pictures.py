@@ -7,7 +7,8 @@
 
 The pictures of classes and of features need bvlc_googlenet (54 MB, downloaded at the first use), and the screenshot of
 the gallery needs Chromium; all others need only the small nets. With the same versions and the same number of
-processor cores the files come out bit for bit the same.
+processor cores the files come out bit for bit the same. `web_picture.py` makes the picture of the page of
+`deepdream web`, which is taken in the middle of a dream and so never the same twice.
 """
 import argparse
 import shutil
@@ -29,6 +30,7 @@ from deepdream.cli import main as deepdream  # noqa: E402
 from deepdream.pictures.scenes import formula_lake  # noqa: E402
 from deepdream.pictures.sheet import grid  # noqa: E402
 from deepdream.pictures.starts import resized  # noqa: E402
+from models.film_strip import film_strip  # noqa: E402
 
 FOLDER = HERE / "pictures"
 SEED = ["--seed", "1"]
@@ -184,11 +186,17 @@ def make_gallery(name, out, place, run):
     save(small(place / "page.png", (800, 1000)), out, quality=80)
 
 
+def make_film(name, out, place, run):
+    """Make the strip of film."""
+    save(film_strip(run, place), out, quality=88)
+
+
 MAKERS: dict[str, Callable] = {
     **dict.fromkeys(PICTURES, make_picture), **dict.fromkeys(SHEETS, make_sheet),
     **{f"layers/{model[5:]}-{end.split('/')[0].removeprefix('inception_')}.jpg": layer_picture(model, end)
        for end in LAYERS for model in ("mini_imagenet", "mini_places")},
     "mask.jpg": make_mask, "enhance.jpg": make_enhance, "zoom.webp": make_zoom, "gallery.jpg": make_gallery,
+    "film.jpg": make_film,
 }
 
 
