@@ -1,7 +1,7 @@
 """The page of a gallery in a real browser, opened from disk and without a network."""
 import json
-import shutil
 
+import browser
 import numpy as np
 import pytest
 import toys
@@ -10,24 +10,11 @@ from PIL import Image
 from deepdream.cli import main
 
 pytestmark = pytest.mark.browser
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-DRIVERS = ("chromedriver", "chromium.chromedriver")
 
 
 @pytest.fixture(scope="module")
 def driver():
-    """Headless Chromium through Selenium."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs the package selenium")
-    browser, path = (next(filter(None, map(shutil.which, names)), None) for names in (BROWSERS, DRIVERS))
-    if not browser or not path:
-        pytest.skip("needs Chromium and its driver (Debian: apt-get install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900",
-                     "--host-resolver-rules=MAP * ~NOTFOUND", "--disable-background-networking"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(path))
+    driver = browser.chromium()
     yield driver
     driver.quit()
 

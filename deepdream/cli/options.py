@@ -104,6 +104,18 @@ def add_end(parser: Parser) -> None:
     add_option(parser, "end")
 
 
+def add_guide(parser: Parser) -> None:
+    """Add --guide."""
+    parser.add_argument("--guide", metavar="PICTURE", help="let the dream follow what the net sees in this picture")
+
+
+def add_mask(parser: Parser) -> None:
+    """Add --mask and --mask-edge."""
+    parser.add_argument("--mask", metavar="PICTURE", help="dream only where this picture is white; where it is black, "
+                        "nothing changes, and grey is in between. It is scaled to the size of the dream")
+    add_option(parser, "mask_edge")
+
+
 def add_starts(parser: Parser, start: str = "a picture", size: str = "the picture's own, or 1024x575",
                picture: bool = True) -> None:
     """Add the options that say what a dream starts from.

@@ -32,7 +32,7 @@ from ...errors import DreamError
 from ...options import Settings
 from ...provenance import files_of, machine, provenance
 from ..nets import add_model, add_pixels
-from ..options import add_device, add_end, add_option, add_priors, add_quality, add_starts, add_steps
+from ..options import add_device, add_end, add_guide, add_mask, add_priors, add_quality, add_starts, add_steps
 from ..output import check_outputs, make_parent, output_of, save_output, save_partial
 from ..ready import announce_time, check_start, checked_sizes, net_and_settings, with_seed
 from ..saved import Form, add_settings
@@ -52,10 +52,8 @@ def arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     add_pixels(parser)
     add_end(parser)
-    parser.add_argument("--guide", metavar="PICTURE", help="let the dream follow what the net sees in this picture")
-    parser.add_argument("--mask", metavar="PICTURE", help="dream only where this picture is white; where it is black, "
-                        "nothing changes, and grey is in between. It is scaled to the size of the dream")
-    add_option(parser, "mask_edge")
+    add_guide(parser)
+    add_mask(parser)
     add_steps(parser)
     add_starts(parser)
     add_priors(parser)

@@ -30,8 +30,8 @@ from ...film.saved import saved_settings
 from ...film.timeline import TIME, Timeline
 from ...options import Kind, Settings, number, whole
 from ..nets import add_model, add_pixels, net_of
-from ..options import add_device, add_end, add_option, add_priors, add_quality, add_steps, of_kind, settings_of, \
-    whole_number
+from ..options import add_device, add_end, add_guide, add_mask, add_option, add_priors, add_quality, add_steps, \
+    of_kind, settings_of, whole_number
 from ..saved import Entry, Form, add_settings, is_kind
 
 KEEP = number("a number from 0 to 1", lambda v: 0 <= v <= 1)
@@ -96,10 +96,8 @@ def arguments(parser: ArgumentParser) -> None:
     add_model(parser)
     add_pixels(parser)
     add_end(parser)
-    parser.add_argument("--guide", metavar="PICTURE", help="let the dream follow what the net sees in this picture")
-    parser.add_argument("--mask", metavar="PICTURE", help="dream only where this picture is white; where it is black, "
-                        "nothing changes, and grey is in between. It is scaled to the size of the dream")
-    add_option(parser, "mask_edge")
+    add_guide(parser)
+    add_mask(parser)
     add_steps(parser)
     add_priors(parser)
     add_device(parser)

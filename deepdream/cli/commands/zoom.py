@@ -18,8 +18,8 @@ from pathlib import Path
 from ...errors import DreamError
 from ...options import END, FLAG, Settings, number, whole
 from ..nets import add_model
-from ..options import add_device, add_end, add_priors, add_quality, add_starts, add_steps, of_kind, real_number, \
-    whole_number
+from ..options import add_device, add_end, add_guide, add_priors, add_quality, add_starts, add_steps, of_kind, \
+    real_number, whole_number
 from ..output import make_folder
 from ..ready import announce_time, check_start, checked_sizes, net_and_settings, with_seed
 from ..saved import Entry, Form, add_settings, is_kind, list_of
@@ -63,7 +63,7 @@ def arguments(parser: ArgumentParser) -> None:
                         metavar="X", help="frames per second of the movie (default: 25)")
     add_model(parser)      # without add_pixels, whose --scale would be a second one; the pixels are those of the card
     add_end(parser)
-    parser.add_argument("--guide", metavar="PICTURE", help="let the dream follow what the net sees in this picture")
+    add_guide(parser)
     add_steps(parser)
     add_starts(parser)
     add_priors(parser)
