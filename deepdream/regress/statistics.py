@@ -15,6 +15,7 @@ import numpy as np
 BLOCK = 8              # pixels: side of the blocks whose means are the low frequencies
 BANDS = 12             # number of rings of the power spectrum, equally wide in log frequency
 PRIOR = 3              # the spreads in STATISTICS count as much as this number of dreams in the sample
+LEAST = 1e-4           # a smaller or negative cosine counts as this
 FAR = 99.0             # maximum of |z|; without a spread in the sample, z would be infinite
 NO = 5.0               # a single statistic with this |z| means no
 DOUBTFUL = 2.2         # limits for all statistics together, the root of the mean of z^2
@@ -44,12 +45,14 @@ class Dream:
     picture: the dream, (H, W, 3).
     source: the picture from which it started, (H, W, 3).
     ends: {end: activations (C, h, w)} of the dream, from low to high.
+    gradient: that of the objective at the dream, (H, W, 3).
     end: where it was dreamt.
     objective: sets the diff of a blob, as in `make_step`.
     """
     picture: np.ndarray
     source: np.ndarray
     ends: dict[str, np.ndarray]
+    gradient: np.ndarray
     end: str
     objective: Callable
 
@@ -96,6 +99,17 @@ def objective(d: Dream) -> float:
     return float(np.vdot(x.astype(np.float64), dst.diff)) / x[0, 0].size
 
 
+def along_gradient(d: Dream) -> float:
+    """Return the cosine between the change and the gradient at the dream, which shows where the dream was going.
+
+    A net that sees a dream other than the one that dreamt it does (without its mean, for example) has another gradient
+    there.
+    """
+    change = d.change.astype(np.float64)
+    cosine = (change * d.gradient).sum() / (np.linalg.norm(change) * np.linalg.norm(d.gradient))
+    return max(float(cosine), LEAST)      # its logarithm is compared
+
+
 def channels(d: Dream) -> np.ndarray:
     """Return the mean of the positive part of each channel at `end`, as a direction."""
     return _direction(np.maximum(d.ends[d.end], 0).mean((1, 2)))
@@ -123,6 +137,7 @@ STATISTICS = {
     "low": Statistic("low frequencies of the change", "√(1 - correlation)", 0.03, low_frequencies),
     "spectrum": Statistic("power spectrum of the change", "dB apart", 0.32, spectrum),
     "objective": Statistic("objective reached", "per position", 0.05, objective),
+    "gradient": Statistic("change along the gradient", "cosine", 0.05, along_gradient),
     "channels": Statistic("channels at the end", "√(1 - cosine)", 0.27, channels),
     "content": Statistic("channels of a high layer", "√(1 - cosine)", 0.18, content),
     "layers": Statistic("energy of the layers", "dB apart", 0.42, layers),
