@@ -23,7 +23,7 @@ from ..options import Settings
 from ..provenance import provenance
 from ..runtime.device import Device
 from ..zoom import zoomed
-from . import measuring, statistics
+from . import measuring, power, statistics
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -218,9 +218,8 @@ class Dreams:
     """A collection that makes each dream once.
 
     sky, guide: as in `dream`.
-    folder: where the dreams are saved; those that it holds already are used, if their settings are the same. None:
-    dreams
-        are only in memory.
+    folder: where the dreams are saved; those that it holds already are used, if their settings are the same. None
+        saves none.
     bar: a progress bar with the total that `work` computes, or None.
     """
 
@@ -334,7 +333,8 @@ def check(run: Run, case: Case, reference: np.ndarray, dreams: Dreams, seeds: Se
         raise DreamError(f"the reference for {case.title} has {reference.shape[1]}x{reference.shape[0]} pixels, but "
                          f"the sky has {dreams.sky.shape[1]}x{dreams.sky.shape[0]}")
     measured = [measure(run, case, dreams.sky, dreams.guide, p) for p in [reference, *ours]]
-    return Checked(case, statistics.compare(measured[0], measured[1:]), reference, ours, negative)
+    spreads = power.spreads_of(case.name, run.net.name, reference.shape[:2])
+    return Checked(case, statistics.compare(measured[0], measured[1:], spreads), reference, ours, negative)
 
 
 def usable(net: Net, cases: Sequence[Case]) -> list[Case]:
