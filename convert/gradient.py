@@ -15,13 +15,13 @@ from .derivatives.table import VJPS, input_gradients
 from .errors import ConvertError, about, no_such_end, shown
 from .facts import End, Facts
 from .fast.align import align_channels
-from .fast.forms import choose
+from .fast.forms import TABLES, choose
 from .fast.layouts import Layouts
 from .graph import Graph, Tensor, described, float_info, kind, metadata
 from .graph.portable import write_unambiguous_pads
 from .graph.sizes import smallest_size
 from .graph.source import Source
-from .graph.spatial import SpatialSizes
+from .graph.spatial import SAME_SIZE, SpatialSizes
 from .graph.symbolic import symbolic_shapes
 from .refusals import refusals
 
@@ -66,13 +66,16 @@ def min_size(model: onnx.ModelProto, end: str) -> tuple[int, int, bool]:
     return smallest_size(path, source.input.name, end, nominal)
 
 
-def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = True) -> onnx.ModelProto:
+def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = True,
+                   device: str = "cpu") -> onnx.ModelProto:
     """Build the gradient graph of one or several ends.
 
     model: the ONNX model of a convolutional net with one image input (N, C, H, W).
     end: the name of a tensor, or a list of names.
     fast: use the forms of derivatives that onnxruntime computes quickly (`convert.fast`). False uses only the plain
-    derivatives of `convert.derivatives`; the results differ only by rounding.
+        derivatives of `convert.derivatives`; the results differ only by rounding.
+    device: the device whose fast forms are used: "cpu", "cuda", or "cuda-fast" for results that may differ in rounding
+        from run to run. Each graph runs on every device; only the speed differs.
 
     Returns a ModelProto with the inputs `data` and `end_diff` and the outputs `end_data` (the value of `end`) and
     `data_diff` (the gradient of sum(end_data * end_diff) with respect to data). It uses standard operators only, and H
@@ -96,8 +99,10 @@ def gradient_graph(model: onnx.ModelProto, end: str | list[str], fast: bool = Tr
             if name in source.depends_in_steps:
                 raise ConvertError(f"'{shown(name)}' changes only in steps with the picture, so it has no gradient")
             raise no_such_end(name, list(valid_ends(model)))
-    aligned = align_channels(source, set(ends)) if fast else None
-    return _Build(source if aligned is None else Source(aligned), ends, fast).model(metadata(model), end)
+    if device not in TABLES:
+        raise ConvertError(f"device is {shown(device)}; allowed are {' and '.join(TABLES)}")
+    aligned = align_channels(source, set(ends)) if fast and device == "cpu" else None
+    return _Build(source if aligned is None else Source(aligned), ends, fast and device).model(metadata(model), end)
 
 
 def end_tensors(end: str | Sequence[str]) -> dict[str, tuple[str, str]]:
@@ -114,14 +119,18 @@ def end_tensors(end: str | Sequence[str]) -> dict[str, tuple[str, str]]:
 
 
 class _Build:
-    """The construction of a gradient graph. ends: {end: (name of its value, name of its diff)}."""
+    """The construction of a gradient graph.
 
-    def __init__(self, source, ends, fast):
+    ends: {end: (name of its value, name of its diff)}. device: whose fast forms are used; False for plain derivatives.
+    """
+
+    def __init__(self, source, ends, device):
         self.source, self.ends = source, ends
         self.nodes = source.leading_to(*ends)
         names = {n for node in self.nodes for n in (*node.input, *node.output) if n} | {source.input.name}
         fixed = {DATA, DATA_DIFF, *(n for pair in ends.values() for n in pair)}
-        self.graph = g = Graph(reserved=names | fixed, opset=source.opset, weights=source.weights)
+        self.graph = g = Graph(reserved=names | fixed, opset=source.opset, weights=source.weights,
+                               one_sum=device in ("cuda", "cuda-fast"))
         # keep the model's names, except those that the inputs and outputs of this graph have
         self.names = {n: g.unique(n) if n in fixed else n for n in names}
         self.names[source.input.name] = DATA
@@ -130,9 +139,9 @@ class _Build:
         self.like = {DATA_DIFF: DATA} | {diff: value for value, diff in ends.values()}
         self.entries = {}       # {first output of a node: the derivative that its fast form returned}
         self.contexts = self._contexts()
-        if fast:
+        if device:
             choose([c for c in self.contexts.values() if not source.depends_on_input.isdisjoint(c.output_names)],
-                   list(ends))
+                   list(ends), device)
         self.forward()
         self.backward()
 
@@ -157,7 +166,8 @@ class _Build:
                 with about(described(node)):
                     y, self.entries[node.output[0]] = context.form.forward(context, *map(self.tensor, node.input))
                 self.graph.rename(y, self.names[node.output[0]])
-                self.like[self.names[node.output[0]]] = self.names[node.input[0]]
+                if node.op_type in SAME_SIZE:
+                    self.like[self.names[node.output[0]]] = self.names[node.input[0]]
                 continue
             copy = onnx.NodeProto()
             copy.CopyFrom(node)

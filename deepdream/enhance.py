@@ -8,6 +8,10 @@ original picture and n the number of its values, L-BFGS minimizes over X:
     R for the prior tv:   sum sqrt(dx^2 + dy^2 + 1)
     R for the prior l2:   sum (X - mean)^2 / 256
 
+With natural, L-BFGS does not change X itself but z in X = start + A z, where A is the filter of `goals.natural`, to the
+power of a half: large structures change more easily than fine ones, and brightness more easily than colour, as in
+photographs. Instead of coloured specks, light, shade and strokes appear.
+
 This is done in octaves, as in a dream: from a small version of the picture to the full size, each starting from its
 version of the picture plus the detail that was found so far. At one size only, L-BFGS finds the features in fine grain
 that nobody sees; over several sizes it finds them in strokes of all sizes.
@@ -27,6 +31,7 @@ from .dream import octave_sizes
 from .engine import memory
 from .engine.step import Step
 from .errors import DreamError
+from .goals.natural import Natural
 from .goals.objectives import objective_match
 from .goals.priors import Grey, TotalVariation
 from .keywords import suggesting
@@ -83,7 +88,7 @@ class Enhanced(NamedTuple):
 @suggesting
 def enhance(net: Net, img: np.ndarray, end: str = "inception_4c/output", k: float = K, prior: str = "tv",
             weight: float | None = None, iter_n: int = ITER_N, clip: bool = True, on_step: Callable | None = None,
-            octave_n: int = OCTAVE_N, octave_scale: float = OCTAVE_SCALE) -> Enhanced:
+            octave_n: int = OCTAVE_N, octave_scale: float = OCTAVE_SCALE, natural: float | None = None) -> Enhanced:
     """Find a natural picture whose features at a layer are k times those of a picture.
 
     net: the net.
@@ -99,12 +104,15 @@ def enhance(net: Net, img: np.ndarray, end: str = "inception_4c/output", k: floa
         is an EnhanceReport.
     octave_n: the number of octaves; 1: at the full size only.
     octave_scale: how many times larger each octave is than the one before.
+    natural: change the picture in a space of natural colours and frequencies; 1: as photographs have them, more:
+        prefer large structures; None or 0: change the pixels.
 
     Returns an Enhanced. Ctrl-C ends it early, with the picture of the last iteration. Raises DreamError for options
     that are not allowed, for a picture that is too small for the layer or too large for the memory, and for one in
     which the layer sees nothing.
     """
-    weight = _checked_weight(img, k, prior, weight, iter_n, octave_n, octave_scale)
+    weight = _checked_weight(img, prior, weight, k=k, iter_n=iter_n, octave_n=octave_n, octave_scale=octave_scale,
+                             natural=natural or 0)
     if net.leftover:
         raise DreamError("leftover_diffs: enhance needs the gradients of a fresh net")
     sizes = octave_sizes(*np.shape(img)[:2], octave_n, octave_scale)
@@ -121,8 +129,10 @@ def enhance(net: Net, img: np.ndarray, end: str = "inception_4c/output", k: floa
             base = np.float32(img) if (h, w) == sizes[-1] else _scaled(img, h, w)
             energy = Energy(net, base, end, k, prior, weight, clip)
             start = energy.start if part is None else energy.values_of(base + _scaled(detail, h, w))
-            part = _minimized(energy, start, iter_n, report)
-            detail, done = part.picture - base, done + part.iterations
+            part = _minimized(NaturalEnergy(energy, start, natural), np.zeros(start.size), iter_n, report) if natural \
+                else _minimized(energy, start, iter_n, report)
+            found = np.clip(part.picture, 0, 255) if clip else part.picture
+            detail, done = found - base, done + part.iterations
             if part.stopped == INTERRUPTED:
                 break
     except KeyboardInterrupt:      # while an octave was prepared
@@ -141,7 +151,7 @@ def _scaled(img, h, w):
 
 
 def _minimized(energy, start, iter_n, on_step):
-    """Minimize an Energy from the values `start`. Returns an Enhanced of this octave."""
+    """Minimize an Energy or a NaturalEnergy from the values `start`. Returns an Enhanced of this octave."""
     history, best = [], None
 
     def on_iteration(x):
@@ -224,16 +234,62 @@ class Energy:
         return np.float32(deprocess(self.net, x.reshape(self.shape) - self.mean))
 
 
+class NaturalEnergy:
+    """An Energy as a function of z, where X = start + A z.
+
+    A multiplies, in the principal colours and in Fourier space, with the square root of the amplitudes of photographs,
+    so that a step along the gradient of z changes X by what `goals.natural` makes of the gradient of X. A is symmetric.
+    z has no bounds: what exceeds 0 to 255 in X is clipped at the end of each octave.
+
+    energy: the Energy.
+    start: the X at z = 0.
+    strength: of the prior `Natural`.
+    """
+    clip = False
+
+    def __init__(self, energy: Energy, start: np.ndarray, strength: float):
+        self.energy, self.start, self.end = energy, start, energy.end
+        net = energy.net
+        natural = Natural(strength, net.transformer.channel_swap[net.inputs[0]]).sized(*energy.shape[1:])
+        self.filter, self.feeds = natural, natural.inputs | {"amplitudes": np.sqrt(natural.inputs["amplitudes"])}
+
+    last = property(lambda self: self.energy.last)
+
+    @property
+    def unit(self) -> float:
+        """The unit of the Energy."""
+        return self.energy.unit
+
+    @unit.setter
+    def unit(self, unit: float):
+        self.energy.unit = unit
+
+    def __call__(self, z):
+        value, gradient = self.energy(self._values(z))
+        return value, self._filtered(gradient)
+
+    def picture(self, z: np.ndarray) -> np.ndarray:
+        """Return z as a picture, float32 (H, W, 3)."""
+        return self.energy.picture(self._values(z))
+
+    def _values(self, z):
+        return self.start + self._filtered(z)
+
+    def _filtered(self, z):
+        return np.float64(self.filter(z.reshape(1, *self.energy.shape), self.feeds)).ravel()
+
+
 OPTIONS = {   # option -> (allowed values in words, test)
     "k": ("a number from 0", lambda v: v >= 0),
     "weight": ("a number from 0", lambda v: v >= 0),
     "iter_n": ("a whole number from 1", lambda v: v >= 1 and v == int(v)),
     "octave_n": ("a whole number from 1", lambda v: v >= 1 and v == int(v)),
     "octave_scale": ("a number greater than 1", lambda v: v > 1),
+    "natural": ("a number from 0", lambda v: v >= 0),
 }
 
 
-def _checked_weight(img, k, prior, weight, iter_n, octave_n, octave_scale):
+def _checked_weight(img, prior, weight, **values):
     """Return the weight of the prior. Raises DreamError for options that are not allowed."""
     if np.ndim(img) != 3 or np.shape(img)[2] != 3:
         raise DreamError(f"the picture must be an array of shape (H, W, 3), not {np.shape(img)}")
@@ -241,8 +297,7 @@ def _checked_weight(img, k, prior, weight, iter_n, octave_n, octave_scale):
         raise DreamError(f"prior is {prior!r}; allowed are {', '.join(PRIORS)}")
     if prior == "none" and weight is not None:
         raise DreamError(f"weight is {weight}, but there is no prior to weigh; prior may be tv or l2")
-    values = {"k": k, "weight": WEIGHTS[prior] if weight is None else weight, "iter_n": iter_n,
-              "octave_n": octave_n, "octave_scale": octave_scale}
+    values["weight"] = WEIGHTS[prior] if weight is None else weight
     for name, value in values.items():
         allowed, test = OPTIONS[name]
         if not isinstance(value, numbers.Real) or not np.isfinite(value) or not test(value):

@@ -30,6 +30,7 @@ def dream_picture(picture: str | Path | np.ndarray | None = None, output: str | 
         dream_picture(start="lake", end="class:peacock")
 
     picture: the picture, a file or an array (H, W, 3) of 0 to 255; None for the one that `start` names, or the sky.
+        The dream of a file keeps its EXIF and, as PNG, WebP or TIFF, its alpha channel.
     output: the file to write; None to write none. An existing file is replaced, unless it is one of those that are
         read.
     model: a Net, or what names one: a model, a folder or an .onnx file.
@@ -53,7 +54,9 @@ def dream_picture(picture: str | Path | np.ndarray | None = None, output: str | 
     if output is not None:
         pictures.check_target(output, "output")
         pictures.refuse_inputs(output, *map(_path, (picture, guide)), option="output")
-    image, guide_image = map(_loaded, (picture, guide))
+    source = None if picture is None or isinstance(picture, np.ndarray) else pictures.read(picture)
+    image = source.pixels(output is not None and pictures.keeps_alpha(output)) if source else picture
+    guide_image = guide if guide is None or isinstance(guide, np.ndarray) else pictures.load(guide)
     net = model if isinstance(model, Net) else Net(model, surgery=needs_surgery(chosen.end), fast=chosen.fast)
     if chosen.seed is None:
         chosen = chosen.replace(seed=int(np.random.SeedSequence().generate_state(1)[0]))
@@ -69,13 +72,9 @@ def dream_picture(picture: str | Path | np.ndarray | None = None, output: str | 
     if output is not None:
         metadata = provenance(net, chosen.to_metadata(), **files_of(picture=_path(picture), guide=_path(guide)),
                               **machine(net))
-        pictures.save(result, output, metadata, quality)
+        pictures.save(result, output, metadata, quality, source)
     return result
 
 
 def _path(picture):
     return None if isinstance(picture, np.ndarray) else picture
-
-
-def _loaded(picture):
-    return picture if picture is None or isinstance(picture, np.ndarray) else pictures.load(picture)

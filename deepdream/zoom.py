@@ -114,7 +114,7 @@ def zoom(net: Net, img: np.ndarray, folder: Path, frames: int, settings: Setting
     """
     metadata = frame_metadata(net, settings, motion, files)
     goals_of = goals_by_end(net, settings, motion, guide)
-    with _alone(folder):
+    with _alone(folder), net.programs.reusing_sizes():
         first, frame = resume(folder, metadata, np.shape(img))
         frame = img if frame is None else frame
         for i in range(first, frames):

@@ -3,8 +3,8 @@
 For 16:9 pictures of each size, this measures one step at `end` (objective L2): seconds, and bytes per pixel (of the
 host; on CUDA also of the device). In the same run, in turns (A B A B), it measures for comparison:
 - the floor: matrix products with as many floating point operations as the convolutions of a step, forward and backward;
-- PyTorch, if it is installed: the same forward pass with the same weights and threads, differentiated by autograd; on
-  CUDA eager, eager with channels_last, and compiled, all with cudnn.benchmark and, like our step, without TF32;
+- PyTorch, if it is installed: the same forward pass with the same weights and threads, differentiated by autograd:
+  eager and compiled, each also with channels_last; on CUDA with cudnn.benchmark and, like our step, without TF32;
 - on CUDA our step with other options of onnxruntime's provider: captured as CUDA graphs, channels last.
 From TILED_FROM megapixels on, the step runs in tiles of --tile pixels. PyTorch is left out there, since it would need
 the memory of the whole picture. Then this measures how long a start takes, and prints the share of each operator in
@@ -263,14 +263,10 @@ def _torch(device):
     return torch
 
 
-def torch_steps(forward, end, device, threads):
-    """Return {name: make}, functions make(flops, shape) whose result runs the same step in PyTorch."""
-    torch = _torch(device)
-    if torch is None:
-        return {}
+def torch_value(torch, forward, end, device):
+    """Return a function that computes a layer in PyTorch from a picture. device: the name of a device of PyTorch."""
     F = torch.nn.functional
-    torch.set_num_threads(threads)
-    constants = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()).to(device.name)
+    constants = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()).to(device)
                  for t in forward.graph.initializer}
 
     def padded(x, pads, value):
@@ -300,27 +296,37 @@ def torch_steps(forward, end, device, threads):
         for function, attr, inputs, output in nodes:
             values[output] = function(values[inputs[0]], attr, *(values[i] for i in inputs[1:]))
         return values[end]
+    return value
+
+
+def torch_step(torch, value, picture):
+    """Make a step of the picture in PyTorch, in place. Returns the mean of |gradient|, a tensor."""
+    x = picture.detach().requires_grad_()
+    y = value(x)
+    g, = torch.autograd.grad(y, x, y.detach())
+    mean = g.abs().mean()
+    picture.add_(1.5 / mean * g)
+    return mean
+
+
+def torch_steps(forward, end, device, threads):
+    """Return {name: make}, functions make(flops, shape) whose result runs the same step in PyTorch."""
+    torch = _torch(device)
+    if torch is None:
+        return {}
+    torch.set_num_threads(threads)
+    value = torch_value(torch, forward, end, device.name)
 
     def step(function, layout):
         def make(flops, shape):
             picture = torch.from_numpy(np.random.default_rng(0).normal(0, 40, shape).astype(np.float32))
             picture = picture.to(device.name, memory_format=layout)
-
-            def run():
-                x = picture.detach().requires_grad_()
-                y = function(x)
-                g, = torch.autograd.grad(y, x, y.detach())
-                mean = g.abs().mean()
-                picture.add_(1.5 / mean * g)
-                return mean.item()                       # waits for the GPU
-            return run
+            return lambda: torch_step(torch, function, picture).item()      # waits for the GPU
         return make
 
-    found = {"torch": step(value, torch.contiguous_format)}
-    if device.is_cuda:
-        found["torch nhwc"] = step(value, torch.channels_last)
-        found["torch comp"] = step(torch.compile(value), torch.contiguous_format)
-    return found
+    return {"torch": step(value, torch.contiguous_format), "torch nhwc": step(value, torch.channels_last),
+            "torch comp": step(torch.compile(value), torch.contiguous_format),
+            "comp. nhwc": step(torch.compile(value), torch.channels_last)}
 
 
 CUDA = {    # name -> options of onnxruntime's CUDA provider that are not our default

@@ -29,24 +29,24 @@ def gradient_ends(file):
         return [k[5:] for k in answers.files if k.startswith("grad/")]
 
 
-def gradient(model, end, data, shape, plain=False, fast=True):
+def gradient(model, end, data, shape, plain=False, **forms):
     """Return (end_data, data_diff) of the gradient graph, with end_data itself as end_diff.
 
     shape: of the end.
     plain: run without onnxruntime's optimizations, as in `toys.session`.
-    fast: as in `gradient_graph`.
+    forms: as in `gradient_graph`.
     """
-    run = toys.session(convert.gradient_graph(model, end, fast), plain)
+    run = toys.session(convert.gradient_graph(model, end, **forms), plain)
     assert [i.name for i in run.get_inputs()] == ["data", "end_diff"]
     assert [o.name for o in run.get_outputs()] == ["end_data", "data_diff"]
     value = run.run(["end_data"], {"data": data, "end_diff": np.zeros(shape, np.float32)})[0]
     return run.run(["end_data", "data_diff"], {"data": data, "end_diff": value})
 
 
-def compare_gradient(model, answers, end, tolerance=TOLERANCE, plain=False, fast=True):
+def compare_gradient(model, answers, end, tolerance=TOLERANCE, plain=False, **forms):
     """Compare an end's value and gradient with Caffe's, in either of the two forms that the answers come in."""
     shape = tuple(answers[f"dst_shape/{end}" if f"dst_shape/{end}" in answers else f"shape/{end}"])
-    value, diff = gradient(model, end, answers["data"], shape, plain, fast)
+    value, diff = gradient(model, end, answers["data"], shape, plain, **forms)
     assert value.shape == shape
     if f"dst_index/{end}" in answers:
         some, theirs = answers[f"dst_index/{end}"], answers[f"dst_value/{end}"]

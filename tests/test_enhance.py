@@ -10,9 +10,10 @@ import scipy.ndimage as nd
 import toys
 from PIL import Image
 
-from deepdream import DreamError, Net, convert, load, preprocess, settings
+from deepdream import DreamError, Net, convert, deprocess, load, preprocess, settings
 from deepdream import enhance as module
 from deepdream.enhance import GRADIENT, INTERRUPTED, PRIORS, STOPS, Energy, EnhanceReport
+from deepdream.goals.natural import COLOURS, Natural
 from deepdream.goals.priors import Grey, TotalVariation
 
 END = "both"
@@ -383,6 +384,70 @@ def test_interrupted_in_a_smaller_octave(toy):
     result = enhance(Net(toy, device="cpu", threads=1), img, "both", iter_n=3, octave_n=3, on_step=stop)
     assert result.stopped == INTERRUPTED and result.iterations == 5 and result.picture.shape == img.shape
     assert np.abs(result.picture - img).mean() > 0.5
+
+
+# ---- natural colours and frequencies
+
+def test_the_gradient_in_the_natural_space(net, toy, image):
+    """Compare it with differences of the formula in float64; the filter is A, computed here by a Fourier transform."""
+    forward = toys.doubled(convert.to_onnx(toy / "deploy.prototxt", toy / "net.caffemodel"), END)
+    start, colours = preprocess(net, image)[None], COLOURS[:, [2, 1, 0]]
+    energy = module.NaturalEnergy(Energy(net, image, END, 2, "tv", 0.2, clip=False), preprocess(net, image).ravel()
+                                  + energy_mean(net, image), 0.7)
+    amplitudes = np.sqrt(np.float64(Natural(0.7).sized(*image.shape[:2]).inputs["amplitudes"]))
+
+    def filtered(z):
+        parts = np.fft.fft2(np.einsum("kc,nchw->nkhw", colours, z)) * amplitudes
+        return np.einsum("kc,nkhw->nchw", colours, np.fft.ifft2(parts).real)
+
+    at = 5 * np.float64(toys.noise(*start.shape, seed=3))
+    value, gradient = energy(at.ravel())
+    formula = lambda z: plain(forward, start + filtered(z), start, 2, "tv", 0.2)[0]      # noqa: E731
+    np.testing.assert_allclose(value, formula(at), rtol=1e-5)
+    toys.check_gradient(formula, at, 1.0, gradient.reshape(at.shape), tolerance=1e-4)
+    np.testing.assert_allclose(energy.picture(at.ravel()), deprocess(net, (start + filtered(at))[0]), atol=1e-3)
+
+
+def energy_mean(net, image):
+    return np.broadcast_to(net.transformer.mean["data"], preprocess(net, image).shape).ravel()
+
+
+def test_natural_changes_are_smooth(net, image):
+    """The objective goes down, inside of the bounds, and more of the change is in large structures."""
+    shares = {}
+    for natural in (None, 1.0):
+        result = enhance(net, image, END, k=3, iter_n=12, octave_n=2, natural=natural)
+        change = result.picture - image.clip(0, 255)
+        assert result.history[-1].objective < 0.8 * result.history[0].objective
+        assert result.picture.min() >= 0 and result.picture.max() <= 255 and np.abs(change).mean() > 1
+        shares[natural] = np.square(nd.gaussian_filter(change, (3, 3, 0))).sum() / np.square(change).sum()
+    assert shares[1.0] > 1.3 * shares[None]
+    with pytest.raises(DreamError, match="natural is -1; allowed is a number from 0"):
+        enhance(net, image, END, natural=-1)
+
+
+def test_settings_of_another_prior_and_of_older_pictures(toy, cat, tmp_path, capsys):
+    """A saved weight belongs to its prior. Older pictures, without octaves in their metadata, were made at one size."""
+    from deepdream import save
+    from deepdream.cli import main
+    first, other = tmp_path / "first.png", tmp_path / "other.png"
+    quick = ["--model", str(toy), "--device", "cpu", "--iter-n", "1"]
+    assert main(["enhance", str(cat), "-o", str(first), "--end", END, "--octave-n", "2", "--natural", *quick,
+                 "--weight", "0.07"]) == 0
+    assert settings(first)["natural"] == 1.0
+
+    def again(*options):
+        assert main(["enhance", "-o", str(other), "--settings", str(first), *quick, *options]) == 0, capsys.readouterr()
+        return settings(other)
+
+    assert again()["weight"] == again("--prior", "tv")["weight"] == 0.07
+    assert again("--prior", "l2")["weight"] == module.WEIGHTS["l2"] and again("--prior", "none")["weight"] is None
+    assert again("--prior", "l2", "--weight", "0.2")["weight"] == 0.2
+    assert again()["octave_n"] == 2 and again()["natural"] == 1.0 and again("--natural", "0").get("natural") is None
+    older = {name: value for name, value in settings(first).items() if not name.startswith("octave") and
+             name != "natural"}
+    save(load(first), first, older)
+    assert again()["octave_n"] == 1
 
 
 @pytest.mark.parametrize("options, message", [

@@ -109,6 +109,24 @@ def test_a_forecast_before_a_large_dream(here, run, monkeypatch, capsys):
     np.testing.assert_array_equal(load("a.png"), load("b.png"))
 
 
+def test_a_forecast_of_zooms_and_comparisons(here, run, toy, monkeypatch, capsys):
+    """A zoom counts the frames that are missing; a comparison has a line for each net."""
+    monkeypatch.setattr("deepdream.forecast.LARGE", 40 * 44 - 1)
+    monkeypatch.setattr("deepdream.forecast.seconds_of", lambda *_: 100)
+    assert run("zoom", "cat.png", "-o", "frames", *TINY, "--seed", "1", "--frames", "3") == 0
+    assert ": 0.0 megapixels, about 5 minutes here; --size 1024 would be faster" in capsys.readouterr().err
+    assert run("zoom", "cat.png", "-o", "frames", *TINY, "--seed", "1", "--frames", "4") == 0
+    assert "about 2 minutes here" in capsys.readouterr().err
+    assert run("zoom", "cat.png", "-o", "frames", *TINY, "--seed", "1", "--frames", "4") == 0
+    assert "megapixels" not in capsys.readouterr().err
+    other = toys.write_net(here / "other", toys.TOY, lambda layer, i, shape: toys.formula("x" + layer, i, shape))
+    assert main(["compare", "cat.png", "-o", "c.png", "--models", str(toy), str(other), "--end", "both",
+                 *TINY]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == [toy.name, "other"]
+    assert all("about 2 minutes here; a smaller picture would be faster, and --tile" in line for line in lines)
+
+
 def test_the_line_of_a_forecast(here, toy, monkeypatch, capsys):
     net = Net(toy, device="cpu")
     chosen = goals(net, Settings(end=("both",)))

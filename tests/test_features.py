@@ -1,4 +1,5 @@
 """`deepdream features`: the channels that it chooses, its sheet, interruption and resuming."""
+import children
 import numpy as np
 import pytest
 import toys
@@ -68,6 +69,39 @@ def test_interrupted_and_continued(toy, tmp_path, monkeypatch, capsys):
     (two / "toy-both-0006.png").unlink()
     assert main(command(toy, two, "both[0,3,6,8]", "--step-size", "2")) == 0      # other settings: all again
     assert "4 made, 0 kept" in capsys.readouterr().out
+
+
+STUCK = """
+import sys, time
+from deepdream.cli import main
+from deepdream.seeing import features
+dream, calls = features.deepdream, []
+def stuck(*args, **keywords):
+    calls.append(1)
+    if len(calls) == 3:
+        print("third", flush=True)
+        time.sleep(100)
+    return dream(*args, **keywords)
+features.deepdream = stuck
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_continued(toy, tmp_path, capsys):
+    """What a killed process has finished is not made again, and the sheet is that of one uninterrupted run."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main(command(toy, one, "both[0,3,6,8]")) == 0
+    process = children.start("-c", STUCK, *command(toy, two, "both[0,3,6,8]"))
+    assert children.first_line(process) == "third\n"
+    process.kill()
+    children.ended(process)
+    assert sorted(p.name for p in two.iterdir()) == ["toy-both-0000.png", "toy-both-0003.png"]      # nothing half
+    capsys.readouterr()
+    assert main(command(toy, two, "both[0,3,6,8]")) == 0
+    assert "2 made, 2 kept" in capsys.readouterr().out
+    for path in one.iterdir():
+        np.testing.assert_array_equal(load(path), load(two / path.name))
 
 
 def test_the_strongest_channels_of_a_picture(toy, tmp_path, capsys):

@@ -10,6 +10,7 @@ import pytest
 import toys
 from caffe_answers import GRADIENTS, compare_gradient, gradient, gradient_ends, load
 from deepdream.convert.errors import ConvertError
+from deepdream.convert.fast.forms import TABLES
 from deepdream.convert.graph.symbolic import resolved
 from onnx import TensorProto, helper, numpy_helper
 from toys import concat, conv, layer, lrn, net, off, pool, product, relu, softmax
@@ -27,11 +28,14 @@ def synthetic(googlenet):
 QUICK = ("pool1/norm1", "conv2/3x3", "inception_3b/5x5_reduce", "inception_4a/output")
 
 
-@pytest.mark.parametrize("end, fast", [
-    pytest.param(end, fast, marks=() if end in QUICK else pytest.mark.slow)
-    for end in gradient_ends(GRADIENTS) for fast in (True, False)])
-def test_googlenet_by_formula_is_caffes(synthetic, end, fast):
-    compare_gradient(synthetic, load(GRADIENTS), end, fast=fast)
+FORMS = {"plain": {"fast": False}, **{device: {"device": device} for device in TABLES}}
+
+
+@pytest.mark.parametrize("end, forms", [
+    pytest.param(end, forms, marks=() if end in QUICK else pytest.mark.slow)
+    for end in gradient_ends(GRADIENTS) for forms in FORMS])
+def test_googlenet_by_formula_is_caffes(synthetic, end, forms):
+    compare_gradient(synthetic, load(GRADIENTS), end, **FORMS[forms])
 
 
 def test_26_ends_are_compared():
@@ -39,7 +43,8 @@ def test_26_ends_are_compared():
 
 
 @pytest.mark.slow
-def test_the_real_googlenet_is_caffes(shared):
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_real_googlenet_is_caffes(shared, device):
     folder = shared / "models" / "bvlc_googlenet"
     model = convert.to_onnx(folder / "deploy.prototxt", folder / "bvlc_googlenet.caffemodel")
     file = shared / "oracle" / "gradients_bvlc_googlenet.npz"
@@ -47,7 +52,7 @@ def test_the_real_googlenet_is_caffes(shared):
     assert len(ends) == 26
     answers = load(file)
     for end in ends:
-        compare_gradient(model, answers, end, plain=True)
+        compare_gradient(model, answers, end, plain=True, device=device)
 
 
 @pytest.mark.slow

@@ -62,9 +62,9 @@ class Node:
         """Return the spatial size of input i, (N, C, h, w), as an int64 Tensor (h, w)."""
         return self._size(self.input_names[i])
 
-    def input_is_non_negative(self) -> bool:
-        """Tell whether the first input is the output of ReLUs (see `Source.is_non_negative`)."""
-        return self._source.is_non_negative(self.input_names[0])
+    def input_is_non_negative(self, i: int = 0) -> bool:
+        """Tell whether input i is the output of ReLUs (see `Source.is_non_negative`)."""
+        return self._source.is_non_negative(self.input_names[i])
 
     def has(self, i: int) -> bool:
         """Tell whether the node has an input i; optional inputs may be omitted."""

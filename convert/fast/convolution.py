@@ -27,7 +27,8 @@ def affordable(shape: Sequence[int], window: Window, group: int) -> bool:
     """Tell the same from the shape of a convolution's weights, its window and its groups."""
     if max(window.stride) == 1 or max(window.kernel) == 1:
         return True
-    return math.prod(_phases_shape(shape, window, group)) <= max(NUMBERS, 8 * math.prod(shape))
+    phases = _phases_shape(shape, window, group, _strides_at_once(shape, window, group))
+    return math.prod(phases) <= max(NUMBERS, 8 * math.prod(shape))
 
 
 def gradient(node: Node, dy: Tensor, y: Tensor, x: Tensor, *_) -> Tensor:
@@ -36,19 +37,21 @@ def gradient(node: Node, dy: Tensor, y: Tensor, x: Tensor, *_) -> Tensor:
     return convolved_back(node, dy, x, weights, node.window(weights.shape[2:]), node.attr.get("group", 1))
 
 
-def convolved_back(node: Node, dy: Tensor, x: Tensor, weights: np.ndarray, window: Window, group: int) -> Tensor:
+def convolved_back(node: Node, dy: Tensor, x: Tensor, weights: np.ndarray, window: Window, group: int,
+                   even: bool = False) -> Tensor:
     """Build the gradient of a convolution.
 
     node: the convolution, or a pooling that is one.
     dy: the gradient with respect to its output.
     x: its input.
     weights, window, group: those of the convolution.
+    even: prefer pads that are the same on both sides, with a larger result that is cut.
     """
     if max(window.stride) == 1:
         return _stride_1(node, dy, weights, window, group)
     # the last windows may start beyond the picture, inside the padding: enlarge the result, and cut it again
     extra = [max(0, -((a - r) // s)) for r, a, s in zip(window.reach, window.after, window.stride)]
-    spread = _spread if max(window.kernel) == 1 else _phases
+    spread = _spread if max(window.kernel) == 1 else _even_phases if even else _phases
     dx = spread(node, dy, weights, window, group, extra)
     n, before = len(window.kernel), list(window.before)
     size = node.size(0) if n == 2 else node.g.shape(x, start=2)
@@ -94,16 +97,8 @@ def _phases(node, dy, weights, window, group, extra):
     Consider the pixels v = q s + r with the same r (one phase): they use the taps with t d = r (mod s), for the outputs
     o = q - (t d - r) / s. So each phase is a small convolution of dy.
     """
-    w, m = _swapped(weights, group), _strides_at_once(weights.shape, window, group)
-    shape = _phases_shape(weights.shape, window, group)
-    phases, reach = np.zeros(shape, weights.dtype), shape[-len(window.kernel):]
-    for tap in np.ndindex(*window.kernel):
-        at = [t * d for t, d in zip(tap, window.dilation)]
-        for half in np.ndindex(*[m] * len(at)):
-            phase = tuple(a % s + h * s for a, s, h in zip(at, window.stride, half))
-            position = tuple(r - m + h - a // s for a, s, h, r in zip(at, window.stride, half, reach))
-            phases[(slice(None), slice(None), *phase, slice(None), *position)] = w[(..., *tap)]
-    phases = phases.reshape(-1, w.shape[2], *reach)
+    m = _strides_at_once(weights.shape, window, group)
+    phases, reach = _phase_weights(weights, window, group, m)
     parts = node.layouts.parts(dy)
     if parts and parts.stride == [m] * len(reach) and all(r - b >= m for r, b in zip(reach, parts.before)):
         dx = _convolved_parts(node, parts, phases, group, m, extra)
@@ -114,6 +109,28 @@ def _phases(node, dy, weights, window, group, extra):
     return _interleaved(node.g, dx, len(phases) // math.prod(steps), steps)
 
 
+def _even_phases(node, dy, weights, window, group, extra):
+    """Compute the same with one stride at a time, and with as much padding after the picture as before it."""
+    phases, reach = _phase_weights(weights, window, group, 1)
+    before = [r - 1 for r in reach]
+    dx = node.g.op("Conv", dy, node.constant(phases, "weights back"), group=group, strides=[1] * len(reach),
+                   pads=before + [max(b, e) for b, e in zip(before, extra)], kernel_shape=reach)
+    return _interleaved(node.g, dx, len(phases) // math.prod(window.stride), list(window.stride))
+
+
+def _phase_weights(weights, window, group, m):
+    """Return the weights for all phases, m strides at a time, and the shape of their kernel."""
+    w, shape = _swapped(weights, group), _phases_shape(weights.shape, window, group, m)
+    phases, reach = np.zeros(shape, weights.dtype), shape[-len(window.kernel):]
+    for tap in np.ndindex(*window.kernel):
+        at = [t * d for t, d in zip(tap, window.dilation)]
+        for half in np.ndindex(*[m] * len(at)):
+            phase = tuple(a % s + h * s for a, s, h in zip(at, window.stride, half))
+            position = tuple(r - m + h - a // s for a, s, h, r in zip(at, window.stride, half, reach))
+            phases[(slice(None), slice(None), *phase, slice(None), *position)] = w[(..., *tap)]
+    return phases.reshape(-1, w.shape[2], *reach), reach
+
+
 def _strides_at_once(shape, window, group):
     """Return 2 if all phases fit into one block of channels, as for the three colours of a picture, else 1.
 
@@ -122,12 +139,11 @@ def _strides_at_once(shape, window, group):
     return 2 if group * shape[1] * math.prod(window.stride) <= 16 else 1
 
 
-def _phases_shape(shape, window, group):
+def _phases_shape(shape, window, group, m):
     """Return the shape of the weights for all phases, (group, in / group, *steps, out / group, *kernel).
 
-    shape: that of the node's weights.
+    shape: that of the node's weights. m: how many strides are computed at a time.
     """
-    m = _strides_at_once(shape, window, group)
     steps = [m * s for s in window.stride]
     return (group, shape[1], *steps, shape[0] // group, *(r // s + m for r, s in zip(window.reach, window.stride)))
 

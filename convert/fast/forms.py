@@ -1,4 +1,4 @@
-"""The table of fast forms: which operators have them, and when they apply."""
+"""The tables of fast forms, one for each device: which operators have them, and when they apply."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..derivatives.node import Node, NoDerivative
 from ..derivatives.table import concat
-from . import convolution, lrn, pooling
+from . import convolution, cuda, lrn, pooling, scattered
 from .taps import positive
 
 
@@ -49,13 +49,30 @@ FORMS = {
                     Form(pooling.max_strided_applies, pooling.max_strided_gradient, masks=True)],
     "Relu":        [Form(lambda node: True, _rectifier)],
 }
+CUDA_FORMS = {
+    "AveragePool": [Form(cuda.average_applies, cuda.average),
+                    Form(pooling.average_applies, cuda.average_by_convolution)],
+    "Concat":      [Form(cuda.joins_relus, cuda.concat_of_relus, masks=True)],
+    "Conv":        [Form(convolution.applies, cuda.conv)],
+    "LRN":         [Form(cuda.lrn_applies_after_relu, cuda.lrn_after_relu, masks=True),
+                    Form(cuda.lrn_applies, cuda.lrn)],
+    "MaxPool":     [Form(scattered.applies_after_relu, forward=scattered.forward_after_relu, masks=True),
+                    Form(scattered.applies, forward=scattered.forward)],
+    "Relu":        [Form(lambda node: True, cuda.relu)],
+}
+# the same for dreams that need not follow Caffe's step by step
+CUDA_FAST_FORMS = CUDA_FORMS | {
+    "MaxPool": [Form(scattered.applies_after_relu, forward=scattered.forward_at_once, masks=True),
+                *CUDA_FORMS["MaxPool"][1:]],
+}
+TABLES = {"cpu": FORMS, "cuda": CUDA_FORMS, "cuda-fast": CUDA_FAST_FORMS}
 # operators that map 0 to 0, and whose gradient is 0 wherever the input is 0 if that holds for the output
 KEEP_MASK = {"Concat", "Dropout", "Identity", "LRN"}
 
 
-def form_of(node: Node) -> Form | None:
-    """Return the first form that applies to a node; None for the plain derivative."""
-    for form in FORMS.get(node.op_type, ()):
+def form_of(node: Node, device: str = "cpu") -> Form | None:
+    """Return the first form that applies to a node on a device; None for the plain derivative."""
+    for form in TABLES[device].get(node.op_type, ()):
         try:
             if form.applies(node):
                 return form
@@ -64,14 +81,15 @@ def form_of(node: Node) -> Form | None:
     return None
 
 
-def choose(nodes: list[Node], ends: list[str]) -> None:
+def choose(nodes: list[Node], ends: list[str], device: str = "cpu") -> None:
     """Set `form` and `masked` of each node.
 
     nodes: the nodes that depend on the data and lead to the ends, in order.
     ends: the names of the ends.
+    device: whose forms are used, a key of TABLES.
     """
     unmasked = set(ends)       # tensors whose gradient may differ from 0 where they are 0
     for node in reversed(nodes):
-        node.form, node.masked = form_of(node), unmasked.isdisjoint(node.output_names)
+        node.form, node.masked = form_of(node, device), unmasked.isdisjoint(node.output_names)
         if not (node.form and node.form.masks or node.masked and node.op_type in KEEP_MASK):
             unmasked.update(node.input_names)

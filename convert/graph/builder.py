@@ -74,10 +74,12 @@ class Graph:
     reserved: names that `op` and `constant` must not use, only `rename` and `tensor`.
     opset: the version of the standard operators.
     weights: the number of weights of the net, which limits new constants (see `Budget`); None for no limit.
+    one_sum: whether `sum` adds up more than two tensors by one Sum, which reads each of them once, not by several Adds.
     """
 
-    def __init__(self, reserved: Iterable[str] = (), opset: int = OPSET, weights: int | None = None):
-        self.nodes, self.constants, self.opset = [], {}, opset
+    def __init__(self, reserved: Iterable[str] = (), opset: int = OPSET, weights: int | None = None,
+                 one_sum: bool = False):
+        self.nodes, self.constants, self.opset, self._one_sum = [], {}, opset, one_sum
         self._reserved, self._taken, self._shared, self._numbers = set(reserved), set(), {}, {}
         self.budget = Budget(weights)
 
@@ -173,6 +175,8 @@ class Graph:
 
     def sum(self, tensors: Sequence[Tensor]) -> Tensor:
         """Add up one or more Tensors."""
+        if self._one_sum and len(tensors) > 2:
+            return self.op("Sum", *tensors)
         total = tensors[0]
         for t in tensors[1:]:
             total = total + t

@@ -63,20 +63,23 @@ def checked_sizes(net: Net, settings: Settings, goals: dict, size: tuple[int, in
     return sizes
 
 
-def announce_time(net: Net, settings: Settings, goals: dict, sizes: Sequence[tuple[int, int]], name: str) -> None:
+def announce_time(net: Net, settings: Settings, goals: dict, sizes: Sequence[tuple[int, int]], name: str,
+                  times: int = 1, faster: str = "--size 1024") -> None:
     """Print how long the dream of a large picture will take, and which options help.
 
     net, settings, goals: as for `checked_sizes`.
     sizes: from `checked_sizes`.
     name: what the line calls the picture.
+    times: how often it is dreamt.
+    faster: what the line recommends.
     """
     from ..forecast import LARGE, in_words, seconds_of
     h, w = sizes[-1]
     if h * w <= LARGE:
         return
     seconds = seconds_of(net, step_of(settings, goals), sizes, settings.iter_n)
-    time = "a long time" if seconds is None else in_words(seconds)
-    print(one_line(f"{name}: {h * w / 1e6:.1f} megapixels, {time} here; --size 1024 would be faster"
+    time = "a long time" if seconds is None else in_words(seconds * times)
+    print(one_line(f"{name}: {h * w / 1e6:.1f} megapixels, {time} here; {faster} would be faster"
                    + ", and --tile 1024 needs less memory" * (not settings.tile)), file=sys.stderr, flush=True)
 
 

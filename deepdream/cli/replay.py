@@ -100,8 +100,8 @@ def _arguments(metadata, args, form):
         if metadata.get("model") in models.names():
             values[form.model] = metadata["model"] if form.model == "model" else [metadata["model"]]
     for name, entry in form.entries.items():
-        if metadata.get(name) is not None:
-            values[entry.argument] = entry.convert(metadata[name])
+        if (value := metadata.get(name, form.older.get(name))) is not None:
+            values[entry.argument] = entry.convert(value)
     return {name: value for name, value in values.items()
             if value is not None and hasattr(args, name) and name not in args.given}
 

@@ -29,6 +29,7 @@ class Form(NamedTuple):
     frames: whether frames of a zoom are such pictures.
     model: the argument that names the net: 'model', or 'models' for a list.
     guide: the argument that names the guide: 'guide', 'guides' for a list, or None if the command has none.
+    older: the values of entries that older versions did not write.
     """
     what: str
     needs: tuple[str, ...]
@@ -36,6 +37,7 @@ class Form(NamedTuple):
     frames: bool = False
     model: str = "model"
     guide: str | None = None
+    older: dict[str, object] = {}
 
 
 def is_kind(kind: Kind) -> Callable[[object], bool]:

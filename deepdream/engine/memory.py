@@ -28,7 +28,7 @@ PROBE = 1024          # height and width at which the tensors of a graph are mea
 SUGGESTED = (1024, 512, 256)      # sizes of tiles to suggest in messages
 # operators whose output may reuse the memory of an input that no other node reads
 IN_PLACE = {"Relu", "Add", "Mul", "Sub", "Div", "Sum", "HardSigmoid", "Sqrt", "Reciprocal", "Identity", "Min", "Max",
-            "BatchNormalization", "Reshape", "Unsqueeze", "Squeeze", "Clip", "Abs"}
+            "BatchNormalization", "Reshape", "Unsqueeze", "Squeeze", "Clip", "Abs", "ScatterND"}
 
 
 def check_fits(net, step: Step, size: tuple[int, int], whole_step: bool = True) -> None:
@@ -43,8 +43,8 @@ def check_fits(net, step: Step, size: tuple[int, int], whole_step: bool = True) 
     if free is None or net.leftover:
         return
     tiled, program = step.in_tiles(*size), _program(net, step, size, whole_step)
-    needed = estimate(net, program, step, size)
-    if needed <= free:
+    wanted = estimate(net, program, step, size)
+    if wanted <= free:
         return
     advice = ""
     for tile in SUGGESTED:
@@ -56,7 +56,12 @@ def check_fits(net, step: Step, size: tuple[int, int], whole_step: bool = True) 
     h, w = size
     raise DreamError(f"the picture has {w}x{h} pixels; a dream at {' and '.join(step.ends)}"
                      + f" in tiles of {step.tile}" * tiled
-                     + f" needs about {_gb(needed)} GB, and {_gb(free)} GB are free; give {advice}a smaller picture")
+                     + f" needs about {_gb(wanted)} GB, and {_gb(free)} GB are free; give {advice}a smaller picture")
+
+
+def needed(net, step: Step, size: tuple[int, int]) -> float:
+    """Return the bytes that a process needs for a dream. The arguments are those of `check_fits`."""
+    return estimate(net, _program(net, step, size, True), step, size)
 
 
 def _program(net, step, size, whole_step):
@@ -117,7 +122,8 @@ def peak_memory(graph: bytes) -> tuple[float, int]:
     for info in (*inferred.input, *inferred.value_info, *inferred.output):
         dims = info.type.tensor_type.shape.dim
         if info.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            size[info.name] = functools.reduce(lambda n, d: n * d.dim_value, dims, 4)
+            width = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type).itemsize
+            size[info.name] = functools.reduce(lambda n, d: n * d.dim_value, dims, width)
     size = {name: n for name, n in size.items() if name not in weights}
     last = {name: i for i, node in enumerate(model.graph.node) for name in node.input}
     last |= {info.name: len(model.graph.node) for info in (*model.graph.input, *model.graph.output)}

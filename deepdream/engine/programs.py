@@ -1,8 +1,9 @@
 """The graphs that a net runs, and their sessions. Graphs are cached on disk, and a few sessions in memory."""
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+import contextlib
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,7 @@ class Programs:
         self.files, self.bias = files, bias
         self.device, self.threads = device, threads
         self.sessions, self._last_built = OrderedDict(), (None, None)
+        self._single_steps, self._reuses_sizes = Counter(), False      # {(program, size): steps asked for one by one}
 
     # ---- the programs
 
@@ -89,14 +91,17 @@ class Programs:
         return self._around_gradient(("step", bias, *parts), step.ends, around, keep)
 
     def _around_gradient(self, key, ends, around, keep):
-        """Return a program whose graph is `around(gradient graph of the ends)`."""
+        """Return a program whose graph is `around(gradient graph of the ends)`, in the forms for the device."""
+        forms, half = self.device.forms, self.device.half
+
         def build():
             with about(self.files.prototxt):
-                graph = convert.gradient_graph(self.files.proto, ends[0] if len(ends) == 1 else ends)
+                graph = convert.gradient_graph(self.files.proto, ends[0] if len(ends) == 1 else ends, device=forms)
+                graph = convert.half_precision(graph) if half else graph
             self.files.release()      # so that the weights are not in memory twice during a dream
             return around(graph).SerializeToString()
 
-        return Program(key, build, keep)
+        return Program((*key, forms, *["half"] * half), build, keep)
 
     # ---- running them
 
@@ -116,11 +121,16 @@ class Programs:
         program: the program.
         size: (h, w) of the only pictures that the session will see now; None if their sizes differ.
         steps: the number of steps that it will run at this size. If that is much work, the session is created for this
-            size only, which makes it faster without changing the results.
+            size only, which makes it faster without changing the results. Single steps, each requested by itself, count
+            together.
         """
-        if size is not None and not self.device.fixes_size(*size, steps):
-            size = None
-        name = (*program.key, size) if self.device.captures else program.key
+        if size is not None and steps == 1:
+            self._single_steps[program.key, size] += 1
+            steps = self._single_steps[program.key, size]
+        name = self._name(program, size)
+        if size is not None and not self.device.fixes_size(*size, steps) \
+                and (name not in self.sessions or self.sessions[name].size != size):
+            size, name = None, self._name(program, None)
         session = self.sessions.pop(name, None)
         if session is None or session.size != size:
             session = None      # frees the memory of the old session before the new one is created
@@ -131,6 +141,23 @@ class Programs:
                               self.device, size)
         self.sessions[name] = session
         return session
+
+    def _name(self, program, size):
+        return (*program.key, size) if self.device.captures or self._reuses_sizes else program.key
+
+    @contextlib.contextmanager
+    def reusing_sizes(self) -> Iterator[None]:
+        """Keep the sessions of several sizes inside of the `with`, for dreams of the same octaves one after another.
+
+        Each session takes memory for the weights only, since the memory of the steps is freed after each octave.
+        """
+        before, self._reuses_sizes = self._reuses_sizes, not self.device.is_cuda
+        try:
+            yield
+        finally:
+            self._reuses_sizes = before
+            if not before and not self.device.captures:
+                self.sessions.clear()
 
     def move(self, device: Device) -> None:
         """Run on another device from now on."""

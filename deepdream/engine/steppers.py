@@ -24,7 +24,7 @@ def stepper_of(net, step: Step, rng: RandomSource = np.random, steps: int = 1) -
     step = step.sized(*data.shape[-2:])
     session = step_session(net, step, data.shape[-2:], steps)
     if session:
-        return Stepper(session, step, data)
+        return Stepper(session, step, data, steps if steps > 1 and session.size and not net.device.is_cuda else None)
     bias = net.programs.bias if step.clip else None
     if step.in_tiles(*data.shape[-2:]):
         return HostStepper(TiledGradient(net, step, rng), data, bias, step.priors)
@@ -64,10 +64,12 @@ class Stepper:
     session: the session of the step graph. With captured CUDA graphs it serves one stepper at a time.
     step: the step.
     picture: the picture to start from, float32 (1, C, H, W), as in Caffe's data blob.
+    last: the number of the step after which the session frees the memory that it needs to run; None for never.
     """
 
-    def __init__(self, session: Session, step: Step, picture: np.ndarray):
+    def __init__(self, session: Session, step: Step, picture: np.ndarray, last: int | None = None):
         _check_one(picture)
+        self._left = last
         self.session, self.priors = session, step.priors
         self.h, self.w, self._unshifted = *picture.shape[-2:], need_unshifted(step.priors)
         self._turn, self._shift = 0, (0, 0)     # which of its two OrtValues has the picture, and its shift (y, x)
@@ -115,7 +117,11 @@ class Stepper:
         """
         for name, value in self._varying(ox, oy, step_size, i, n).items():
             self._put(name, value)
-        self.session.run_bound(*self._runs[self._turn], self.h, self.w)
+        binding, options = self._runs[self._turn]
+        self._left = self._left and self._left - 1
+        if self._left == 0:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self.session.run_bound(binding, options, self.h, self.w)
         self._turn, self._shift = 1 - self._turn, (0, 0) if self._unshifted else (oy, ox)
         return float(self._values["objective"].numpy()), float(self._values["mean_abs"].numpy())
 

@@ -51,7 +51,8 @@ class Net:
         is a function of dst.
     surgery: whether each InnerProduct layer becomes a convolution, so that a classifier runs at any picture size (see
         `convert.to_onnx`).
-    fast: whether convolutions on CUDA may round to TF32. The net then no longer computes step by step what Caffe does.
+    fast: whether convolutions on CUDA may round to TF32; 'half' computes gradients in half precision. The net then no
+        longer computes step by step what Caffe does.
     scale: for an .onnx file only: what the pixels are multiplied by after the mean is subtracted; one number, or one
         for each channel.
     layout: for an .onnx file only: 'nchw' or 'nhwc'.
@@ -80,7 +81,7 @@ class Net:
     def __init__(self, prototxt: str | Path, caffemodel: str | Path | None = None,
                  mean: float | Sequence[float] | np.ndarray | None = None, channel_swap: Sequence[int] | None = None,
                  device: str | Device = "auto", threads: int | None = None, leftover_diffs: bool = False,
-                 surgery: bool = False, fast: bool = False, scale: float | Sequence[float] | None = None,
+                 surgery: bool = False, fast: bool | str = False, scale: float | Sequence[float] | None = None,
                  layout: str | None = None, input: str | None = None):
         self.lock = threading.RLock()
         self.files = files_of(prototxt, caffemodel, mean, channel_swap, surgery, scale=scale, layout=layout,
@@ -204,7 +205,7 @@ class Net:
         if self.leftover:
             self.leftover.backward(start)
             return {self.inputs[0]: data.diff}
-        session = self.programs.session(self.programs.gradient(start))
+        session = self.programs.session(self.programs.gradient(start), _only_size(data.data))
         data.diff[...] = session.run(["data_diff"], {"data": data.data, "end_diff": diff})[0]
         return {self.inputs[0]: data.diff}
 
@@ -308,7 +309,7 @@ class Net:
             return [data]
         if data.ndim == 4:
             self.check_size(end, *data.shape[-2:], what="data")
-        session = self.programs.session(self.programs.forward(self.inputs[0], tensors))
+        session = self.programs.session(self.programs.forward(self.inputs[0], tensors), _only_size(data))
         return session.run(tensors, {self.inputs[0]: data})
 
     def _value_after(self, blob, end, data):
@@ -319,6 +320,11 @@ class Net:
 
     def _position(self, end):
         return max(i for i, write in enumerate(self.facts.writes) if write.layer == end)
+
+
+def _only_size(data):
+    """Return the size of a single picture, for a session of this size; None for a batch and for other inputs."""
+    return data.shape[-2:] if data.ndim == 4 and len(data) == 1 else None
 
 
 def _mean_of(mean, channels):

@@ -15,7 +15,7 @@ from .exif import exif_for
 from .reading import Picture, check_memory, opened
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
-ALPHA = ("PNG", "WEBP")                    # formats in which the alpha channel of a picture is kept
+ALPHA = ("PNG", "WEBP", "TIFF")                    # formats in which the alpha channel of a picture is kept
 SIDE = {"JPEG": 65500, "WEBP": 16383}      # the maximum height and width that the libraries can write
 ONLY_READ = (".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".pnm")      # suffixes that `load` supports and `save` does not
 LONGEST = 10 ** 6      # the maximum length of settings in metadata; longer texts are from other software
@@ -105,8 +105,8 @@ def save(array: np.ndarray, path: str | Path, settings: dict | None = None, qual
     path: the file; its suffix determines the format (see FORMATS).
     settings: a dict of plain values.
     quality: the quality of a JPEG or WebP file, 1 to 100.
-    source: the picture that it was made from: its EXIF is kept, and in a PNG or WebP file its alpha channel, scaled to
-        the size of the new picture.
+    source: the picture that it was made from: its EXIF is kept, and in a PNG, WebP or TIFF file its alpha channel,
+        scaled to the size of the new picture.
 
     Raises DreamError if the file cannot be written.
     """

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import onnxruntime
 
 CHOICES = "auto, cpu, cuda or cuda:N"
+WASTE = 1 << 16       # the maximum number of bytes of a chunk of memory that a tensor may leave unused
 MUCH_WORK = 2.5e6     # pixels times steps: from this on, creating a session for one size only saves time
 
 
@@ -111,7 +112,8 @@ class Device:
     """A device that graphs run on.
 
     choice: 'auto' (CUDA if it works, otherwise the CPU), 'cpu', 'cuda' (the first GPU) or 'cuda:N'.
-    fast: whether convolutions on CUDA may round to TF32. Not allowed with 'cpu'.
+    fast: whether convolutions on CUDA may round to TF32; or 'half', for gradients in half precision. Not allowed with
+        'cpu'.
     cuda: further options of onnxruntime's CUDA provider, {name: value}, such as prefer_nhwc. With enable_cuda_graph, a
         step is captured once for each size and then launched as a whole. This is meant for many dreams of one size,
         because the session of each octave keeps its own memory.
@@ -123,11 +125,15 @@ class Device:
     is_cuda: whether it is a GPU.
     index: the number of the GPU.
     captures: whether steps are captured as CUDA graphs.
+    forms: the forms of derivatives that are fast on it (see `convert.gradient_graph`).
+    half: whether gradients are computed in half precision (see `convert.half_precision`).
     much_work: pixels times steps from which on a session is created for one size only.
     """
 
     @suggesting
-    def __init__(self, choice: str = "auto", fast: bool = False, cuda: dict | None = None):
+    def __init__(self, choice: str = "auto", fast: bool | str = False, cuda: dict | None = None):
+        if fast not in (True, False, "half"):
+            raise DreamError(f"fast: {shown(fast)} is not allowed; allowed are True, False and 'half'")
         kind, _, number = str(choice).partition(":")
         numbered = kind == "cuda" and re.fullmatch(r"[0-9]{1,4}", number)
         if kind not in ("auto", "cpu", "cuda") or number and not numbered:
@@ -141,6 +147,8 @@ class Device:
             raise DreamError("--fast: only CUDA has TF32, and the device is the CPU; leave it out")
         self.index, self.fast = index if self.is_cuda else 0, bool(fast)
         self.name = f"cuda:{index}" if self.is_cuda else "cpu"
+        self.forms = "cpu" if not self.is_cuda else "cuda-fast" if fast else "cuda"
+        self.half = self.is_cuda and fast == "half"
         self._cuda = dict(cuda or {})
         self.captures = self.is_cuda and str(self._cuda.get("enable_cuda_graph", 0)) in ("1", "True")
         # With fixed sizes, onnxruntime adds in place on the CPU. A captured CUDA graph always has one size.
@@ -151,7 +159,8 @@ class Device:
                 + ", where --fast changes nothing" * (fast and not self.is_cuda)
 
     def __repr__(self):
-        return f"Device({self.name!r}{', fast=True' * self.fast}{f', cuda={self._cuda}' if self._cuda else ''})"
+        fast = ", fast='half'" if self.half else ", fast=True" if self.fast else ""
+        return f"Device({self.name!r}{fast}{f', cuda={self._cuda}' if self._cuda else ''})"
 
     def announce(self) -> None:
         """Print on stderr, once per process, which device 'auto' chose."""
@@ -187,6 +196,9 @@ class Device:
         extra = {k: v for k, v in self._cuda.items() if size or k != "enable_cuda_graph"}
         cuda = cuda_providers(self.index, self.fast, **extra) if self.is_cuda else []
         options = self.options(threads, size)
+        if not self.is_cuda and _tight_arena():
+            options.add_session_config_entry("session.use_env_allocators", "1")
+            options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         if not spin:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -214,6 +226,22 @@ class Device:
         """Copy an array to this device."""
         import onnxruntime as ort
         return ort.OrtValue.ortvalue_from_numpy(array, "cuda" if self.is_cuda else "cpu", self.index)
+
+
+@functools.cache
+def _tight_arena():
+    """Give all sessions of this process an arena that cuts its chunks to size. Returns whether that was possible.
+
+    By default, onnxruntime hands out chunks of up to twice the size of a tensor. Weights are kept outside of the arena,
+    so that `memory.enable_memory_arena_shrinkage` can free it.
+    """
+    import onnxruntime as ort
+    place = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    try:
+        ort.create_and_register_allocator(place, ort.OrtArenaCfg({"max_dead_bytes_per_chunk": WASTE}))
+    except Exception:      # the process has an arena already, or this onnxruntime has no such option
+        return False
+    return True
 
 
 @functools.cache

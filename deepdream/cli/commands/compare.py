@@ -12,7 +12,7 @@ from ...options import END, Settings
 from ..nets import SHIPPED, nets_of
 from ..options import add_device, add_quality, add_steps, settings_of
 from ..output import check_output, make_parent, output_of, save_output
-from ..ready import require_picture, with_seed
+from ..ready import announce_time, require_picture, with_seed
 from ..saved import Entry, Form, add_settings, list_of
 
 SAVED = Form("a comparison", ("seed", "models", "ends"), {
@@ -53,6 +53,7 @@ def run(args: Namespace) -> None:
 
     from ...batch.jobs import InProcess, Job
     from ...dream import octave_sizes
+    from ...goals.text import goals
     from ...pictures.sheet import side_by_side
     from ...provenance import SOFTWARE, files_of
     from ...runtime.device import Device
@@ -67,6 +68,9 @@ def run(args: Namespace) -> None:
     ends, settings, data = _ends(args.layers, nets), with_seed(settings_of(args, base)), Path(args.picture).read_bytes()
     make_parent(output)
     sizes = octave_sizes(*image.shape[:2], settings.octave_n, settings.octave_scale)
+    for model, net in nets.items():
+        chosen = settings.replace(end=(ends[model],))
+        announce_time(net, chosen, goals(net, chosen), sizes, model, faster="a smaller picture")
     dreams = []
     with InProcess() as executor:
         for model, net in nets.items():

@@ -21,9 +21,9 @@ Ctrl-C saves the picture so far as NAME.partial.EXT; a second Ctrl-C ends the co
 exist already and were made with the same settings are not made again.
 
 Colours are converted to sRGB by the picture's colour profile. The dream of a transparent picture is one of its colours
-if it is written as PNG or WebP, where it keeps the alpha channel; otherwise the picture is put on white. The dream also
-keeps the picture's EXIF (camera, date, author, copyright and, if it was there, the place), but not its thumbnail and
-the maker's private note.
+if it is written as PNG, WebP or TIFF, where it keeps the alpha channel; otherwise the picture is put on white. A dream
+also keeps the picture's EXIF (camera, date, author, copyright and, if it was there, the place), but not its thumbnail
+and the maker's private note.
 """
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

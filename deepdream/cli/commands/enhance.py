@@ -3,6 +3,7 @@
     deepdream enhance cat.jpg -o out.jpg --end inception_4c/output
     deepdream enhance cat.jpg -o out.jpg --model bvlc_googlenet --end inception_3b/output --k 3 --iter-n 100
     deepdream enhance cat.jpg -o out.jpg --prior l2 --weight 0.01
+    deepdream enhance cat.jpg -o out.jpg --natural --weight 0.1      no coloured specks, but light, shade and clouds
     deepdream enhance cat.jpg -o out.png --octave-n 1 --k 2 --weight 0.003 --iter-n 100      at one size, to convergence
     deepdream enhance -o again.jpg --settings out.jpg
 
@@ -36,9 +37,10 @@ POSITIVE = number("a number from 0 to 1e6", lambda v: 0 <= v <= 1e6)
 SAVED = Form("an enhanced picture", ("k", "prior", "end"), {
     "end": Entry("end", END.accepts), "k": Entry("k", POSITIVE.accepts),
     "prior": Entry("prior", one_of(*PRIORS).accepts), "weight": Entry("weight", is_kind(POSITIVE)),
+    "natural": Entry("natural", is_kind(OPTIONS["natural"].kind)),
     "iter_n": Entry("iter_n", whole(1).accepts), "clip": Entry("no_clip", FLAG.accepts, lambda clip: not clip),
     **{name: Entry(name, OPTIONS[name].accepts) for name in ("octave_n", "octave_scale")},
-    "fast": Entry("fast", is_kind(FLAG))})
+    "fast": Entry("fast", is_kind(FLAG))}, older={"octave_n": 1})
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -62,6 +64,9 @@ def arguments(parser: ArgumentParser) -> None:
                         f"number of iterations in each octave (default: {DEFAULTS['iter_n']})")
     for name in ("octave_n", "octave_scale"):
         add_option(parser, name, str(DEFAULTS[name]))
+    add_option(parser, "natural", help="change the picture in a space of natural colours and frequencies (Fourier "
+               "space), in which light, shade and strokes appear instead of coloured specks; more than 1 prefers large "
+               "structures (1, unless X is given)")
     parser.set_defaults(octave_n=DEFAULTS["octave_n"], octave_scale=DEFAULTS["octave_scale"])
     parser.add_argument("--no-clip", action="store_true", help="let pixel values exceed 0 to 255, and scale the "
                         "result to fit this range")
@@ -78,7 +83,8 @@ def run(args: Namespace) -> None:
     if args.settings:
         from ..replay import replay
         replay(args, SAVED)
-        args.weight = None if args.prior == "none" and "weight" not in args.given else args.weight
+        if args.prior != pictures.settings(args.settings)["prior"] and "weight" not in args.given:
+            args.weight = None      # the saved weight is that of another prior
     require_picture(args)
     pictures.refuse_inputs(output, args.picture, args.settings)
     if args.prior == "none" and args.weight is not None:
@@ -101,7 +107,7 @@ def run(args: Namespace) -> None:
     settings = {"end": net.default_end if args.end is None else args.end, "k": args.k, "prior": args.prior,
                 "weight": WEIGHTS[args.prior] if args.weight is None else args.weight,
                 "iter_n": args.iter_n, "clip": not args.no_clip, "octave_n": args.octave_n,
-                "octave_scale": args.octave_scale}
+                "octave_scale": args.octave_scale} | ({"natural": args.natural} if args.natural else {})
     net.checked(settings["end"])
     make_parent(output)
     start = time.monotonic()

@@ -64,7 +64,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Run this command. Returns its exit code."""
-    from ...batch import gallery, jobs, rows
+    from ...batch import gallery, jobs, rows, together
     from ..stopping import goes_on
     base = Settings()
     if args.settings:
@@ -85,6 +85,11 @@ def run(args: Namespace) -> int:
     n = 1 if args.dask or device.startswith("cuda") else min(args.jobs, max(1, len(todo)))
     if args.jobs > n and device.startswith("cuda"):
         print(f"--jobs {args.jobs}: on {device} dreams are made one after the other", file=sys.stderr)
+    fit, needed = together.at_once(todo, source.size, n)
+    if fit < n:
+        print(f"--jobs {args.jobs}: only {fit} at a time, since {fit} of these dreams take about {needed / 1e9:.1f} GB",
+              file=sys.stderr)
+        n = fit
     threads = jobs.threads_each(args.threads, n)
     work = [(d, folder.job(d, device, threads)) for d in todo]
     _announce(args.output, todo, len(dreams), source.size)

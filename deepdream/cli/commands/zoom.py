@@ -21,7 +21,7 @@ from ..nets import add_model
 from ..options import add_device, add_end, add_priors, add_quality, add_starts, add_steps, of_kind, real_number, \
     whole_number
 from ..output import make_folder
-from ..ready import check_start, checked_sizes, net_and_settings, with_seed
+from ..ready import announce_time, check_start, checked_sizes, net_and_settings, with_seed
 from ..saved import Entry, Form, add_settings, is_kind, list_of
 
 SCALE = number("a number between 0 and 1", lambda v: 0 < v < 1)
@@ -101,7 +101,8 @@ def run(args: Namespace) -> None:
     if args.settings:
         from ..replay import warn_of_differences
         warn_of_differences(args.settings, [net], args.threads)
-    for chosen in zoom.goals_by_end(net, settings, motion, guide).values():
+    goals = zoom.goals_by_end(net, settings, motion, guide)
+    for chosen in goals.values():
         sizes = checked_sizes(net, settings, chosen, start_size(settings, image if image is None else image.shape[:2]))
     saved = zoom.saved_state(folder) if settings.seed is None else None
     settings = with_seed(settings.replace(seed=saved[1]["seed"]) if saved else settings)
@@ -112,6 +113,8 @@ def run(args: Namespace) -> None:
     make_folder(folder)
     pictures.check_target(zoom.frame_path(folder, 0))
     pictures.check_size(zoom.frame_path(folder, 0), *sizes[-1])
+    if args.frames > first:
+        announce_time(net, settings, next(iter(goals.values())), sizes, args.picture or "the zoom", args.frames - first)
     with goes_on():
         _frames(args, net, settings, image, guide, sizes, first, options)
 
