@@ -84,7 +84,7 @@ def share_noticed(references, samples, n, rng):
             reference = references[case][rng.integers(len(references[case]))]
             others = [m for m in sample if m is not reference]
             chosen = rng.permutation(len(others))[:n]
-            checks.append(statistics.compare(reference, [others[i] for i in chosen], power.SPREADS.get(case)))
+            checks.append(statistics.compare(reference, [others[i] for i in chosen], power.CALIBRATIONS.get(case)))
         noticed += any(statistics.verdict(c) == "no" for c in checks) or \
             max(map(abs, statistics.across(checks).values())) >= statistics.ACROSS
     return noticed / DRAWS
@@ -107,10 +107,11 @@ def main():
             for name, c in cases.items()}
     caffes = {name: [measured.of(c, p) for p in sorted(args.extra.glob(f"{CAFFE[name]}_seed*.jpg"))]
               for name, c in cases.items()} if args.extra else {name: [] for name in cases}
-    print("SPREADS = {")
+    print("CALIBRATIONS = {")
     for name in cases:
-        power.SPREADS[name] = spreads(ours[name] + caffes[name])
-        print(f'    "{name}": {power.SPREADS[name]},    # {len(ours[name])} of ours, {len(caffes[name])} of Caffe')
+        right = ours[name] + caffes[name]
+        power.CALIBRATIONS[name] = statistics.Calibration(len(right), spreads(right))
+        print(f'    "{name}": Calibration({len(right)}, {spreads(right)}),')
     print("}\nPOWER = {")
     google = {name: Path(args.reference, c.file) for name, c in cases.items()}
     for mistake in [None, *check.NEGATIVES]:
@@ -129,9 +130,9 @@ def main():
                 references[name] += ours[name]
         rng, shares = np.random.default_rng(0), []
         for n in power.SEEDS:
-            fits = n <= min(map(len, samples.values())) - (mistake is None)
+            fits = mistake is None or n <= min(map(len, samples.values()))
             shares.append(share_noticed(references, samples, n, rng) if fits else math.nan)
-        print(f"    {mistake!r}: {tuple(round(s, 2) for s in shares)},    # in {', '.join(samples)}", flush=True)
+        print(f"    {mistake!r}: {tuple(round(float(s), 2) for s in shares)},    # in {', '.join(samples)}", flush=True)
     print("}")
 
 

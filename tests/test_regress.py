@@ -85,8 +85,9 @@ def test_spreads_of_a_picture_count_more_than_those_of_any_picture():
     rng = np.random.default_rng(2)
     sample = [fake(rng) for _ in range(3)]
     reference = {key: x * 1.1 if key == "gradient" else x for key, x in sample[0].items()}
+    measured = statistics.Calibration(12, dict.fromkeys(statistics.STATISTICS, 0.01))
     z = {name: next(r.z for r in statistics.compare(reference, sample, spreads) if r.statistic == "gradient")
-         for name, spreads in (("any", None), ("measured", dict.fromkeys(statistics.STATISTICS, 0.01)))}
+         for name, spreads in (("any", None), ("measured", measured))}
     assert 0 < z["any"] < z["measured"]
 
 
@@ -133,12 +134,12 @@ def test_gradient_at_a_picture():
 
 
 def test_what_was_measured_is_complete():
-    assert set(power.SPREADS) == {c.name for c in regress.CASES} - {"3b_5x5_reduce"}
-    assert all(set(spreads) == set(statistics.STATISTICS) for spreads in power.SPREADS.values())
+    assert set(power.CALIBRATIONS) == {c.name for c in regress.CASES} - {"3b_5x5_reduce"}
+    assert all(set(c.spreads) == set(statistics.STATISTICS) for c in power.CALIBRATIONS.values())
     assert set(power.POWER) <= {None, *regress.NEGATIVES}
     assert all(len(shares) == len(power.SEEDS) and all(0 <= s <= 1 for s in shares) for shares in power.POWER.values())
-    assert power.spreads_of("4c", "mini_imagenet", power.SIZE) is None
-    assert power.spreads_of("4c", power.NET, power.SIZE)["gradient"] > 0
+    assert power.calibration_of("4c", "mini_imagenet", power.SIZE) is None
+    assert power.calibration_of("4c", power.NET, power.SIZE).spreads["gradient"] > 0
 
 
 def test_rank():

@@ -333,8 +333,8 @@ def check(run: Run, case: Case, reference: np.ndarray, dreams: Dreams, seeds: Se
         raise DreamError(f"the reference for {case.title} has {reference.shape[1]}x{reference.shape[0]} pixels, but "
                          f"the sky has {dreams.sky.shape[1]}x{dreams.sky.shape[0]}")
     measured = [measure(run, case, dreams.sky, dreams.guide, p) for p in [reference, *ours]]
-    spreads = power.spreads_of(case.name, run.net.name, reference.shape[:2])
-    return Checked(case, statistics.compare(measured[0], measured[1:], spreads), reference, ours, negative)
+    calibration = power.calibration_of(case.name, run.net.name, reference.shape[:2])
+    return Checked(case, statistics.compare(measured[0], measured[1:], calibration), reference, ours, negative)
 
 
 def usable(net: Net, cases: Sequence[Case]) -> list[Case]:

@@ -5,25 +5,25 @@ from the dreams that `deepdream regress --negatives --keep FOLDER` leaves in a f
 """
 from __future__ import annotations
 
-from collections.abc import Mapping
+from .statistics import Calibration
 
 NET, SIZE = "bvlc_googlenet", (575, 1024)
 
-# {case: {statistic: spread}}, as in `statistics.STATISTICS`; over our dreams and those of real Caffe together
-SPREADS: dict[str, dict[str, float]] = {
+# {case: Calibration}, over our dreams and those of real Caffe together
+CALIBRATIONS: dict[str, Calibration] = {
 }
 
-# {mistake in `check.NEGATIVES`, or None for no mistake: shares of the checks with 2, 4 and 8 seeds that notice it}
-SEEDS = (2, 4, 8)
-POWER: dict[str | None, tuple[float, float, float]] = {
+# {mistake in `check.NEGATIVES`, or None for no mistake: shares of the checks with 2 and 4 seeds that notice it}
+SEEDS = (2, 4)
+POWER: dict[str | None, tuple[float, float]] = {
 }
 
 
-def spreads_of(case: str, net: str, size: tuple[int, int]) -> Mapping[str, float] | None:
+def calibration_of(case: str, net: str, size: tuple[int, int]) -> Calibration | None:
     """Return the spreads of the statistics of a case, or None if they were not measured.
 
     case: the name of the case.
     net: the name of the net.
     size: (height, width) of the picture.
     """
-    return SPREADS.get(case) if (net, size) == (NET, SIZE) else None
+    return CALIBRATIONS.get(case) if (net, size) == (NET, SIZE) else None

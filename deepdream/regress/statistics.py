@@ -14,8 +14,7 @@ import numpy as np
 
 BLOCK = 8              # pixels: side of the blocks whose means are the low frequencies
 BANDS = 12             # number of rings of the power spectrum, equally wide in log frequency
-PRIOR = 3              # the spreads in STATISTICS count as much as this number of dreams in the sample,
-CALIBRATED = 9         # and spreads that were measured for the same picture as this number
+PRIOR = 3              # the spreads in STATISTICS count as much as this number of dreams in the sample
 LEAST = 1e-4           # a smaller or negative cosine counts as this
 FAR = 99.0             # maximum of |z|; without a spread in the sample, z would be infinite
 NO = 5.0               # a single statistic with this |z| means no
@@ -40,6 +39,17 @@ class Statistic:
     spread: float
     of: Callable[[Dream], float | np.ndarray]
     is_number: bool = False
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Spreads of the statistics that were measured for one picture and net.
+
+    dreams: the number of dreams that they were measured on.
+    spreads: {key in STATISTICS: spread}, as `Statistic.spread`.
+    """
+    dreams: int
+    spreads: Mapping[str, float]
 
 
 @dataclass
@@ -178,22 +188,23 @@ class Result:
 
 
 def compare(reference: dict[str, np.ndarray], sample: Sequence[dict[str, np.ndarray]],
-            spreads: Mapping[str, float] | None = None) -> list[Result]:
+            calibration: Calibration | None = None) -> list[Result]:
     """Test whether a reference could be one more dream of a sample.
 
     reference: from `measure`.
     sample: of at least two dreams, from `measure`.
-    spreads: {statistic: spread}, as in STATISTICS, measured for the same picture and net; those of STATISTICS are
+    calibration: spreads that were measured for the same picture and net; by default those of STATISTICS, which are
         guesses for any picture, and count less.
 
     Returns one result for each statistic. Raises ValueError for a sample that is too small.
     """
     if len(sample) < 2:
         raise ValueError("a spread needs two dreams or more")
-    results = []
-    for key, statistic in STATISTICS.items():
+    if calibration is None:
+        calibration = Calibration(PRIOR + 1, {key: s.spread for key, s in STATISTICS.items()})
+    results, weight = [], calibration.dreams - 1
+    for key, spread in calibration.spreads.items():
         test = _number if len(reference[key]) == 1 else _vector
-        spread, weight = (spreads[key], CALIBRATED) if spreads else (statistic.spread, PRIOR)
         results.append(test(key, reference[key], [s[key] for s in sample], spread, weight))
     return results
 
