@@ -80,7 +80,8 @@ def _rows(z_of):
 
 def _power(run, checked, seeds):
     """Return how often a check with this number of seeds notices each mistake, if that was measured for this net."""
-    if not any(power.calibration_of(c.case.name, run.net.name, c.reference.shape[:2]) for c in checked if not c.negative):
+    right = [c for c in checked if not c.negative]
+    if not any(power.calibration_of(c.case.name, run.net.name, c.reference.shape[:2]) for c in right):
         return []
     nearest = min(power.SEEDS, key=lambda n: (abs(n - seeds), n))
     return [{"negative": key, "title": NEGATIVES[key].title if key else "none (a false alarm)", "seeds": nearest,
