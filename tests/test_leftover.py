@@ -1,5 +1,7 @@
 """Net(leftover_diffs=True): Caffe's habit of never clearing diffs, in lockstep with real Caffe, and on small nets."""
+import gc
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -119,3 +121,16 @@ def _step(net, src, end, jitter, bias):
 
 def _off(mine, theirs, before):
     return np.linalg.norm(np.float64(mine) - theirs) / np.linalg.norm(np.float64(theirs) - before)
+
+
+def test_a_net_is_freed_without_waiting_for_the_garbage_collector(folder):
+    """Its blobs are large. `regress` makes one such net for each seed."""
+    gc.disable()
+    try:
+        net = made(folder)
+        gradient(net, "both")
+        gone = weakref.ref(net)
+        del net
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -11,7 +11,7 @@ from deepdream import cli, pictures
 from deepdream.errors import DreamError
 from deepdream.pictures.sky import formula_sky
 from deepdream.regress import check as regress
-from deepdream.regress import originals, report, statistics
+from deepdream.regress import measuring, originals, power, report, statistics
 
 SEEDS = range(3)
 
@@ -65,8 +65,8 @@ def test_reports(self_test):
 
 
 def fake(rng, scale=1.0, shift=0.0):
-    return {key: np.exp(rng.normal(size=1) * 0.005 + shift) if key in ("change", "objective") else
-            rng.normal(size=50) * scale + shift for key in statistics.STATISTICS}
+    return {key: np.exp(rng.normal(size=1) * 0.005 + shift) if statistic.is_number else
+            rng.normal(size=50) * scale + shift for key, statistic in statistics.STATISTICS.items()}
 
 
 def test_numbers_and_vectors():
@@ -78,6 +78,68 @@ def test_numbers_and_vectors():
     assert max(abs(r.z) for r in same) == statistics.FAR
     with pytest.raises(ValueError):
         statistics.compare(sample[0], sample[:1])
+
+
+def test_spreads_of_a_picture_count_more_than_those_of_any_picture():
+    """With a spread that was measured for the picture, a small deviation is noticed that few dreams cannot show."""
+    rng = np.random.default_rng(2)
+    sample = [fake(rng) for _ in range(3)]
+    reference = {key: x * 1.1 if key == "gradient" else x for key, x in sample[0].items()}
+    measured = statistics.Calibration(12, dict.fromkeys(statistics.STATISTICS, 0.01))
+    z = {name: next(r.z for r in statistics.compare(reference, sample, spreads) if r.statistic == "gradient")
+         for name, spreads in (("any", None), ("measured", measured))}
+    assert 0 < z["any"] < z["measured"]
+
+
+def result(statistic, z):
+    return statistics.Result(statistic, 1.0, 1.0, 1.0, z, (0, 4))
+
+
+def test_small_deviations_of_all_pictures_add_up():
+    pictures_of = {c: [result(key, 3.0 if key == "gradient" else 0.0) for key in statistics.STATISTICS]
+                   for c in regress.CASES[:1] + regress.CASES[3:]}
+    found = statistics.across(list(pictures_of.values()))
+    assert found == {"change": 0, "objective": 0, "gradient": pytest.approx(6 / 2 ** 0.5)}
+    right = [regress.Checked(c, results, None, []) for c, results in pictures_of.items()]
+    assert all(c.verdict == "fits" for c in right)
+    assert report.failed(right) == ["all pictures together: change along the gradient is out by 4.2"]
+    wrong = [regress.Checked(c, results, None, [], "mean_order") for c, results in pictures_of.items()]
+    assert report.noticed("mean_order", wrong) and not report.noticed("mean_order", wrong[:1])
+
+
+def test_along_the_gradient():
+    rng = np.random.default_rng(3)
+    source, gradient = rng.uniform(0, 255, (8, 9, 3)), rng.normal(size=(8, 9, 3))
+
+    def cosine(change):
+        return statistics.along_gradient(statistics.Dream(source + change, source, {}, gradient, "", None))
+
+    assert cosine(gradient) == pytest.approx(1) and cosine(-gradient) == statistics.LEAST
+    assert cosine(gradient + 2 * rng.normal(size=gradient.shape)) == pytest.approx(0.45, abs=0.1)
+
+
+def test_gradient_at_a_picture():
+    """It is the mean over the shifts of what the notebook's own calls give, with the colours in the picture's order."""
+    net, end, img = deepdream.Net("mini_imagenet", device="cpu", threads=1), "inception_3a/output", formula_sky(64, 80)
+    src, dst, total = net.blobs["data"], net.blobs[end], 0
+    src.reshape(1, 3, 64, 80)
+    for rows, columns in measuring.SHIFTS:
+        src.data[0] = np.roll(img, (rows, columns), (0, 1))[..., ::-1].transpose(2, 0, 1) - [[[104]], [[116]], [[122]]]
+        net.forward(end=end)
+        dst.diff[:] = dst.data
+        net.backward(start=end)
+        total = total + np.roll(src.diff[0].transpose(1, 2, 0)[..., ::-1], (-rows, -columns), (0, 1))
+    found = measuring.gradient_at(net, end, deepdream.objective_L2, img)
+    assert np.linalg.norm(found - total / 4) < 1e-5 * np.linalg.norm(found)
+
+
+def test_what_was_measured_is_complete():
+    assert set(power.CALIBRATIONS) == {c.name for c in regress.CASES} - {"3b_5x5_reduce"}
+    assert all(set(c.spreads) == set(statistics.STATISTICS) for c in power.CALIBRATIONS.values())
+    assert set(power.POWER) <= {None, *regress.NEGATIVES}
+    assert all(len(shares) == len(power.SEEDS) and all(0 <= s <= 1 for s in shares) for shares in power.POWER.values())
+    assert power.calibration_of("4c", "mini_imagenet", power.SIZE) is None
+    assert power.calibration_of("4c", power.NET, power.SIZE).spreads["gradient"] > 0
 
 
 def test_rank():

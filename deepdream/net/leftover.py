@@ -28,8 +28,9 @@ class Leftover:
     """
 
     def __init__(self, net):
+        programs = net.programs      # not the net itself: a circle would keep all its blobs in memory after its end
         self.executor = Executor(read_prototxt(net.prototxt, LAYERS), read_caffemodel(net.caffemodel),
-                                 (str(net.prototxt), str(net.caffemodel)), lambda: net.device, net.threads,
+                                 (str(net.prototxt), str(net.caffemodel)), lambda: programs.device, net.threads,
                                  Surgery() if net.files.arguments["surgery"] else None)
         self.blobs = OrderedDict((name, self.executor.blobs[name]) for name in net.blobs if name in self.executor.blobs)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import pictures
+from .. import models, pictures
 from ..dream import deepdream, octave_sizes
 from ..errors import DreamError
 from ..goals.objectives import Objective, objective_guide, objective_L2
@@ -23,14 +23,13 @@ from ..options import Settings
 from ..provenance import provenance
 from ..runtime.device import Device
 from ..zoom import zoomed
-from . import statistics
+from . import measuring, power, statistics
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-LAYERS = ["conv2/3x3", "inception_3a/output", "inception_3b/5x5_reduce", "inception_3b/output", "inception_4a/output",
-          "inception_4b/output", "inception_4c/output", "inception_4d/output", "inception_4e/output"]
 ZOOM_FRAMES = 30
+OTHER_MEAN = "places205_googlenet"      # the net whose mean a mistake takes
 
 
 @dataclass(frozen=True)
@@ -136,6 +135,10 @@ def _plain(run, case):
     return not case.after and not case.guided and case.frames == 1
 
 
+def _with_mean(run, change):
+    return run.again(mean=change(run.net.transformer.mean[run.net.inputs[0]].ravel()))
+
+
 NEGATIVES = {
     "layer": Negative("the next layer of the same kind", lambda r: replace(r, end=neighbour), must=True),
     "net": Negative("another net of the same topology", _other_net, must=True),
@@ -143,6 +146,8 @@ NEGATIVES = {
     "iterations": Negative("one step fewer in each octave",
                            lambda r: replace(r, settings=r.settings.replace(iter_n=r.settings.iter_n - 1))),
     "mean": Negative("no mean subtracted", lambda r: r.again(mean=(0, 0, 0))),
+    "mean_order": Negative("mean in the order red, green, blue", lambda r: _with_mean(r, lambda m: m[::-1])),
+    "places_mean": Negative("mean of the Places net", lambda r: _with_mean(r, lambda m: models.card(OTHER_MEAN).mean)),
     "swapped": Negative("red and blue swapped", lambda r: r.again(channel_swap=(0, 1, 2))),
     "relu": Negative("features after the ReLU instead of before", lambda r: replace(r, objective=AfterReLU()),
                      lambda run, case: _plain(run, case) and not case.end.endswith(("output", "pool"))),
@@ -197,37 +202,24 @@ def dream(run: Run, case: Case, sky: np.ndarray, guide: np.ndarray, seed: int,
 
 
 def measure(run: Run, case: Case, sky: np.ndarray, guide: np.ndarray, picture: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute the statistics of a dream.
+    """Compute the statistics of a dream, as the net of a run sees it.
 
-    run: its net computes the features.
-    case: the case of the dream.
+    run, case: whose net and layer to use.
     sky, guide: as in `dream`.
     picture: the dream, (H, W, 3).
 
     Returns {statistic: array}, as `statistics.measure` does.
     """
-    ends = sorted({*layers_of(run.net), case.end}, key=list(run.net.ends).index)
-    features = dict(zip(ends, run.net.features(picture, ends)))
     objective = objective_guide(run.net.features(guide, case.end)) if case.guided else objective_L2
-    return statistics.measure(statistics.Dream(picture, sky, features, case.end, objective))
-
-
-def layers_of(net: Net) -> list[str]:
-    """Return the layers whose energy is compared: LAYERS of a GoogLeNet; of any other net, nine from low to high."""
-    known = [e for e in LAYERS if e in net.ends]
-    if len(known) > 3:
-        return known
-    spatial = [e for e, facts in net.ends.items() if facts.stride and e not in net.inputs]
-    return [spatial[round(i)] for i in np.linspace(0, len(spatial) - 1, min(9, len(spatial)))]
+    return measuring.measure(run.net, case.end, objective, sky, picture)
 
 
 class Dreams:
     """A collection that makes each dream once.
 
     sky, guide: as in `dream`.
-    folder: where the dreams are saved; those that it holds already are used, if their settings are the same. None:
-    dreams
-        are only in memory.
+    folder: where the dreams are saved; those that it holds already are used, if their settings are the same. None
+        saves none.
     bar: a progress bar with the total that `work` computes, or None.
     """
 
@@ -341,7 +333,8 @@ def check(run: Run, case: Case, reference: np.ndarray, dreams: Dreams, seeds: Se
         raise DreamError(f"the reference for {case.title} has {reference.shape[1]}x{reference.shape[0]} pixels, but "
                          f"the sky has {dreams.sky.shape[1]}x{dreams.sky.shape[0]}")
     measured = [measure(run, case, dreams.sky, dreams.guide, p) for p in [reference, *ours]]
-    return Checked(case, statistics.compare(measured[0], measured[1:]), reference, ours, negative)
+    calibration = power.calibration_of(case.name, run.net.name, reference.shape[:2])
+    return Checked(case, statistics.compare(measured[0], measured[1:], calibration), reference, ours, negative)
 
 
 def usable(net: Net, cases: Sequence[Case]) -> list[Case]:

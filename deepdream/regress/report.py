@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import __version__, pictures
-from . import statistics
+from . import power, statistics
 from .check import NEGATIVES
 
 if TYPE_CHECKING:
@@ -25,15 +25,35 @@ def failed(checked: Sequence[Checked]) -> list[str]:
     misfits = [c for c in checked if not c.negative and c.verdict == "no" and not _explained(c, checked)]
     lines = [f"{c.case.title}: this installation does not dream what the reference shows "
              f"({', '.join(c.out) or 'all together'})" for c in misfits]
+    for key, z in across(checked).items():
+        if abs(z) >= statistics.ACROSS:
+            lines.append(f"all pictures together: {statistics.STATISTICS[key].name} is out by {z:.1f}")
     for key in dict.fromkeys(c.negative for c in checked if c.negative and NEGATIVES[c.negative].must):
-        if all(c.verdict != "no" for c in checked if c.negative == key):
+        if not noticed(key, checked):
             lines.append(f"{NEGATIVES[key].title}: not noticed in any picture")
     return lines
 
 
+def across(checked: Sequence[Checked], negative: str | None = None) -> dict[str, float]:
+    """Return what `statistics.across` finds in the pictures that were dreamt with a mistake, or in those without any.
+
+    Of two checks of one picture, only the one with leftover diffs counts, because Google's net had them.
+    """
+    chosen = [c for c in checked if c.negative == negative and not _explained(c, checked)]
+    return statistics.across([c.results for c in chosen]) if chosen else {}
+
+
+def noticed(negative: str, checked: Sequence[Checked]) -> bool:
+    """Return whether a mistake is noticed: in a picture that fits without it, or in all pictures together."""
+    seen = [c for c in checked if c.negative == negative and not _explained(c, checked)]
+    return any(c.verdict == "no" for c in seen) or \
+        any(abs(z) >= statistics.ACROSS for z in across(checked, negative).values())
+
+
 def _explained(c, checked):
     """Return whether the picture fits with leftover diffs, which Google's net had; then a fresh net need not fit."""
-    return any(o.case.after and o.case.file == c.case.file and not o.negative and o.verdict != "no" for o in checked)
+    return not c.case.after and any(o.case.after and o.case.file == c.case.file and not o.negative
+                                    and o.verdict != "no" for o in checked)
 
 
 def summary(run: Run, checked: Sequence[Checked], reference: str, seeds: Sequence[int]) -> dict:
@@ -47,10 +67,25 @@ def summary(run: Run, checked: Sequence[Checked], reference: str, seeds: Sequenc
     return {"software": f"deepdream {__version__}", "net": run.net.name, "checksum": run.net.checksum,
             "device": run.net.device.name, "reference": reference, "seeds": list(seeds), "failed": failed(checked),
             "limits": {"no": statistics.NO, "together_doubtful": statistics.DOUBTFUL,
-                       "together_no": statistics.WRONG},
+                       "together_no": statistics.WRONG, "across": statistics.ACROSS},
+            "across": _rows(across(checked)), "power": _power(run, checked, len(seeds)),
             "pictures": [_summary_of(c) for c in checked if not c.negative],
             "negatives": [{**_summary_of(c), "negative": c.negative, "title": NEGATIVES[c.negative].title,
                            "caught": c.verdict == "no"} for c in checked if c.negative]}
+
+
+def _rows(z_of):
+    return [{"statistic": key, "name": statistics.STATISTICS[key].name, "z": float(z)} for key, z in z_of.items()]
+
+
+def _power(run, checked, seeds):
+    """Return how often a check with this number of seeds notices each mistake, if that was measured for this net."""
+    right = [c for c in checked if not c.negative]
+    if not any(power.calibration_of(c.case.name, run.net.name, c.reference.shape[:2]) for c in right):
+        return []
+    nearest = min(power.SEEDS, key=lambda n: (abs(n - seeds), n))
+    return [{"negative": key, "title": NEGATIVES[key].title if key else "none (a false alarm)", "seeds": nearest,
+             "share": shares[power.SEEDS.index(nearest)]} for key, shares in power.POWER.items()]
 
 
 def _summary_of(c):
@@ -74,6 +109,12 @@ def table(summary: dict) -> str:
             lines.append(f"  {name:{width}}  {_short(r['value']):>9}  {span:>19}  {r['z']:6.1f}  "
                          f"{r['rank'][0]:>2}/{r['rank'][1]}{flag}")
         lines.append("")
+    if summary["across"]:
+        lines += ["all pictures together: " + ", ".join(f"{r['name']} {r['z']:+.1f}" for r in summary["across"]), ""]
+    if summary["power"]:
+        lines.append(f"how often mistakes are noticed with {summary['power'][0]['seeds']} seeds:")
+        width = max(len(p["title"]) for p in summary["power"])
+        lines += [f"  {p['title']:{width}}  {p['share']:4.0%}" for p in summary["power"]] + [""]
     if summary["negatives"]:
         lines.append("mistakes made on purpose:")
         width = max(len(n["title"]) for n in summary["negatives"])

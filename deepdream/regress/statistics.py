@@ -6,7 +6,7 @@ could be one more of a sample of dreams that differ only in their seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -15,10 +15,12 @@ import numpy as np
 BLOCK = 8              # pixels: side of the blocks whose means are the low frequencies
 BANDS = 12             # number of rings of the power spectrum, equally wide in log frequency
 PRIOR = 3              # the spreads in STATISTICS count as much as this number of dreams in the sample
+LEAST = 1e-4           # a smaller or negative cosine counts as this
 FAR = 99.0             # maximum of |z|; without a spread in the sample, z would be infinite
 NO = 5.0               # a single statistic with this |z| means no
 DOUBTFUL = 2.2         # limits for all statistics together, the root of the mean of z^2
 WRONG = 3.0
+ACROSS = 4.0           # a statistic that is out by this much in all pictures together means no
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,24 @@ class Statistic:
         vector, that of the mean squared distance from the dreams of a sample, relative to their distances from each
         other. Measured on twelve dreams of real Caffe, four each of three of Google's pictures, 1024 x 575 pixels.
     of: computes a number or a vector from a Dream.
+    is_number: which of both.
     """
     name: str
     unit: str
     spread: float
     of: Callable[[Dream], float | np.ndarray]
+    is_number: bool = False
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Spreads of the statistics that were measured for one picture and net.
+
+    dreams: the number of dreams that they were measured on.
+    spreads: {key in STATISTICS: spread}, as `Statistic.spread`.
+    """
+    dreams: int
+    spreads: Mapping[str, float]
 
 
 @dataclass
@@ -44,12 +59,14 @@ class Dream:
     picture: the dream, (H, W, 3).
     source: the picture from which it started, (H, W, 3).
     ends: {end: activations (C, h, w)} of the dream, from low to high.
+    gradient: that of the objective at the dream, (H, W, 3).
     end: where it was dreamt.
     objective: sets the diff of a blob, as in `make_step`.
     """
     picture: np.ndarray
     source: np.ndarray
     ends: dict[str, np.ndarray]
+    gradient: np.ndarray
     end: str
     objective: Callable
 
@@ -96,6 +113,17 @@ def objective(d: Dream) -> float:
     return float(np.vdot(x.astype(np.float64), dst.diff)) / x[0, 0].size
 
 
+def along_gradient(d: Dream) -> float:
+    """Return the cosine between the change and the gradient at the dream, which shows where the dream was going.
+
+    A net that sees a dream other than the one that dreamt it does (without its mean, for example) has another gradient
+    there.
+    """
+    change = d.change.astype(np.float64)
+    cosine = (change * d.gradient).sum() / (np.linalg.norm(change) * np.linalg.norm(d.gradient))
+    return max(float(cosine), LEAST)      # its logarithm is compared
+
+
 def channels(d: Dream) -> np.ndarray:
     """Return the mean of the positive part of each channel at `end`, as a direction."""
     return _direction(np.maximum(d.ends[d.end], 0).mean((1, 2)))
@@ -119,10 +147,11 @@ def colours(d: Dream) -> np.ndarray:
 
 
 STATISTICS = {
-    "change": Statistic("mean absolute change", "of 255", 0.006, mean_change),
+    "change": Statistic("mean absolute change", "of 255", 0.006, mean_change, is_number=True),
     "low": Statistic("low frequencies of the change", "√(1 - correlation)", 0.03, low_frequencies),
     "spectrum": Statistic("power spectrum of the change", "dB apart", 0.32, spectrum),
-    "objective": Statistic("objective reached", "per position", 0.05, objective),
+    "objective": Statistic("objective reached", "per position", 0.05, objective, is_number=True),
+    "gradient": Statistic("change along the gradient", "cosine", 0.05, along_gradient, is_number=True),
     "channels": Statistic("channels at the end", "√(1 - cosine)", 0.27, channels),
     "content": Statistic("channels of a high layer", "√(1 - cosine)", 0.18, content),
     "layers": Statistic("energy of the layers", "dB apart", 0.42, layers),
@@ -158,37 +187,44 @@ class Result:
         return abs(self.z) < NO
 
 
-def compare(reference: dict[str, np.ndarray], sample: Sequence[dict[str, np.ndarray]]) -> list[Result]:
+def compare(reference: dict[str, np.ndarray], sample: Sequence[dict[str, np.ndarray]],
+            calibration: Calibration | None = None) -> list[Result]:
     """Test whether a reference could be one more dream of a sample.
 
     reference: from `measure`.
     sample: of at least two dreams, from `measure`.
+    calibration: spreads that were measured for the same picture and net; by default those of STATISTICS, which are
+        guesses for any picture, and count less.
 
     Returns one result for each statistic. Raises ValueError for a sample that is too small.
     """
     if len(sample) < 2:
         raise ValueError("a spread needs two dreams or more")
-    return [(_number if len(reference[key]) == 1 else _vector)(key, reference[key], [s[key] for s in sample])
-            for key in STATISTICS]
+    if calibration is None:
+        calibration = Calibration(PRIOR + 1, {key: s.spread for key, s in STATISTICS.items()})
+    results, weight = [], calibration.dreams - 1
+    for key, spread in calibration.spreads.items():
+        test = _number if len(reference[key]) == 1 else _vector
+        results.append(test(key, reference[key], [s[key] for s in sample], spread, weight))
+    return results
 
 
-def _number(key, reference, sample):
+def _number(key, reference, sample, spread, weight):
     ours, n = np.array([s[0] for s in sample]), len(sample)
     logs, value = np.log(ours), float(reference[0])
-    variance = (PRIOR * STATISTICS[key].spread ** 2 + ((logs - logs.mean()) ** 2).sum()) / (PRIOR + n - 1)
+    variance = (weight * spread ** 2 + ((logs - logs.mean()) ** 2).sum()) / (weight + n - 1)
     out = math.log(value) - logs.mean()
     z = out / math.sqrt(variance * (1 + 1 / n))
     return Result(key, value, ours.min(), ours.max(), min(max(z, -FAR), FAR),
                   (int((np.abs(logs - logs.mean()) > abs(out)).sum()), n))
 
 
-def _vector(key, reference, sample):
+def _vector(key, reference, sample, spread, _):
     n, v = len(sample), np.array(sample)
     pairs = ((v[:, None] - v[None]) ** 2).mean(2)
     among = pairs[np.triu_indices(n, 1)]
     away = ((v - reference) ** 2).mean(1).mean()
-    spread = STATISTICS[key].spread * math.sqrt(1 + 3 / (n - 1))
-    out = math.log(max(away, 1e-30) / max(among.mean(), 1e-30)) / spread
+    out = math.log(max(away, 1e-30) / max(among.mean(), 1e-30)) / (spread * math.sqrt(1 + 3 / (n - 1)))
     distances = pairs.sum(1) / (n - 1)
     return Result(key, math.sqrt(away), math.sqrt(among.min()), math.sqrt(among.max()), min(max(out, 0.0), FAR),
                   (int((distances > away).sum()), n))
@@ -197,6 +233,21 @@ def _vector(key, reference, sample):
 def together(results: Sequence[Result]) -> float:
     """Combine all statistics of a picture: the root of the mean of z^2."""
     return math.sqrt(sum(r.z ** 2 for r in results) / len(results))
+
+
+def across(pictures: Sequence[Sequence[Result]]) -> dict[str, float]:
+    """Combine the results of several pictures.
+
+    A mistake moves a number in the same direction in each picture, so deviations that are too small to be noticed in
+    one picture add up.
+
+    pictures: the results of each picture.
+
+    Returns {statistic: z}, for those statistics that are numbers.
+    """
+    numbers = [key for key, s in STATISTICS.items() if s.is_number]
+    return {key: sum(r.z for results in pictures for r in results if r.statistic == key) / math.sqrt(len(pictures))
+            for key in numbers}
 
 
 def verdict(results: Sequence[Result]) -> str:

@@ -8,7 +8,8 @@
 
 Google's jitter was not seeded, so pixels cannot be compared. Instead, each picture is dreamt with several seeds, and
 statistics tell whether Google's picture could be one more of these dreams: z says by how many standard deviations it
-differs from them, and rank how many of them differ more. The verdict is `fits`, `doubtful` or `no`. The exit code is 1
+differs from them, and rank how many of them differ more. The report also says which mistakes such a check would notice,
+and which it cannot tell apart. The verdict is `fits`, `doubtful` or `no`. The exit code is 1
 if a picture does not fit, or if a mistake that is made on purpose (a wrong layer, another net) is not noticed.
 
 The picture of inception_3b/5x5_reduce is checked twice: with the diffs that an earlier dream left in the net, as Google
