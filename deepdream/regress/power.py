@@ -28,6 +28,7 @@ SEEDS = (2, 4)
 POWER: dict[str | None, tuple[float, float]] = {
     None: (0.01, 0.0),
     "layer": (1.0, 1.0),
+    "net": (0.86, 1.0),
     "step": (1.0, 1.0),
     "iterations": (1.0, 1.0),
     "mean": (1.0, 1.0),
