@@ -101,6 +101,18 @@ class Node:
         """Return the shape of input i for a picture of the declared shape, where that is known; else as `shape`."""
         return self._source.declared_shape(self.input_names[i]) or self.shape(i)
 
+    def channels(self, i: int) -> int:
+        """Return the number of channels of input i. Raises NoDerivative if it is unknown.
+
+        Where it is hidden by padding that is computed, it is that of a picture of the declared shape: the channels do
+        not depend on the picture's size.
+        """
+        count = self.shape(i)[1]
+        count = self.declared_shape(i)[1] if count is None else count
+        if count is None:
+            raise self.error("the number of channels must be known")
+        return count
+
     def output_shape(self) -> list[int | None]:
         """Return the static shape of the output, as `shape` does for an input."""
         shape = self._source.shape(self.output_names[0])

@@ -111,11 +111,10 @@ def transpose(node, dy, y, x):
 
 def depth_to_space(node, dy, y, x):
     """SpaceToDepth is the inverse. ONNX's has only the order DCR; the other one needs a permutation of channels."""
-    b, channels = node.attr["blocksize"], node.shape(0)[1]
+    b = node.attr["blocksize"]
     if node.attr.get("mode", b"DCR") in (b"DCR", "DCR"):
         return node.g.op("SpaceToDepth", dy, blocksize=b)
-    if channels is None:
-        raise node.error("the number of channels must be known")
+    channels = node.channels(0)
     return node.g.op("Gather", node.g.op("SpaceToDepth", dy, blocksize=b),
                      [p * (channels // (b * b)) + k for k in range(channels // (b * b)) for p in range(b * b)], axis=1)
 

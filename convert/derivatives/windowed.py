@@ -67,9 +67,7 @@ def averaged(node: Node, dy: Tensor, x: Tensor) -> tuple[Tensor, np.ndarray, Win
 
     Returns (dy with the divisors of partial windows applied, the weights of the convolution, its window).
     """
-    window, channels, g = node.window(), node.shape(0)[1], node.g
-    if channels is None:
-        raise node.error("the number of channels must be known")
+    window, channels, g = node.window(), node.channels(0), node.g
     ones = g.op("Expand", 1.0, g.op("Concat", [1, 1], g.shape(x, start=2), axis=0))
     # the divisor of each window, in units of a whole window: pixels of the picture / pixels of the window
     counted = g.op("AveragePool", ones, pads=window.pads, count_include_pad=1, kernel_shape=list(window.kernel),
