@@ -420,7 +420,7 @@ TINY = ["--iter-n", 1, "--octave-n", 2, "--jitter", 3, "--threads", 1, "--device
 def test_layers_dream_and_a_folder(file, tmp_path):
     result = command("layers", "--model", file, "--scale", "1/255")
     assert result.returncode == 0 and not result.stderr
-    assert result.stdout.splitlines()[10].split() == ["out", "18", "4", "Concat"]
+    assert result.stdout.splitlines()[10].split() == ["out", "18", "4", "Concat,", "end", "of", "a", "block"]
     (tmp_path / "in").mkdir()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)).save(tmp_path / "in/a.png")
     options = ["--model", "net.onnx", "--mean", "120,110,100", "--scale", "0.02", "--channels", "bgr", "--seed", 3,
