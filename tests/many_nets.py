@@ -170,7 +170,8 @@ def check(path, count):
     reference = Reference(path, np.float32(np.random.default_rng(3).standard_normal((1, c, h, w))))
     values = reference.values
     ends = [e for e in facts.ends if e != facts.data and e in values and values[e].requires_grad]
-    lost = [k for k, v in values.items() if isinstance(v, torch.Tensor) and v.requires_grad and v is not reference.x
+    taken = {i.name for i in reference.model.graph.input}
+    lost = [k for k, v in values.items() if isinstance(v, torch.Tensor) and v.requires_grad and k not in taken
             and v.ndim in (2, 3, 4) and len(v) == 1 and k not in facts.ends]
     spread = [ends[int(i)] for i in np.linspace(0, len(ends) - 1, count)]
     worst, remarks = 0.0, []

@@ -16,13 +16,16 @@ TYPES = {onnx.TensorProto.FLOAT: torch.float64, onnx.TensorProto.DOUBLE: torch.f
 def run(model, picture, signs=None, real=torch.float64):
     """Compute all tensors of a model. Returns ({name: tensor}, the picture as a tensor with a gradient).
 
+    picture: (1, C, H, W), also for a model that takes (1, H, W, C).
     signs: {output of a Relu: where its input counts as above 0}, for what lies within rounding of the kink at 0.
     real: the type of the numbers; float32 shows how exact float32 can be.
     """
     x = torch.tensor(np.float64(picture), requires_grad=True)
     weights = {t.name: _tensor(t) for t in model.graph.initializer}
-    name = next(i.name for i in model.graph.input if i.name not in weights)
-    values = {**weights, name: x, "": None}
+    first = next(i for i in model.graph.input if i.name not in weights)
+    name, shape = first.name, [d.dim_value for d in first.type.tensor_type.shape.dim]
+    channels_last = shape[3] in (1, 3) and shape[1] not in (1, 3)      # as Keras has it
+    values = {**weights, name: x.permute(0, 2, 3, 1) if channels_last else x, "": None}
     if real != torch.float64:
         values.update((k, v.to(real)) for k, v in values.items() if v is not None and v.is_floating_point())
     for node in model.graph.node:
