@@ -116,6 +116,18 @@ def add_mask(parser: Parser) -> None:
     add_option(parser, "mask_edge")
 
 
+def add_jobs(parser: Parser, what: str, workers: str = "") -> None:
+    """Add --jobs and --dask.
+
+    what: what is made at the same time, for the help, such as "dreams to make".
+    workers: what the help says of the workers of Dask.
+    """
+    parser.add_argument("--jobs", type=whole_number(1), default=1, metavar="N", help=f"number of {what} at the same "
+                        "time, each in its own process; they share the --threads (default: 1)")
+    parser.add_argument("--dask", metavar="ADDRESS", help="address of a Dask scheduler, such as tcp://host:8786"
+                        + workers)
+
+
 def add_starts(parser: Parser, start: str = "a picture", size: str = "the picture's own, or 1024x575",
                picture: bool = True) -> None:
     """Add the options that say what a dream starts from.

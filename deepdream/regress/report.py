@@ -112,7 +112,7 @@ def table(summary: dict) -> str:
     if summary["across"]:
         lines += ["all pictures together: " + ", ".join(f"{r['name']} {r['z']:+.1f}" for r in summary["across"]), ""]
     if summary["power"]:
-        lines.append(f"how often mistakes are noticed with {summary['power'][0]['seeds']} seeds:")
+        lines.append(f"how often a mistake in one picture is noticed with {summary['power'][0]['seeds']} seeds:")
         width = max(len(p["title"]) for p in summary["power"])
         lines += [f"  {p['title']:{width}}  {p['share']:4.0%}" for p in summary["power"]] + [""]
     if summary["negatives"]:

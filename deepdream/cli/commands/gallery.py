@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from ...errors import DreamError
 from ...options import END, SEED, Settings, whole
 from ..nets import SHIPPED, nets_of, on_disk
-from ..options import add_device, add_quality, add_steps, settings_of, whole_number
+from ..options import add_device, add_jobs, add_quality, add_steps, settings_of
 from ..ready import require_picture
 from ..saved import Entry, Form, add_settings, is_kind
 from ..time_left import Lines, TimeLeft
@@ -55,9 +55,7 @@ def arguments(parser: ArgumentParser) -> None:
                         "nets see in these pictures, one dream for each")
     add_steps(parser, several=True)
     add_device(parser, fast=False)
-    parser.add_argument("--jobs", type=whole_number(1), default=1, metavar="N", help="number of dreams to make at the "
-                        "same time, each in its own process; they share the --threads (default: 1)")
-    parser.add_argument("--dask", metavar="ADDRESS", help="address of a Dask scheduler, such as tcp://host:8786")
+    add_jobs(parser, "dreams to make")
     add_quality(parser)
     add_settings(parser, SAVED)
 

@@ -30,8 +30,8 @@ from ...film.saved import saved_settings
 from ...film.timeline import TIME, Timeline
 from ...options import Kind, Settings, number, whole
 from ..nets import add_model, add_pixels, net_of
-from ..options import add_device, add_end, add_guide, add_mask, add_option, add_priors, add_quality, add_steps, \
-    of_kind, settings_of, whole_number
+from ..options import add_device, add_end, add_guide, add_jobs, add_mask, add_option, add_priors, add_quality, \
+    add_steps, of_kind, settings_of, whole_number
 from ..saved import Entry, Form, add_settings, is_kind
 
 KEEP = number("a number from 0 to 1", lambda v: 0 <= v <= 1)
@@ -89,10 +89,7 @@ def arguments(parser: ArgumentParser) -> None:
                        "sound, or its subtitles")
     group.add_argument("--work", metavar="FOLDER", help="the work folder, which is then not deleted (default: "
                        "OUT.work)")
-    group.add_argument("--jobs", type=whole_number(1), default=1, metavar="N", help="number of shots to dream at the "
-                       "same time, each in its own process; they share the --threads (default: 1)")
-    group.add_argument("--dask", metavar="ADDRESS", help="address of a Dask scheduler, such as tcp://host:8786, whose "
-                       "workers dream the shots")
+    add_jobs(group, "shots to dream", ", whose workers dream the shots")
     add_model(parser)
     add_pixels(parser)
     add_end(parser)
