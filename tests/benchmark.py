@@ -325,8 +325,8 @@ def torch_steps(forward, end, device, threads):
         return make
 
     return {"torch": step(value, torch.contiguous_format), "torch nhwc": step(value, torch.channels_last),
-            "torch comp": step(torch.compile(value), torch.contiguous_format),
-            "comp. nhwc": step(torch.compile(value), torch.channels_last)}
+            "torch comp": step(torch.compile(value, dynamic=False), torch.contiguous_format),
+            "comp. nhwc": step(torch.compile(value, dynamic=False), torch.channels_last)}
 
 
 CUDA = {    # name -> options of onnxruntime's CUDA provider that are not our default
