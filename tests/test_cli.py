@@ -199,7 +199,7 @@ def outcomes(place, toy):
 @pytest.mark.parametrize("wrong", BAD)
 def test_bad_input_is_one_line_and_code_2(outcomes, wrong):
     result = outcomes[0][wrong]
-    lines = [l for l in result.stderr.splitlines() if not l.startswith("dreaming on ")]
+    lines = [l for l in result.stderr.splitlines() if not l.startswith("running on ")]
     assert result.returncode == 2, result
     assert len(lines) == 1 and not result.stdout, result
     assert lines[0].startswith("convert: " if BAD[wrong][0][0] == "convert" else "deepdream"), lines

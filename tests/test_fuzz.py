@@ -173,8 +173,8 @@ def test_bad_input_is_one_line(kind, runner, tmp_path_factory):
 
 
 @pytest.mark.parametrize("outcome, words", [
-    (Outcome(0, "dreaming on cpu\n"), None),
-    (Outcome(2, "dreaming on cpu\ndeepdream: cat.png: no such picture\n"), None),
+    (Outcome(0, "running on cpu\n"), None),
+    (Outcome(2, "running on cpu\ndeepdream: cat.png: no such picture\n"), None),
     (Outcome(2, "deepdream dream: argument --end: expected one argument\n"), None),
     (Outcome(2, ""), "without one line"),
     (Outcome(2, "deepdream: cat.png: two\nlines\n"), "without one line"),

@@ -257,7 +257,7 @@ def test_auto_takes_a_device_that_works_and_prints_it(capsys):
     device.announce()
     Device("cpu").announce()
     err = capsys.readouterr().err
-    assert err.startswith(f"dreaming on {device.name}") and err.count("\n") == 1
+    assert err.startswith(f"running on {device.name}") and err.count("\n") == 1
     assert Device("cpu").name == "cpu" and not Device("cpu").is_cuda
 
 

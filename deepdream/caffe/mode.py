@@ -37,7 +37,7 @@ def _find(mode, index):
     problem = cuda_problem(index)
     if problem:
         asked = f"set_mode_gpu, GPU {index}: " if mode == "gpu" else ""
-        print(f"dreaming on cpu ({asked}{problem})", file=sys.stderr)
+        print(f"running on cpu ({asked}{problem})", file=sys.stderr)
     return Device("cpu" if problem else f"cuda:{index}")
 
 

@@ -155,7 +155,7 @@ class Device:
         self.much_work = 0 if self.captures else math.inf if self.is_cuda else MUCH_WORK
         self._note = None
         if kind == "auto":
-            self._note = f"dreaming on {self.name}" + f" ({problem})" * bool(problem) \
+            self._note = f"running on {self.name}" + f" ({problem})" * bool(problem) \
                 + ", where --fast changes nothing" * (fast and not self.is_cuda)
 
     def __repr__(self):
