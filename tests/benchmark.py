@@ -324,9 +324,9 @@ def torch_steps(forward, end, device, threads):
             return lambda: torch_step(torch, function, picture).item()      # waits for the GPU
         return make
 
+    compiled = torch.compile(value, dynamic=False)      # for each size by itself: for any size, it takes far longer
     return {"torch": step(value, torch.contiguous_format), "torch nhwc": step(value, torch.channels_last),
-            "torch comp": step(torch.compile(value, dynamic=False), torch.contiguous_format),
-            "comp. nhwc": step(torch.compile(value, dynamic=False), torch.channels_last)}
+            "torch comp": step(compiled, torch.contiguous_format), "comp. nhwc": step(compiled, torch.channels_last)}
 
 
 CUDA = {    # name -> options of onnxruntime's CUDA provider that are not our default
