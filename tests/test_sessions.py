@@ -1,4 +1,7 @@
-"""Which sessions are created, for which sizes, and which are used again."""
+"""Which sessions are created, for which sizes, which are used again, and in which order they run their nodes."""
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import toys
@@ -8,6 +11,7 @@ from deepdream.engine.session import Session
 from deepdream.engine.step import Step
 from deepdream.engine.steppers import Stepper
 from deepdream.options import Settings
+from deepdream.runtime.device import Device
 from deepdream.zoom import Motion, zoom, zoomed
 
 IMAGE = np.float32(np.random.default_rng(0).uniform(40, 200, (28, 37, 3)))
@@ -105,3 +109,29 @@ def test_memory_of_a_run_is_freed_after_the_last_step(net):
             stepper.step(1, 2, 1.5)
         pictures.append(stepper.picture())
     assert np.array_equal(pictures[0], pictures[1]) and np.array_equal(pictures[0], pictures[2])
+
+
+def executed(graph, folder):
+    """Run a step graph for 64 x 64 pixels once, and return the names of its nodes in the order of their execution."""
+    import onnxruntime
+    options = Device.options(1, (64, 64))
+    options.enable_profiling, options.profile_file_prefix = True, str(folder / "profile")
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session.run(None, {"picture": toys.noise(1, 3, 64, 64) * 50, "rows": np.arange(64), "columns": np.arange(64),
+                       "step_size": np.float32([1.5]).reshape(())})
+    events = json.loads(Path(session.end_profiling()).read_text())
+    events = sorted((e for e in events if e["name"].endswith("_kernel_time")), key=lambda e: e["ts"])
+    return [e["name"].removesuffix("_kernel_time") for e in events]
+
+
+@pytest.mark.parametrize("end", ["inception_3b/output", "inception_4c/output"])
+def test_masks_are_computed_in_the_backward_pass(end, tmp_path):
+    """In the forward pass they would wait in memory for the backward pass, 160 bytes a pixel of the picture."""
+    net = Net("mini_imagenet", device="cpu")
+    order = executed(net.programs.graph(net.programs.step(Step(objective_L2.at(end)))), tmp_path)
+    if not any(name.endswith("_nchwc") for name in order):
+        pytest.skip("onnxruntime has no blocked layout on this processor, and orders the nodes in another way")
+    objective = order.index("reducesumsquare")
+    forward = [i for i, name in enumerate(order) if "/" in name]      # the net's own names
+    backward = [i for i, name in enumerate(order) if name.startswith(("conv_", "maxpool_"))]
+    assert len(forward) > 20 and len(backward) > 40 and max(forward) < objective < min(backward)

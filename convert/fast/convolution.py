@@ -152,10 +152,10 @@ def _convolved_parts(node, parts, weights, group, m, extra):
     """Compute a convolution of stride m of a picture that exists in m x m parts: one small convolution for each part.
 
     Window q starts at pixel q m + m - reach. So its tap t reads pixel q m + t + m - reach, which is pixel q + a of the
-    part r if t + m - reach + before = a m + r.
+    part r if t + m - reach + before = a m + r. The first part comes last, which saves memory (see `pooling`).
     """
     reach, shares = weights.shape[2:], []
-    for i, j in np.ndindex(m, m):
+    for i, j in reversed(list(np.ndindex(m, m))):
         first = [(r + k - b) % m for r, k, b in zip((i, j), reach, parts.before)]      # the tap with the smallest a
         share = weights[:, :, first[0]::m, first[1]::m]
         front = [(k - m - b + r - t) // m for t, k, b, r in zip(first, reach, parts.before, (i, j))]       # -a

@@ -2,6 +2,12 @@
 
 Average pooling is a convolution. For max pooling of x >= 0, zeros can serve as padding if nothing depends on the
 gradient where x = 0. Then tap (i, j) of all windows is a convolution of each channel with a kernel of a single 1.
+
+The order in which this module builds nodes decides how much memory the masks take. onnxruntime walks backwards from the
+last node, and of the inputs of a node, what was built last is computed first; convolutions, which it builds again in
+its blocked layout, count as built after everything else. So if a mask is multiplied with another product, and the walk
+comes by for the first time, the mask is computed during the forward pass and waits there. Hence the first step of this
+walk must lead to dy over convolutions only: `dy` is multiplied before it is padded, and the first phase is put last.
 """
 from __future__ import annotations
 
@@ -83,9 +89,9 @@ def max_strided_gradient(node: Node, dy: Tensor, y: Tensor, x: Tensor, *_) -> Te
     def column(p, t):
         return depthwise(node, x, {(p, t): -1}, window.kernel, window.stride, before, after)
 
+    if not node.masked:      # a product, then a convolution, see above; dy may have to enter the blocked layout first
+        dy = (depthwise(node, dy, {(0, 0): 1}) if node.layouts.known_last(dy) else dy) * positive(y)
     dy = depthwise(node, dy, {(0, 0): 1}, after=extra)
-    if not node.masked:
-        dy = dy * positive(pooled())
     lines = _scatter(node, _remainders(dy, pooled, (row(t, -1) for t in range(kh - 1))), sh, 0, (kh - 1) // sh)
     return _assemble(node, Parts(
         [_scatter(node, _remainders(line, lambda: row(p, 1), (column(p, t) for t in range(kw - 1))), sw, 1,
@@ -94,9 +100,9 @@ def max_strided_gradient(node: Node, dy: Tensor, y: Tensor, x: Tensor, *_) -> Te
 
 def _assemble(node, parts):
     g, lines, before = node.g, [], list(parts.before)
-    for line in parts.grid:
+    for line in reversed(parts.grid):
         line = g.op("Transpose", g.op("Concat", *line, axis=1), perm=[0, 2, 3, 1])
-        lines.append(g.op("Reshape", line, [0, 0, -1]))
+        lines.insert(0, g.op("Reshape", line, [0, 0, -1]))
     height = g.op("Mul", g.shape(lines[0], start=1, end=2), [len(lines)])
     dx = g.op("Reshape", g.op("Concat", *lines, axis=2),
               g.op("Concat", [0], height, [-1, node.shape(0)[1]], axis=0))

@@ -182,14 +182,29 @@ class Graph:
             total = total + t
         return total
 
-    def drop_unused(self, outputs: Iterable[str]) -> None:
-        """Remove the nodes that none of the outputs (names) depends on."""
+    def needed_for(self, outputs: Iterable[str]) -> list[onnx.NodeProto]:
+        """Return the nodes that at least one of the outputs (names) depends on, in order."""
         used, nodes = set(outputs), []
         for node in reversed(self.nodes):
             if used & set(node.output):
                 nodes.append(node)
                 used.update(node.input)
-        self.nodes = nodes[::-1]
+        return nodes[::-1]
+
+    def drop_unused(self, outputs: Iterable[str]) -> None:
+        """Remove the nodes that none of the outputs (names) depends on."""
+        self.nodes = self.needed_for(outputs)
+
+    def finish_early(self, output: str, others: Iterable[str]) -> None:
+        """Have an output computed before the others, so that what it needs is not kept in memory for long.
+
+        onnxruntime starts with what the last node needs, and goes on backwards.
+
+        output: the name of the output. others: the names of the other outputs.
+        """
+        needed = self.needed_for(others)
+        kept = set(map(id, needed))
+        self.nodes = needed + [node for node in self.needed_for([output]) if id(node) not in kept]
 
     def model(self, name: str, inputs: Iterable[onnx.ValueInfoProto], outputs: Iterable[onnx.ValueInfoProto],
               value_info: Iterable[onnx.ValueInfoProto] = (), metadata: Mapping[str, Any] | None = None,

@@ -9,6 +9,8 @@ from ..convert.graph import Graph, Tensor, float_info, metadata
 from ..goals.priors import at_place, need_unshifted, prior_feeds
 from .step import Step
 
+# operators of plain derivatives: onnxruntime runs them during the forward pass, and then frees what they compare
+COMPARISONS = {"Equal", "Greater", "Where"}
 SHIFT, BACK = {"rows": "H", "columns": "W"}, {"rows_back": "H", "columns_back": "W"}
 
 
@@ -85,6 +87,8 @@ def step_graph(gradient: onnx.ModelProto, step: Step, bias: np.ndarray | None = 
     for i, p in at_place(priors, "change"):
         stepped = picture + prior(i, p, stepped - picture)
     g.rename(g.op("Identity", stepped), "next_picture")
+    if not COMPARISONS.intersection(node.op_type for node in body.node):
+        g.finish_early("objective", ["next_picture", "mean_abs"])
 
     shape = [1, body.input[0].type.tensor_type.shape.dim[1].dim_value or "C", "H", "W"]
     inputs = [float_info("picture", shape), float_info("step_size", []),

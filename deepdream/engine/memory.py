@@ -1,9 +1,9 @@
 """Estimates of the memory that a dream needs, so that one that cannot fit is rejected before it starts.
 
 The estimate walks through the nodes of the graph that will run, with the sizes that ONNX's shape inference finds for
-its tensors, and adds up the tensors that are in use at the same time. onnxruntime needs more than that, because its
-arena grows in powers of two and its blocked layouts are copies. The factor was nearly the same for all measured nets,
-ends and sizes.
+its tensors, and adds up the tensors that are in use at the same time. onnxruntime needs more than that, because it
+orders the nodes in another way, its blocked layouts are copies, and its arena has gaps. ARENA and ARENA_COMPARING were
+chosen from measurements of nets, ends and sizes, so that the estimate is a little too large for all of them.
 """
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from .programs import Program
 from .step import Step
 
 
-ARENA = 1.55          # memory that onnxruntime takes, as a multiple of the tensors in use
+ARENA = 1.3           # memory that onnxruntime takes, as a multiple of the tensors in use
+ARENA_COMPARING = 1.55     # the same for graphs with plain derivatives, which compare and choose
 PROCESS = 200e6       # bytes for Python, its libraries and a small net
 HOST = 80             # bytes per pixel of the picture, for the picture, its octaves, the dream so far and the encoder
 TILED = 30            # additional bytes per pixel in tiles, for the shifted picture and its gradient in NumPy
@@ -84,7 +85,8 @@ def estimate(net, program: Program, step: Step, size: tuple[int, int]) -> float:
     def measure():
         graph = net.programs.graph(program)
         with about(net.prototxt):
-            return json.dumps(peak_memory(graph)).encode()
+            tensors, weights = peak_memory(graph)
+        return json.dumps([arena(graph) * tensors, weights]).encode()
 
     name = f"{graph_key(net.checksum, *program.key, 'memory')}.json"
     per_pixel, weights = json.loads(cached(name, measure) if program.keep == "disk" else measure())
@@ -93,7 +95,7 @@ def estimate(net, program: Program, step: Step, size: tuple[int, int]) -> float:
     if net.device.captures:
         per_pixel *= OCTAVES
     host = 0 if net.device.is_cuda else (HOST + TILED * tiled) * h * w + PROCESS
-    return ARENA * per_pixel * rows * columns + 2 * weights + host
+    return per_pixel * rows * columns + 2 * weights + host
 
 
 def peak_memory(graph: bytes) -> tuple[float, int]:
@@ -138,6 +140,15 @@ def peak_memory(graph: bytes) -> tuple[float, int]:
         peak = max(peak, alive)
         alive -= sum(done) - reused
     return peak / PROBE ** 2, sum(t.ByteSize() for t in weights.values())
+
+
+def arena(graph: bytes) -> float:
+    """Return the memory that onnxruntime takes for a serialized graph, as a multiple of the tensors in use."""
+    import onnx
+
+    from .graphs import COMPARISONS
+    nodes = onnx.load_from_string(graph).graph.node
+    return ARENA_COMPARING if COMPARISONS.intersection(node.op_type for node in nodes) else ARENA
 
 
 def _gb(size):
