@@ -18,7 +18,7 @@ from .goals.priors import Prior, at_place, carried
 from .keywords import arguments_of
 from .net import Net
 from .net.lock import exclusive
-from .net.pixels import deprocess, preprocess
+from .net.pixels import check_picture, deprocess, preprocess
 from .options import SEED
 
 UNCHANGED = 1e-3         # levels
@@ -62,8 +62,9 @@ def make_step(net: Net, step_size: float = 1.5, end: str = "inception_4c/output"
     DreamError or ConvertError as `check_dream` does, and DreamError if the gradient is zero or not finite.
     """
     step = Step(as_objective(objective, end, arguments, "make_step", arguments_of(make_step)), clip, priors, tile)
+    _check_options(step_size=step_size, jitter=jitter)
     src = net.blobs[net.inputs[0]]
-    ox, oy = tiles.draw(rng, -jitter, jitter + 1)
+    ox, oy = tiles.draw(rng, -int(jitter), int(jitter) + 1)
     check_layers(net, step)
     for name in step.ends:
         net.check_size(name, *src.data.shape[-2:])
@@ -102,9 +103,9 @@ def deepdream(net: Net, base_img: np.ndarray, iter_n: int = 10, octave_n: int = 
     objective = as_objective(step_params.pop("objective", objective_L2), end, step_params, "deepdream",
                              dict.fromkeys([*arguments_of(deepdream), *arguments_of(make_step)]))
     step, rng = Step(objective, clip, priors, tile), _random_source(rng, seed)
-    _check_options(iter_n, octave_n, octave_scale, step_size, jitter)
-    if np.ndim(base_img) != 3 or np.shape(base_img)[2] != 3:
-        raise DreamError(f"the picture must be an array of shape (H, W, 3), not {np.shape(base_img)}")
+    _check_options(iter_n=iter_n, octave_n=octave_n, octave_scale=octave_scale, step_size=step_size, jitter=jitter)
+    iter_n, octave_n, jitter = int(iter_n), int(octave_n), int(jitter)
+    check_picture(base_img)
     on_step = on_step or _notebook_display(" + ".join(step.ends))
     sizes = possible_octaves(net, step.ends, octave_sizes(*np.shape(base_img)[:2], octave_n, octave_scale))
     check_dream(net, step, sizes)
@@ -251,10 +252,12 @@ ALLOWED = {   # option -> (allowed values in words, test)
 }
 
 
-def _check_options(*values):
-    for (name, (allowed, test)), value in zip(ALLOWED.items(), values):
+def _check_options(**values):
+    for name, value in values.items():
+        allowed, test = ALLOWED[name]
         if not isinstance(value, numbers.Real) or not np.isfinite(value) or not test(value):
-            raise DreamError(f"{name} is {value}; allowed is {allowed}")
+            value = repr(value) if isinstance(value, str) else value
+            raise DreamError(f"{name} is {shown(value)}; allowed is {allowed}")
 
 
 def _random_source(rng, seed):

@@ -84,6 +84,11 @@ def _is_size(value):
         and value[0] * value[1] <= PIXELS
 
 
+def _plain(value):
+    """Return Python's number for one of NumPy's, and any other value unchanged."""
+    return value.item() if type(value).__module__ == "numpy" and getattr(value, "ndim", 1) == 0 else value
+
+
 FLAG = Kind("yes or no", bool, lambda v: type(v) is bool)
 END = Kind("a layer, some of its channels, or class:LABEL", str,
            lambda v: isinstance(v, str) and v.isprintable() and any(map(str.isalnum, v)))
@@ -210,8 +215,9 @@ class Settings:
     def __post_init__(self):
         for field in fields(self):
             value, option = getattr(self, field.name), OPTIONS[field.name]
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, value := tuple(value))
+            plain = tuple(map(_plain, value)) if isinstance(value, (list, tuple)) else _plain(value)
+            if plain is not value:
+                object.__setattr__(self, field.name, value := plain)
             if value is not None and not option.accepts(value):
                 raise DreamError(f"--{field.name.replace('_', '-')}: {shown(value)} is not {option.kind.allowed}")
         if self.noise and self.start != "noise":

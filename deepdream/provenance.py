@@ -11,9 +11,12 @@ from . import __version__
 from .models.onnx_card import CHANNELS
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .net import Net
 
 SOFTWARE = f"deepdream {__version__}"
+ARRAY = "an array"      # the name of a picture that was not read from a file
 # entries that are not compared: with other values it is still the same dream
 NOT_COMPARED = {"software", "device", "threads", "picture_path", "guide_path", "mask_path", "film"}
 # the values of entries that are left out, as older versions do
@@ -38,15 +41,16 @@ def machine(net: Net) -> dict:
     return {"device": net.device.name, "threads": net.thread_count}
 
 
-def files_of(**paths: str | Path | None) -> dict:
+def files_of(**paths: str | Path | np.ndarray | None) -> dict:
     """Return the entries that describe the files a picture was made from: their names, paths and checksums.
 
-    paths: the files by name: picture, guide, mask. None for no file.
+    paths: the files by name: picture, guide, mask. None for none. An array came from Python and has no file.
     """
     entries = {}
     for name, path in paths.items():
-        entries[name] = path and Path(path).name
-        if path:
+        is_file = isinstance(path, (str, Path))
+        entries[name] = Path(path).name if is_file else None if path is None else ARRAY
+        if is_file:
             entries |= {f"{name}_path": str(path), f"{name}_sha256": checksum_of(path)}
     return entries
 
@@ -78,8 +82,12 @@ def is_dream(path: Path) -> bool:
 
 
 def pixels_of(net: Net) -> dict | None:
-    """Return how a net from an .onnx file takes its pictures (mean, scale, ...); None for Caffe's nets."""
-    return None if net.caffemodel else {k: v for k, v in net.files.arguments.items() if k != "prototxt"}
+    """Return how a net from an .onnx file takes its pictures (mean, scale, ...).
+
+    For a Caffe net, return the mean and the channel_swap that were given to it in Python; None if it has its own.
+    """
+    names = ("mean", "channel_swap", *(() if net.caffemodel else ("scale", "layout", "input")))
+    return {k: v for k, v in net.files.arguments.items() if k in names} or None
 
 
 def channels_of(pixels: dict) -> str | None:

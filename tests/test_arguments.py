@@ -115,6 +115,55 @@ def test_dream_picture_of_arrays_and_without_an_output(net, tmp_path, monkeypatc
                          octave_n=1).shape == (30, 40, 3)
 
 
+def test_dream_picture_with_a_mask_is_the_dream_command(toy, cat, tmp_path):
+    from deepdream.cli import main
+    mask = np.zeros((40, 48, 3), np.float32)
+    mask[:, 24:] = 255
+    save(mask, tmp_path / "mask.png")
+    made = Net(toy, device="cpu", threads=1)
+    result = dream_picture(cat, tmp_path / "a.png", made, mask=tmp_path / "mask.png", mask_edge=0, seed=5, **SMALL)
+    assert main(["dream", str(cat), "-o", str(tmp_path / "b.png"), "--model", str(toy), "--device", "cpu", "--threads",
+                 "1", "--mask", str(tmp_path / "mask.png"), "--mask-edge", "0", "--seed", "5", "--iter-n", "1",
+                 "--octave-n", "1", "--end", "both"]) == 0
+    assert np.array_equal(load(tmp_path / "a.png"), load(tmp_path / "b.png"))
+    assert settings(tmp_path / "a.png") == settings(tmp_path / "b.png")
+    assert np.array_equal(result[:, :24], np.uint8(IMAGE[:, :24])) and not np.array_equal(result, np.uint8(IMAGE))
+    assert np.array_equal(result, dream_picture(cat, None, made, mask=mask, mask_edge=0, seed=5, **SMALL))
+
+
+def test_numbers_of_numpy(net):
+    words = {"size": (np.int64(40), np.int32(30)), "start": "grey", "end": "both", "iter_n": np.int64(1), "octave_n": 1,
+             "step_size": np.float64(1.5), "seed": np.uint32(3)}
+    plain = {"size": (40, 30), "start": "grey", "end": "both", "iter_n": 1, "octave_n": 1, "step_size": 1.5, "seed": 3}
+    assert np.array_equal(dream_picture(model=net, **words), dream_picture(model=net, **plain))
+    assert Settings(step_size=np.float32(0.5)) == Settings(step_size=0.5)
+    assert np.array_equal(deepdream(net, IMAGE, iter_n=1.0, octave_n=np.float64(1), end="both", seed=1, on_step=quiet),
+                          deepdream(net, IMAGE, iter_n=1, octave_n=1, end="both", seed=1, on_step=quiet))
+
+
+@pytest.mark.parametrize("call, message", [
+    (lambda net: make_step(net, end="both", step_size=float("nan")), "step_size is nan; allowed is a number other"),
+    (lambda net: make_step(net, end="both", jitter=-1), "jitter is -1; allowed is a whole number from 0"),
+    (lambda net: make_step(net, end="both", jitter=1.5), "jitter is 1.5; allowed is a whole number from 0"),
+    (lambda net: deepdream(net, IMAGE, iter_n="1"), "iter_n is '1'; allowed is a whole number from 1"),
+    (lambda net: deepdream(net, IMAGE * np.nan, end="both"), "the picture has values that are not finite numbers"),
+    (lambda net: net.features(IMAGE[..., 0], "both"), r"array of shape \(H, W, 3\), not \(40, 48\)"),
+    (lambda net: dream_picture(IMAGE, model=net, mask_edge=3, end="both"), "mask_edge: there is no mask; give mask"),
+    (lambda net: dream_picture(IMAGE, model=net, mask=IMAGE[0], end="both"), "the mask must be an array of shape")])
+def test_numbers_and_arrays_that_are_not_allowed(net, call, message):
+    with pytest.raises(DreamError, match=message):
+        call(net)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ({"channel_swap": "rgb"}, "channel_swap is rgb; allowed is 0, 1 and 2 in any order"),
+    ({"channel_swap": (0, 1)}, r"channel_swap is \(0, 1\)"), ({"channel_swap": (0, 0, 0)}, "channel_swap"),
+    ({"threads": 0}, "threads is 0; allowed is a whole number from 1"), ({"threads": "2"}, "threads is 2")])
+def test_arguments_that_a_net_does_not_take(toy, arguments, message):
+    with pytest.raises(DreamError, match=message):
+        Net(toy, device="cpu", **arguments)
+
+
 def test_dream_picture_draws_a_seed_and_saves_it(net, cat, tmp_path):
     seeds = []
     for name in ("a.png", "b.png"):

@@ -330,6 +330,34 @@ def test_convert_writes_graphs(toy, tmp_path):
     assert (tmp_path / "net.onnx").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
+def test_convert_writes_the_gradient_of_several_layers(toy, tmp_path):
+    result = command("convert", toy / "deploy.prototxt", toy / "net.caffemodel", "-o", "two.onnx", "--end", "left",
+                     "--end", "pool1", cwd=tmp_path)
+    assert result.returncode == 0 and result.stdout.startswith("two.onnx: gradient graph of left and pool1, ")
+    assert [i.name for i in onnx.load(tmp_path / "two.onnx").graph.input] == ["data", "end_diff:left", "end_diff:pool1"]
+
+
+def test_convert_takes_an_onnx_file(tmp_path):
+    from onnx_toys import filters
+    from onnx_toys import net as model
+    onnx.save(model("y = Conv(x, w); z = Relu(y)", {"w": filters(4, 3)}, (1, 8, 9, 3)), tmp_path / "net.onnx")
+    result = command("convert", "net.onnx", "--list", "--layout", "nchw", cwd=tmp_path)
+    assert result.returncode == 2 and "has 8 channels as nchw" in result.stderr
+    onnx.save(model("y = Conv(x, w); z = Relu(y)", {"w": filters(4, 3)}), tmp_path / "net.onnx")
+    result = command("convert", "net.onnx", "--list", cwd=tmp_path)
+    assert result.returncode == 0 and [line.split()[0] for line in result.stdout.splitlines()] == ["data", "y", "z"]
+    result = command("convert", "net.onnx", "-o", "z.onnx", "--end", "z", "--scale", "1,2,3", cwd=tmp_path)
+    assert result.returncode == 0 and result.stdout.startswith("z.onnx: gradient graph of z, ")
+    assert [i.name for i in onnx.load(tmp_path / "z.onnx").graph.input] == ["data", "end_diff"]
+    for words, message in ((["net.onnx", "net.caffemodel"], "caffemodel: only for a Caffe net, and net.onnx is"),
+                           (["net.onnx", "--surgery"], "--surgery: only for a Caffe net"),
+                           (["a.prototxt", "b", "--scale", "1"], "--scale: only for an .onnx file, and a.prototxt is"),
+                           (["net.onnx", "--scale", "1,x"], "'1,x' is not a list of numbers"),
+                           (["a.prototxt"], "the following arguments are required: caffemodel")):
+        result = command("convert", *words, "--list", cwd=tmp_path)
+        assert result.returncode == 2 and message in result.stderr and result.stderr.count("\n") == 1
+
+
 def test_help_of_every_command():
     general = command("deepdream", "--help")
     assert general.returncode == 0 and not general.stderr

@@ -269,6 +269,8 @@ def test_layouts():
     assert layout(1, 28, 28, 1) == ("nhwc", [1, 1, 28, 28]) and layout(1, 3, 3, 3) == ("nchw", [1, 3, 3, 3])
     assert layout(1, None, None, None) == ("nchw", [1, 3, None, None])
     assert layout(1, 3, 3, 3, given="nhwc") == ("nhwc", [1, 3, 3, 3])
+    with pytest.raises(convert.ConvertError, match="layout is 'NHWC'; allowed are nchw and nhwc"):
+        layout(1, 3, 3, 3, given="NHWC")
 
 
 # ---- Net
@@ -294,6 +296,15 @@ def test_assumptions_are_printed_once(file, capsys):
     picture = np.full((4, 4, 3), (255, 0, 128), np.float32)
     expected = np.float32([255, 0, 128]) - (123.675, 116.28, 103.53)
     np.testing.assert_allclose(preprocess(made, picture)[:, 0, 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("arguments, toml", [({"channel_swap": (2, 1, 0)}, ""), ({}, 'channels = "bgr"')])
+def test_the_assumed_mean_and_scale_are_in_the_nets_order(file, arguments, toml):
+    write_toml(file, toml)
+    made = Net(file, device="cpu", **arguments)
+    assert made.files.mean == (103.53, 116.28, 123.675) and made.files.scale == (0.0174292, 0.0175070, 0.0171248)
+    picture = np.full((4, 4, 3), (123.675, 116.28, 103.53), np.float32)
+    np.testing.assert_allclose(preprocess(made, picture), 0, atol=1e-5)
 
 
 def test_settings_in_a_toml_file_and_arguments_that_override_them(file, capsys):

@@ -101,3 +101,11 @@ def test_graph_and_python_dream_alike(priors_):
 def test_other_objects_are_rejected_as_priors():
     with pytest.raises(DreamError, match="'blur' is not a prior"):
         deepdream(TOY_NET(), np.zeros((40, 40, 3)), end="both", priors=["blur"])
+
+
+def test_priors_from_an_iterator():
+    image = np.abs(toys.noise(40, 40, 3)) * 60
+    mask = np.zeros((40, 40))
+    mask[:, 20:] = 1
+    dream = deepdream(TOY_NET(), image, 1, 1, end="both", seed=1, priors=(p for p in [priors.Mask(mask)]))
+    assert np.array_equal(dream[:, :20], np.float32(image[:, :20])) and not np.array_equal(dream, np.float32(image))

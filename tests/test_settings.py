@@ -458,3 +458,69 @@ def test_a_gallery_dreams_in_tiles(tmp_path, capsys):
                  "cpu"]
     assert main([*arguments, "--tile", "17"]) == 2 and "needs tiles of at least 128" in \
         (tmp_path / "g" / "gallery.json").read_text() + capsys.readouterr().err
+
+
+# ---- nets and pictures that only Python or more options describe
+
+@pytest.fixture
+def onnx_file(tmp_path, monkeypatch):
+    """An .onnx file with two inputs of four axes, in the folder of the test."""
+    import onnx
+    from onnx_toys import filters, some
+    from onnx_toys import net as model
+    monkeypatch.chdir(tmp_path)
+    onnx.save(model("y = Conv(x, w); z = Relu(y)", {"w": filters(4, 3)}), "net.onnx")
+    pictures.save(np.abs(some(20, 24, 3)) * 60, "cat.png")
+    return "net.onnx"
+
+
+def test_the_dream_of_a_net_in_an_onnx_file_again(onnx_file, tmp_path, capsys):
+    pixels = ["--mean", "50", "--scale", "0.01"]
+    small = ["--octave-n", "1", "--iter-n", "2", "--device", "cpu", "--end", "z"]
+    assert main(["dream", "cat.png", "-o", "a.png", "--model", onnx_file, *pixels, *small]) == 0
+    capsys.readouterr()
+    assert main(["dream", "--settings", "a.png", "-o", "b.png", "--device", "cpu"]) == 2
+    assert "was dreamt with 'net', which has no name in `deepdream models`; give --model too" in capsys.readouterr().err
+    assert main(["dream", "--settings", "a.png", "-o", "b.png", "--model", onnx_file, "--device", "cpu"]) == 0
+    assert "other files" not in capsys.readouterr().err
+    assert settings("a.png") == settings("b.png")
+    assert np.array_equal(pictures.load("a.png"), pictures.load("b.png"))
+    assert main(["dream", "--settings", "a.png", "-o", "c.png", "--model", onnx_file, "--mean", "1", "--device",
+                 "cpu"]) == 0
+    assert settings("c.png")["pixels"] == {**settings("a.png")["pixels"], "mean": [1.0]}
+
+
+def test_another_onnx_file_keeps_its_own_pixels(onnx_file, tmp_path):
+    import onnx
+    from onnx_toys import filters
+    from onnx_toys import net as model
+    small = ["--octave-n", "1", "--iter-n", "1", "--device", "cpu", "--end", "z"]
+    assert main(["dream", "cat.png", "-o", "a.png", "--model", onnx_file, "--mean", "50", *small]) == 0
+    onnx.save(model("y = Conv(x, w); z = Relu(y)", {"w": filters(4, 3) * 2}), "other.onnx")
+    assert main(["dream", "--settings", "a.png", "-o", "b.png", "--model", "other.onnx", "--device", "cpu"]) == 0
+    assert settings("b.png")["pixels"]["mean"] != [50.0]
+
+
+@pytest.mark.parametrize("given, was", [("picture", "from an array; give the picture too"),
+                                        ("guide", "with the guide an array; give --guide")])
+def test_a_dream_of_an_array_is_not_replayed_without_it(toy, tmp_path, monkeypatch, capsys, given, was):
+    from deepdream import dream_picture
+    monkeypatch.chdir(tmp_path)
+    dream_picture(output="a.png", model=Net(toy, device="cpu"), end="both", iter_n=1, octave_n=1, seed=1, size=64,
+                  **{given: np.full((60, 70, 3), 90.0)})
+    assert main(["dream", "--settings", "a.png", "-o", "b.png", "--model", str(toy)]) == 2
+    assert was in capsys.readouterr().err and not (tmp_path / "b.png").exists()
+
+
+def test_a_mean_that_only_python_can_give(tmp_path, capsys):
+    from deepdream import dream_picture
+    net = Net("digits", device="cpu", mean=50)
+    dream_picture(np.full((8, 8, 3), 90.0), tmp_path / "a.png", net, end="ip", iter_n=1, octave_n=1, seed=1)
+    assert settings(tmp_path / "a.png")["pixels"] == {"mean": [50.0]}
+    pictures.save(np.full((8, 8, 3), 90.0), tmp_path / "cat.png")
+    words = ["dream", str(tmp_path / "cat.png"), "--settings", str(tmp_path / "a.png"), "-o", str(tmp_path / "b.png")]
+    assert main([*words, "--device", "cpu"]) == 2
+    assert "in Python with another mean or channel_swap than the net's own" in capsys.readouterr().err
+    assert main([*words, "--device", "cpu", "--model", "digits"]) == 0
+    assert "another mean or channel_swap" in capsys.readouterr().err
+    assert Net(**net.files.arguments, device="cpu").transformer.mean["data"].ravel() == [50]

@@ -97,6 +97,8 @@ def image_input(model: onnx.ModelProto, name: str | None = None, layout: str | N
         raise ConvertError(f"{source}: several inputs could take the picture, name one (input); its inputs: {listed}")
     kind = inputs[possible[0]]
     dims = [d.dim_value or None for d in kind.shape.dim]
+    if layout not in (None, *LAYOUTS):
+        raise ConvertError(f"{source}: layout is '{shown(layout)}'; allowed are {' and '.join(LAYOUTS)}")
     if layout is None:
         layout = "nhwc" if dims[3] in (1, 3) and dims[1] not in (1, 3) else "nchw"
     shape = [dims[axis] for axis in LAYOUTS[layout]]

@@ -71,7 +71,7 @@ def check_pixels(values: dict) -> None:
     for name, allowed in (("channels", CHANNELS), ("layout", LAYOUTS)):
         if values.get(name) is not None and values[name] not in allowed:
             raise TypeError(name)
-    if not isinstance(values.get("input", ""), str):
+    if not isinstance(values.get("input"), (str, type(None))):
         raise TypeError("input")
 
 

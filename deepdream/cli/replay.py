@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import models, pictures
+from .. import convert, models, pictures
 from ..convert.errors import shown
 from ..errors import DreamError
 from ..options import Settings
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 REPLACED = {"blur": ("blur", "blur_every", "blur_until"), "start": ("start", "noise"), "picture": ("start", "noise")}
 CHECKSUM = re.compile(r"[0-9a-f]{64}")
 ADVICE = {"picture": "give the picture too", "guide": "give --guide too", "mask": "give --mask too"}
+OTHER_PIXELS = "was dreamt in Python with another mean or channel_swap than the net's own, which no option can give"
 WAS = {"picture": "from", "guide": "with the guide", "mask": "with the mask"}
 
 
@@ -95,18 +96,32 @@ def _arguments(metadata, args, form):
     values = {"threads": metadata.get("threads")}
     if values["threads"] is not None and (type(values["threads"]) is not int or not 1 <= values["threads"] <= 1024):
         raise TypeError("threads")
+    pixels = metadata.get("pixels") or {}
+    saved = {PIXELS[name]: value for name, value in pixels.items() if name in PIXELS}
+    saved["channels"] = channels_of(pixels)
+    check_pixels(saved)
     if form.model not in args.given:
-        pixels = metadata.get("pixels") or {}
-        values |= {PIXELS[name]: value for name, value in pixels.items() if name in PIXELS}
-        values["channels"] = channels_of(pixels)
-        check_pixels(values)
+        values |= saved
         if metadata.get("model") in models.names():
             values[form.model] = metadata["model"] if form.model == "model" else [metadata["model"]]
+    elif form.model == "model" and _is_same_net(args.model, pixels, metadata):
+        values |= saved
     for name, entry in form.entries.items():
         if (value := metadata.get(name, form.older.get(name))) is not None:
             values[entry.argument] = entry.convert(value)
     return {name: value for name, value in values.items()
             if value is not None and hasattr(args, name) and name not in args.given}
+
+
+def _is_same_net(model, pixels, metadata):
+    """Return whether an .onnx file is the net of the picture, if it takes pictures as it did then."""
+    from ..net.files import OnnxFile
+    if not pixels or not model.lower().endswith(".onnx"):
+        return False
+    try:
+        return OnnxFile(model, **{"mean": None, "channel_swap": None, **pixels}).checksum == metadata.get("checksum")
+    except (DreamError, convert.ConvertError, models.ModelError):      # the command itself will report it
+        return False
 
 
 # ---- the files that a picture was made from
@@ -129,11 +144,19 @@ def _files(args, metadata, path, form):
                              "`deepdream dream` has masks")
         found["mask"] = _recorded_file("mask", metadata, path)
     names = metadata.get("models", [metadata.get("model")])
+    if _other_pixels(metadata) and form.model not in args.given:
+        raise DreamError(f"--settings {path}: {OTHER_PIXELS}")
     unknown = [name for name in names if name not in models.names()]
     if unknown and form.model not in args.given:
         raise DreamError(f"--settings {path}: was dreamt with '{shown(unknown[0])}', which has no name in "
                          f"`deepdream models`; give --{form.model} too")
     return found
+
+
+def _other_pixels(metadata):
+    """Return whether the net was a Caffe net that took pictures in another way than it should."""
+    pixels = metadata.get("pixels") or {}
+    return "layout" not in pixels and ("mean" in pixels or "channel_swap" in pixels)
 
 
 def _recorded_file(name, metadata, path):
@@ -186,6 +209,8 @@ def warn_of_differences(path: str | Path, nets: Sequence[Net], threads: int | No
         if net.checksum not in (metadata.get("checksum"), *(metadata.get("checksums") or ())):
             print(f"--settings {path}: was dreamt with other files of {net.name}, or by another version",
                   file=sys.stderr)
+        elif net.caffemodel and _other_pixels(metadata):
+            print(f"--settings {path}: {OTHER_PIXELS}", file=sys.stderr)
     if threads and threads == metadata.get("threads") and threads > (cores() or threads):
         print(f"--settings {path}: was dreamt with {threads} threads, and this machine has {cores()} cores, so it "
               "will be slow; with another number (--threads) the dream may differ", file=sys.stderr)

@@ -10,6 +10,7 @@ from ..dream import deepdream
 from ..errors import DreamError, NoGradient
 from ..goals.priors import Gain, Prior
 from ..net import Net
+from ..net.pixels import check_picture
 from ..runtime.notices import say_once
 from . import cuts
 from .flow import FLOWS, Motion, grey, moved
@@ -120,9 +121,10 @@ def dream_frames(net: Net, frames: Iterable[np.ndarray], iter_n: int = 10, steps
     check_motion(iter_n, steps, keep, flow)
     steady, last, size = Steady(net, iter_n, steps, keep, seed, mask), None, None
     for i, frame in enumerate(frames):
-        if np.ndim(frame) != 3 or np.shape(frame) != (size or np.shape(frame)):
+        if np.shape(frame) != (size or np.shape(frame)):
             raise DreamError(f"frame {i}: has the shape {np.shape(frame)}; allowed is (H, W, 3), and the same size for "
                              "all frames")
+        check_picture(frame, f"frame {i}")
         size, now = np.shape(frame), (cuts.thumbnail(frame), grey(frame))
         cut = last is None or cuts.is_cut(last[0], now[0], flow)
         motion = None if cut else FLOWS[flow](last[1], now[1])

@@ -39,7 +39,7 @@ class Objective:
     in_graph: whether the objective can write itself as ONNX nodes.
     tileable: whether it treats all positions alike, so that a picture can be dreamt tile by tile.
     is_mean: whether it is a mean over the positions rather than a sum.
-    inputs: the arrays that the nodes read, by name.
+    inputs: the arrays that the nodes read, by name. Floating point numbers become float32, like the values of a layer.
     end: the layer that the objective looks at; None for the `end` of the dream.
     """
     formula = ""
@@ -48,7 +48,7 @@ class Objective:
     is_mean = False
 
     def __init__(self, **inputs: np.ndarray):
-        self.inputs, self.end = inputs, None
+        self.inputs, self.end = {name: _float32(value) for name, value in inputs.items()}, None
 
     def __call__(self, dst) -> float | None:
         """Set dst.diff in NumPy and return the value of the objective. Tests compare `nodes` with it."""
@@ -79,8 +79,21 @@ class Objective:
         return new
 
     def bound(self, end: str) -> "Objective":
-        """Return the same objective, with the layer `end` for each term that does not name a layer."""
-        return self if self.end else self.at(end)
+        """Return the same objective, with the layer `end` for each term that does not name a layer.
+
+        As long as the attributes of a custom objective stay the same, so does the result, and with it the graph (see
+        `identity`).
+        """
+        if self.end or self._is_built_in:
+            return self if self.end else self.at(end)
+        attributes = {name: value for name, value in vars(self).items() if name != "_bound"}
+        before, bound = vars(self).get("_bound") or (None, None)
+        if bound is None or bound.end != end or before.keys() != attributes.keys() \
+                or any(before[name] is not value for name, value in attributes.items()):
+            vars(self).pop("_bound", None)
+            bound = self.at(end)
+            self._bound = attributes, bound
+        return bound
 
     @property
     def terms(self) -> list[Term]:
@@ -104,10 +117,14 @@ class Objective:
         For a class of this module it is the name of the class, so everything else that its nodes depend on must be
         among its inputs. A custom objective can write any nodes, so it is identified by the object itself.
         """
-        if type(self).__module__ != __name__:
+        if not self._is_built_in:
             return self
         assert set(vars(self)) == {"inputs", "end"}, "the nodes of a built-in objective depend on its inputs alone"
         return type(self).__name__
+
+    @property
+    def _is_built_in(self):
+        return type(self).__module__ == __name__
 
     def feeds(self) -> dict[str, np.ndarray]:
         """Return the arrays that the graph of the objective is fed with, by the names of the graph's inputs."""
@@ -402,6 +419,11 @@ def _check_channels(chosen, name, channels):
 def _listed(channels, most=6):
     """Return the numbers of channels as text; of a long list the first ones."""
     return ", ".join(map(str, channels[:most])) + ", ..." * (len(channels) > most)
+
+
+def _float32(value):
+    """Return an input as it is, or in float32 if it is a floating point number or an array of such numbers."""
+    return np.asarray(value, np.float32) if np.asarray(value).dtype.kind == "f" else value
 
 
 def _channels_of(g, indices, x):

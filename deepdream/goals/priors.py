@@ -375,7 +375,8 @@ def carried(priors: Sequence[Prior], detail: np.ndarray) -> np.ndarray:
 
 def as_priors(priors: Iterable[Prior]) -> tuple[Prior, ...]:
     """Return priors as a tuple. Raises DreamError if one is not a Prior."""
+    priors = tuple(priors)
     for prior in priors:
         if not isinstance(prior, Prior):
             raise DreamError(f"{prior!r} is not a prior; see deepdream.goals.priors")
-    return tuple(priors)
+    return priors

@@ -80,6 +80,10 @@ class CaffeFiles(Files):
         known = str(prototxt) in models.names()
         self.arguments = {"prototxt": str(prototxt) if known else str(models.expanded(prototxt).resolve()),
                           "caffemodel": caffemodel and str(Path(caffemodel).resolve()), "surgery": bool(surgery)}
+        if mean is not None:
+            self.arguments["mean"] = _tuple(mean)
+        if channel_swap is not None:
+            self.arguments["channel_swap"] = tuple(channel_swap)
         if caffemodel is None:
             self.card = models.find(str(prototxt))
             prototxt, caffemodel = self.card.prototxt, self.card.caffemodel
@@ -133,7 +137,9 @@ class OnnxFile(Files):
         else:
             with about(path):
                 _, self.layout, (_, channels, *_), kind = prepare.image_input(model, self.input, self.layout, path)
-            swap, default_mean, default_scale = models.onnx_card.CHANNELS["rgb"], TORCH_MEAN, TORCH_SCALE
+            swap = models.onnx_card.CHANNELS["rgb"]
+            swap = tuple(channel_swap or models.onnx_card.CHANNELS.get(card.channels, swap))
+            default_mean, default_scale = (tuple(values[i] for i in swap) for values in (TORCH_MEAN, TORCH_SCALE))
             if channels == 1:
                 default_mean, default_scale = (sum(TORCH_MEAN) / 3,), (sum(TORCH_SCALE) / 3,)
             if mean or scale or kind == prepare.TensorProto.UINT8:      # a net that takes bytes scales them itself

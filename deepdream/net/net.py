@@ -4,6 +4,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import numbers
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from ..runtime.device import Device
 from .blobs import Blob, Transformer
 from .files import files_of
 from .lock import exclusive
-from .pixels import preprocess
+from .pixels import check_picture, preprocess
 
 if TYPE_CHECKING:
     import onnx
@@ -83,6 +84,8 @@ class Net:
                  device: str | Device = "auto", threads: int | None = None, leftover_diffs: bool = False,
                  surgery: bool = False, fast: bool | str = False, scale: float | Sequence[float] | None = None,
                  layout: str | None = None, input: str | None = None):
+        if threads is not None and not (isinstance(threads, numbers.Integral) and threads >= 1):
+            raise DreamError(f"threads is {shown(threads)}; allowed is a whole number from 1, or None for one per core")
         self.lock = threading.RLock()
         self.files = files_of(prototxt, caffemodel, mean, channel_swap, surgery, scale=scale, layout=layout,
                               input=input)
@@ -92,7 +95,8 @@ class Net:
         if len(shape) != 4 or shape[1] > CHANNELS:
             raise DreamError(f"{self.prototxt}: takes no picture: the shape of its input '{shown(name)}' is {shape}; "
                              f"(N, C, H, W) is needed, and at most {CHANNELS} channels")
-        self.transformer = Transformer(name, _mean_of(self.files.mean, shape[1]), self.files.channel_swap)
+        self.transformer = Transformer(name, _mean_of(self.files.mean, shape[1]),
+                                       _swap_of(self.files.channel_swap, shape[1]))
         self.inputs, self.outputs = [name], list(self.facts.outputs)
         self.programs = Programs(self.files, self.transformer.mean[name],
                                  device if isinstance(device, Device) else Device(device, fast), threads)
@@ -218,6 +222,7 @@ class Net:
 
         Returns (C, h, w), or (C, tokens) for a layer of tokens; a list of them for a list of layers.
         """
+        check_picture(img, what)
         ends = [self.checked(e) for e in ([end] if isinstance(end, str) else end)]
         deepest = max(ends, key=self._position)
         for name in ends:
@@ -364,6 +369,14 @@ def _in_steps(low, step):
 def _only_size(data):
     """Return the size of a single picture, for a session of this size; None for a batch and for other inputs."""
     return data.shape[-2:] if data.ndim == 4 and len(data) == 1 else None
+
+
+def _swap_of(swap, channels):
+    """Return the channel_swap of a net of this many channels."""
+    if channels == 3 and sorted(swap) != [0, 1, 2]:
+        raise DreamError(f"channel_swap is {shown(swap)}; allowed is 0, 1 and 2 in any order, such as (2, 1, 0) for a "
+                         "net that takes blue, green, red")
+    return swap
 
 
 def _mean_of(mean, channels):

@@ -1,8 +1,20 @@
 """The notebook's functions `preprocess` and `deprocess`, which convert a picture to the input of a net and back."""
 from __future__ import annotations
 
-
 import numpy as np
+
+from ..errors import DreamError
+
+
+def check_picture(img: np.ndarray, what: str = "the picture") -> None:
+    """Raise DreamError unless an array is a picture: (H, W, 3), with finite numbers.
+
+    what: what error messages call the picture.
+    """
+    if np.ndim(img) != 3 or np.shape(img)[2] != 3:
+        raise DreamError(f"{what} must be an array of shape (H, W, 3), not {np.shape(img)}")
+    if not np.isfinite(img).all():
+        raise DreamError(f"{what} has values that are not finite numbers")
 
 
 def preprocess(net, img: np.ndarray) -> np.ndarray:

@@ -14,8 +14,9 @@ EDGE = 0.02      # the default width of the soft edge, as a share of the picture
 def load_mask(source, height: int, width: int, edge: float | None = None) -> np.ndarray:
     """Read a mask for a picture.
 
-    source: the mask's file, as `load` takes it. Where it is white, the dream is as strong as without a mask; where it
-        is black, the picture stays as it is; grey is in between. It is scaled to the size of the picture.
+    source: the mask's file, as `load` takes it, or an array (H, W, 3) of 0 to 255. Where it is white, the dream is as
+        strong as without a mask; where it is black, the picture stays as it is; grey is in between. It is scaled to the
+        size of the picture.
     height, width: size of the picture, in pixels.
     edge: the width of the soft edge, in pixels: the mask is blurred, and what is further than this from its bright part
         does not change. None: 2 % of the picture's longer side; 0: no blur.
@@ -23,7 +24,7 @@ def load_mask(source, height: int, width: int, edge: float | None = None) -> np.
     Returns float32 (height, width), 0 to 1. Raises DreamError if the file cannot be read, and for a mask that is black
     everywhere.
     """
-    mask = load(source)
+    mask = np.float32(source) if isinstance(source, np.ndarray) else load(source)
     mask = resized(mask, height, width).mean(2) / 255
     mask[mask < 1 / 255] = 0      # what a JPEG file adds to black
     edge = EDGE * max(height, width) if edge is None else edge

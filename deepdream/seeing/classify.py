@@ -7,6 +7,7 @@ import numpy as np
 
 from ..goals.text import class_name
 from ..net import Net
+from ..net.pixels import check_picture
 from ..pictures.starts import resized
 
 BORDER = 8 / 7      # the picture is scaled to this many times the input, and the middle is cut out: 256 / 224
@@ -59,6 +60,7 @@ def probabilities(net: Net, img: np.ndarray, whole: bool = False) -> np.ndarray:
 
 def input_view(net: Net, img: np.ndarray, whole: bool = False) -> np.ndarray:
     """Return the part of a picture that `classify` shows to the net, float32 (h, w, 3) of the size of its input."""
+    check_picture(img)
     low_h, low_w, exact = net.smallest(net.classifier)
     h, w = (low_h, low_w) if exact else net.blobs[net.inputs[0]].shape[2:]
     if whole or img.shape[:2] == (h, w):
