@@ -60,7 +60,7 @@ def number(allowed: str, test: Callable[[float], bool]) -> Kind:
 
 def whole(low: int, high: int = MANY) -> Kind:
     """Return the kind of all whole numbers from `low` to `high`, both included."""
-    return Kind(f"a whole number from {low} to {high if high < MANY else '1e9'}", int,
+    return Kind(f"a whole number from {low} to {high if high != MANY else '1e9'}", int,
                 lambda v: type(v) is int and low <= v <= high)
 
 

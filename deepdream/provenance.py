@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
+from .errors import DreamError
 from .models.onnx_card import CHANNELS
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .net import Net
 
 SOFTWARE = f"deepdream {__version__}"
+MARK, ENDS = b'"software": "deepdream', 1 << 20      # what films contain, and how many bytes of each end are searched
 ARRAY = "an array"      # the name of a picture that was not read from a file
 # entries that are not compared: with other values it is still the same dream
 NOT_COMPARED = {"software", "device", "threads", "picture_path", "guide_path", "mask_path", "film"}
@@ -79,6 +81,25 @@ def is_dream(path: Path) -> bool:
     from . import pictures
     software = pictures.settings_if_any(path).get("software")
     return isinstance(software, str) and software.startswith("deepdream")
+
+
+def check_replaceable(path: str | Path, option: str = "-o") -> None:
+    """Raise DreamError if a file exists that this software did not write, and that would be lost.
+
+    option: the option that names the file, for the message.
+    """
+    path = Path(path)
+    if path.is_file() and path.stat().st_size and not is_dream(path) and not _is_film(path):
+        raise DreamError(f"{option} {path}: would overwrite {path}, which was not made by deepdream; give another "
+                         "name, or delete it first")
+
+
+def _is_film(path):
+    """Return whether a file, of any format, has the settings of a dream at its beginning or end, as films have."""
+    with open(path, "rb") as file:
+        start = file.read(ENDS)
+        file.seek(max(0, path.stat().st_size - ENDS))
+        return MARK in start or MARK in file.read()
 
 
 def pixels_of(net: Net) -> dict | None:

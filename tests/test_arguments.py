@@ -146,7 +146,7 @@ def test_numbers_of_numpy(net):
     (lambda net: make_step(net, end="both", jitter=-1), "jitter is -1; allowed is a whole number from 0"),
     (lambda net: make_step(net, end="both", jitter=1.5), "jitter is 1.5; allowed is a whole number from 0"),
     (lambda net: deepdream(net, IMAGE, iter_n="1"), "iter_n is '1'; allowed is a whole number from 1"),
-    (lambda net: deepdream(net, IMAGE * np.nan, end="both"), "the picture has values that are not finite numbers"),
+    (lambda net: deepdream(net, IMAGE * np.nan, end="both"), "the picture holds infinities, or values that are not"),
     (lambda net: net.features(IMAGE[..., 0], "both"), r"array of shape \(H, W, 3\), not \(40, 48\)"),
     (lambda net: dream_picture(IMAGE, model=net, mask_edge=3, end="both"), "mask_edge: there is no mask; give mask"),
     (lambda net: dream_picture(IMAGE, model=net, mask=IMAGE[0], end="both"), "the mask must be an array of shape")])

@@ -10,7 +10,7 @@ import pytest
 import toys
 from PIL import Image
 
-from deepdream import __version__, load, settings
+from deepdream import __version__, load, pictures, settings
 from deepdream.cli import COMMANDS
 from deepdream.runtime.device import cuda_problem
 
@@ -236,7 +236,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 def test_ctrl_c_in_a_dream(place, toy, tmp_path):
-    (tmp_path / "old.png").write_bytes((place / "cat.png").read_bytes())
+    pictures.save(pictures.load(place / "cat.png"), tmp_path / "old.png", {"software": "deepdream"})
     for output in ("out.jpg", "old.png"):
         before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
         process = children.start("-c", SLOW, "dream", place / "cat.png", "-o", output, "--model", toy, *TINY,

@@ -139,7 +139,8 @@ def test_rows_of_nets_without_a_common_layer_are_matched_by_depth():
 
 def test_names_of_files_do_not_collide():
     source = gallery.Source(Path("x.jpg"), b"x", (9, 9))
-    fake = SimpleNamespace(inputs=["data"], checksum="c", name="m", caffemodel="m", transformer=SimpleNamespace(
+    fake = SimpleNamespace(inputs=["data"], checksum="c", name="m", caffemodel="m", files=SimpleNamespace(arguments={}),
+                           transformer=SimpleNamespace(
         mean={"data": np.zeros((3, 1, 1), np.float32)}, channel_swap={"data": (2, 1, 0)}))
     dreams = gallery.plan(source, {"m": fake}, {"m": ["a/b", "a.b", "A.B", "c"]}, [4], [], [0], Settings(iter_n=1), 95)
     names = [d.name for d in dreams]
@@ -606,3 +607,28 @@ def test_a_folder_of_pictures_too_small_leaves_none(nets, picture, tmp_path, cap
     assert main(["dream", str(photos), "-o", str(out), "--model", nets[0], "--end", "pool2", "--device", "cpu"]) == 2
     error = capsys.readouterr().err
     assert "a.png: " in error and "too small for 'pool2'" in error and not out.exists()
+
+
+@pytest.mark.parametrize("file", ["index.html", "source.jpg", "gallery.json", "dreams/net_a-both-o4-s0.jpg"])
+def test_a_gallery_does_not_replace_the_files_of_somebody_else(nets, picture, tmp_path, capsys, file):
+    out = tmp_path / "out"
+    path = out / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"mine")
+    assert main(command(picture, out, nets[:1])) == 2
+    assert f"{path} belongs to no gallery, and would be replaced; give another folder" in capsys.readouterr().err
+    assert path.read_bytes() == b"mine"
+
+
+def test_a_gallery_does_not_replace_that_of_another_picture(nets, picture, tmp_path, capsys):
+    out, other = tmp_path / "out", tmp_path / "other.png"
+    assert main(command(picture, out, nets[:1])) == 0
+    page = (out / "index.html").read_bytes()
+    Image.open(picture).rotate(180).save(other)
+    assert main(command(str(other), out, nets[:1])) == 2
+    assert f"holds the gallery of another picture, {os.path.basename(picture)}, which would" in capsys.readouterr().err
+    assert (out / "index.html").read_bytes() == page
+    (out / "gallery.json").write_text("{")      # a damaged one is written anew, like a missing page
+    (out / "index.html").unlink()
+    assert main(command(picture, out, nets[:1])) == 0
+    assert json.loads((out / "gallery.json").read_text())["state"] == "done"

@@ -211,7 +211,7 @@ def test_an_interrupted_run_keeps_its_log(toy, tmp_path, monkeypatch):
 def test_bad_options_are_one_line(toy, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (40, 40)).save("in.png")
-    Image.new("RGB", (40, 40)).save("a.png")
+    pictures.save(np.zeros((40, 40, 3)), "a.png", {"software": "deepdream"})
     try:
         code = main(["dream", "-o", "a.png", "--model", str(toy), "--end", "both", *TINY, *arguments])
     except SystemExit as stop:

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import pictures
+from ..convert.errors import shown
 from ..errors import DreamError
 from ..options import Settings
-from ..provenance import SOFTWARE, differences, provenance
+from ..provenance import SOFTWARE, differences, is_dream, provenance
 from . import jobs
 from .page import page
 
@@ -36,6 +37,7 @@ FACTS = {                    # results in a dream's metadata -> whether a value 
 }
 # Parts of a dream's provenance that may differ: file names, and what the net's checksum covers as well
 FREE = ("model", "picture", "guide", "pixels")
+OURS = b'name="generator" content="deepdream gallery"'      # stands in the page, so that it may be replaced
 
 
 # ---- dreams
@@ -152,6 +154,14 @@ def _is_number(value):
     return isinstance(value, float) or type(value) is int and abs(value) < 10 ** 300
 
 
+def _is_page(path):
+    """Return whether a file is the page of a gallery."""
+    try:
+        return OURS in path.read_bytes()[:4096]
+    except OSError:
+        return False
+
+
 class Gallery:
     """The folder of a gallery; it is created, with the source picture and the thumbnails of the guides.
 
@@ -162,7 +172,8 @@ class Gallery:
     rows: from `rows.table`.
     options: the options that the user specified, for gallery.json.
 
-    Raises DreamError if a file cannot be written, or would overwrite the picture or a guide.
+    Raises DreamError if a file cannot be written, or would overwrite the picture, a guide, files that belong to no
+    gallery, or the gallery of another picture.
     """
 
     def __init__(self, folder: str | Path, source: Source, nets: dict, dreams: list[Dream], rows: list,
@@ -173,6 +184,7 @@ class Gallery:
                         "checksum": net.checksum} for m, net in nets.items()]
         for file in self._files():
             pictures.refuse_inputs(self.folder / file, source.path, *(g.path for g in self.guides))
+        self._check_folder()
         try:
             for part in ("dreams", "thumbs"):
                 (self.folder / part).mkdir(parents=True, exist_ok=True)
@@ -182,6 +194,27 @@ class Gallery:
                 self._thumb(pictures.load(guide.path), self.folder / self._guide_file(guide))
         except OSError as error:
             raise DreamError(f"-o {folder}: cannot be written: {error.strerror or error}") from None
+
+    def _check_folder(self):
+        """Raise DreamError if the gallery would replace files of somebody else, or the gallery of another picture."""
+        before = self._known()
+        if before.get("sha256", self.source.sha256) != self.source.sha256:
+            raise DreamError(f"-o {self.folder}: holds the gallery of another picture, {shown(before.get('picture'))}, "
+                             "which would be replaced; give another folder")
+        if before or _is_page(self.folder / "index.html") or any(is_dream(self.folder / d.file) for d in self.dreams):
+            return
+        for path in (self.folder / file for file in self._files()):
+            if path.exists():
+                raise DreamError(f"-o {self.folder}: {path} belongs to no gallery, and would be replaced; give another "
+                                 "folder")
+
+    def _known(self):
+        """Return what gallery.json says of the source picture of a gallery that the folder holds; {} without one."""
+        try:
+            summary = json.loads((self.folder / "gallery.json").read_bytes())
+            return summary["source"] if str(summary["software"]).startswith("deepdream") else {}
+        except (OSError, ValueError, TypeError, KeyError):      # missing, or damaged
+            return {}
 
     def _files(self):
         """List all files of the gallery, as paths within the folder."""

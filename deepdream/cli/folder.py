@@ -12,6 +12,7 @@ from .. import pictures
 from ..convert.console import one_line
 from ..errors import DreamError
 from ..options import Settings
+from ..pictures.reading import OTHERS
 from ..provenance import differences, files_of, is_dream, provenance
 from .output import make_folder
 from .ready import announce_time, checked_sizes, net_and_settings, step_of, with_seed
@@ -28,7 +29,7 @@ def dream_folder(args: Namespace, base: Settings) -> int:
     settings is not made again. Returns the exit code: 2 if a picture failed, else 0.
     """
     folder, output = Path(args.picture), Path(args.output or "")
-    sources, left_out = _sources(args, folder, output)
+    sources, left_out, unreadable = _sources(args, folder, output)
     targets = targets_of(sources, folder, output)
     for path, target in targets.items():
         pictures.refuse_inputs(target, path, args.guide, args.mask)
@@ -48,7 +49,7 @@ def dream_folder(args: Namespace, base: Settings) -> int:
     chosen = goals(net, settings, pictures.load(args.guide) if args.guide else None)
     check_layers(net, step_of(settings, chosen))
     tiles.check_tiles(net, step_of(settings, chosen))
-    _say_left_out(folder, left_out)
+    _say_left_out(folder, left_out, unreadable)
     counts = {"made": 0, "kept": 0, "failed": 0}
     with goes_on(), InProcess() as executor, \
             tqdm(sources, file=sys.stderr, leave=False, disable=not sys.stderr.isatty()) as bar:
@@ -68,7 +69,7 @@ def dream_folder(args: Namespace, base: Settings) -> int:
 
 
 def _sources(args, folder, output):
-    """Return the pictures of a folder, and the names of its subfolders that are left out.
+    """Return the pictures of a folder, the names of its subfolders that are left out, and the pictures that are.
 
     Raises DreamError for options that do not go with a folder.
     """
@@ -76,20 +77,22 @@ def _sources(args, folder, output):
         if getattr(args, option):
             raise DreamError(f"--{option}: {folder} is a folder; this option is only for the dream of one picture")
     if not args.output or output.exists() and (not output.is_dir() or output.samefile(folder)):
-        raise DreamError(f"-o {args.output or ''}: {folder} is a folder, so give another folder for its dreams")
+        before = f"-o {args.output}: " if args.output else ""
+        raise DreamError(f"{before}{folder} is a folder, so give another folder for its dreams, such as -o dreams/")
     formats = (*pictures.FORMATS, *pictures.ONLY_READ)
-    sources, left_out = [], []
+    sources, left_out, unreadable = [], [], []
     for place, subfolders, names in os.walk(folder, onerror=_raise):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith(".")
                                and not (output.exists() and output.samefile(Path(place, name))))
         sources += [path for name in sorted(names) if (path := Path(place, name)).suffix.lower() in formats
                     and path.is_file()]
+        unreadable += [name for name in sorted(names) if Path(name).suffix.lower() in OTHERS]
         if not args.recursive:
             left_out, subfolders[:] = list(subfolders), []
     if not sources:
-        raise DreamError(f"{folder}: holds no picture ({', '.join(formats)})"
+        raise DreamError(f"{folder}: holds no picture that can be read ({', '.join(formats)})"
                          + "; --recursive looks into its subfolders, too" * bool(left_out))
-    return sources, left_out
+    return sources, left_out, unreadable
 
 
 def _raise(error):
@@ -97,8 +100,13 @@ def _raise(error):
     raise error
 
 
-def _say_left_out(folder, left_out):
-    """Print which subfolders of a folder are left out, if there are any."""
+def _say_left_out(folder, left_out, unreadable):
+    """Print which subfolders and pictures of a folder are left out, if there are any."""
+    if unreadable:
+        formats = " and ".join(dict.fromkeys(OTHERS[Path(name).suffix.lower()] for name in unreadable))
+        rest = f" and {len(unreadable) - 1} more are" if len(unreadable) > 1 else " is"
+        print(one_line(f"{folder}: {unreadable[0]}{rest} left out; {formats} pictures are not supported"),
+              file=sys.stderr)
     if left_out:
         what = f"subfolder {left_out[0]} is" if len(left_out) == 1 else f"{len(left_out)} subfolders are"
         print(one_line(f"{folder}: its {what} left out; --recursive dreams the pictures there, too"), file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..convert.files import free_names
 from ..errors import DreamError
+from ..provenance import check_replaceable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,11 +60,15 @@ def save_partial(picture: np.ndarray, output: Path, args: Namespace, metadata: d
 
 
 def check_output(path: Path) -> None:
-    """Raise DreamError unless the picture of -o can be written; its folder may have to be made by `make_parent`."""
+    """Raise DreamError unless the picture of -o can be written; its folder may have to be made by `make_parent`.
+
+    A dream that exists is replaced; a picture of somebody else is not.
+    """
     from .. import pictures
     folder = path.parent
     if os.path.lexists(folder):
-        return pictures.check_target(path)
+        pictures.check_target(path)
+        return check_replaceable(path)
     pictures.check_suffix(path)
     while not os.path.lexists(folder):
         folder, missing = folder.parent, folder
@@ -87,6 +92,7 @@ def check_outputs(outputs: dict, inputs: Iterable) -> None:
     Raises DreamError.
     """
     from .. import pictures
+    from .runlog import is_log
     taken = []
     for option, path in outputs.items():
         if not path:
@@ -95,6 +101,8 @@ def check_outputs(outputs: dict, inputs: Iterable) -> None:
             check_output(Path(path))
         else:
             (pictures.check_file if option == "--log" else pictures.check_target)(path, option)
+            if option != "--log" or not is_log(path):
+                check_replaceable(path, option)
         pictures.refuse_inputs(path, *inputs, option=option)
         if any(Path(path).resolve() == Path(other).resolve() for other in taken):
             raise DreamError(f"{option} {path}: another file of this run has that name")

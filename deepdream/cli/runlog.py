@@ -1,13 +1,16 @@
 """The run log of a dream: one row for each step, as CSV and as a plot."""
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import pictures
+from ..provenance import SOFTWARE
 
 if TYPE_CHECKING:
     from ..dream import StepReport
@@ -15,6 +18,14 @@ if TYPE_CHECKING:
 COLUMNS = ["octave", "step", "width", "height", "objective", "mean_abs_gradient", "jitter_x", "jitter_y",
            "milliseconds"]
 PANELS = {"objective": (88, 150, 214), "mean_abs_gradient": (214, 132, 60), "milliseconds": (110, 170, 96)}
+
+
+def is_log(path: str | Path) -> bool:
+    """Return whether a file is a run log."""
+    header = ",".join(COLUMNS).encode()
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read(len(header)) == header
+    return False
 
 
 class RunLog:
@@ -96,7 +107,7 @@ class RunLog:
         if log:
             pictures.write(log, self.csv())
         if plot:
-            pictures.save(self.plot(), plot)
+            pictures.save(self.plot(), plot, {"software": SOFTWARE})
 
 
 def _limits(values):

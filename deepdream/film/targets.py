@@ -18,7 +18,7 @@ from .. import pictures
 from ..convert.errors import shown
 from ..convert.files import write
 from ..errors import DreamError
-from ..provenance import is_dream
+from ..provenance import check_replaceable, is_dream
 from .encoding import CONTAINERS, Encoding, write_movie
 from .plan import Plan
 from .source import Source
@@ -65,6 +65,7 @@ class MovieTarget:
 
     def check(self, source):
         pictures.check_file(self.path, "-o")
+        check_replaceable(self.path)
         self.encoding.check(source, source.transparent and self.keeps_alpha)
 
     def check_size(self, h, w, transparent):
@@ -84,6 +85,7 @@ class AnimationTarget:
 
     def check(self, source):
         pictures.check_file(self.path, "-o")
+        check_replaceable(self.path)
 
     def check_size(self, h, w, transparent):
         limit = SIDE[self.path.suffix.lower()]

@@ -14,7 +14,7 @@ def check_picture(img: np.ndarray, what: str = "the picture") -> None:
     if np.ndim(img) != 3 or np.shape(img)[2] != 3:
         raise DreamError(f"{what} must be an array of shape (H, W, 3), not {np.shape(img)}")
     if not np.isfinite(img).all():
-        raise DreamError(f"{what} has values that are not finite numbers")
+        raise DreamError(f"{what} holds infinities, or values that are not numbers")
 
 
 def preprocess(net, img: np.ndarray) -> np.ndarray:

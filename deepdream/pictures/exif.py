@@ -30,7 +30,7 @@ def kept_exif(image: Image.Image) -> bytes:
     source, kept = image.getexif(), Image.Exif()
     for tag in KEPT:
         if tag in source and _is_short(source[tag]):
-            kept[tag] = source[tag]
+            kept[tag] = _as_stored(source[tag])
     if str(kept.get(ExifTags.Base.ImageDescription, "")).startswith("{"):      # the settings of a dream
         del kept[ExifTags.Base.ImageDescription]
     for group, left_out in GROUPS.items():
@@ -39,11 +39,16 @@ def kept_exif(image: Image.Image) -> bytes:
         if ExifTags.Base.ColorSpace in entries:
             entries[ExifTags.Base.ColorSpace] = SRGB      # as which every picture is read
         if entries:
-            kept[group] = entries
+            kept[group] = {tag: _as_stored(value) for tag, value in entries.items()}
     data = kept.tobytes() if len(kept) else b""
     if len(data) > ALL:
         raise ValueError("too long")
     return data
+
+
+def _as_stored(value):
+    """Return a text as the bytes that the file has: Pillow reads them as Latin-1, and would write only ASCII."""
+    return value.encode("latin-1", "replace") if isinstance(value, str) and not value.isascii() else value
 
 
 def _is_short(value):
@@ -61,6 +66,9 @@ def exif_for(data: bytes, width: int, height: int, description: str | None = Non
     if data:
         exif.load(data)
     group = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
+    for entries in (exif, *(exif.get_ifd(ifd) for ifd in GROUPS if ifd in exif)):
+        for tag, value in list(entries.items()):
+            entries[tag] = _as_stored(value)
     for tag, n in zip(SIZES, (width, height)):
         if tag in group:
             group[tag] = n

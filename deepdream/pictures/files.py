@@ -61,8 +61,13 @@ def check_target(path: str | Path, option: str = "-o") -> None:
 def check_suffix(path: str | Path, option: str = "-o") -> None:
     """Raise DreamError unless the suffix of a file is that of a picture format. option: as in `check_target`."""
     path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise DreamError(f"{option} {path}: '{path.suffix}' is not a picture format; allowed are {', '.join(FORMATS)}")
+    if path.suffix.lower() in FORMATS:
+        return
+    if path.is_dir():
+        raise DreamError(f"{option} {path}: is a folder; give the name of a picture in it, such as "
+                         + str(path / "dream.jpg"))
+    raise DreamError(f"{option} {path}: '{path.suffix}' is not a picture format that can be written; allowed are "
+                     + ", ".join(FORMATS))
 
 
 def check_size(path: str | Path, h: int, w: int, option: str = "-o") -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from ..convert.errors import shown
 from ..convert.files import write
@@ -15,18 +15,19 @@ from .files import check_file, to_uint8
 from .reading import load
 
 
-def movie(frames: Iterable[Path], path: Path, fps: float = 25) -> None:
+def movie(frames: Iterable[Path], path: Path, fps: float = 25, comment: str = "") -> None:
     """Write a movie.
 
     frames: picture files of the same size, in order.
     path: the movie: .gif, .webp or .mp4.
     fps: frames per second.
+    comment: is written into the file.
 
     Raises DreamError if a frame cannot be read, or if the movie cannot be written.
     """
     path = Path(path)
     try:
-        data = MOVIES[path.suffix.lower()](_images(frames), fps)
+        data = MOVIES[path.suffix.lower()](_images(frames), fps, comment)
     except DreamError:
         raise
     except Exception as error:      # Pillow and FFmpeg raise many types, for example for sizes that a format rejects
@@ -55,15 +56,23 @@ def _images(frames):
         yield image
 
 
-def _pillow(fmt, **options):
-    def encode(frames, fps):
-        file = io.BytesIO()
-        next(frames).save(file, fmt, save_all=True, append_images=frames, duration=round(1000 / fps), loop=0, **options)
-        return file.getvalue()
-    return encode
+def _gif(frames, fps, comment):
+    return _pillow(frames, fps, "GIF", comment=comment.encode())
 
 
-def _mp4(frames, fps):
+def _webp(frames, fps, comment):
+    exif = Image.Exif()
+    exif[ExifTags.Base.ImageDescription] = comment
+    return _pillow(frames, fps, "WEBP", quality=85, exif=exif.tobytes())
+
+
+def _pillow(frames, fps, fmt, **options):
+    file = io.BytesIO()
+    next(frames).save(file, fmt, save_all=True, append_images=frames, duration=round(1000 / fps), loop=0, **options)
+    return file.getvalue()
+
+
+def _mp4(frames, fps, comment):
     """Encode H.264 that every browser and phone plays: yuv420p, even sizes, with the index at the beginning."""
     av = _av()
     first = next(frames)
@@ -71,6 +80,7 @@ def _mp4(frames, fps):
     with tempfile.TemporaryDirectory() as folder:      # to put the index at the beginning, FFmpeg opens a file twice
         path = Path(folder) / "movie.mp4"
         with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+            container.metadata["comment"] = comment
             stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options={"crf": "18"})
             stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
             for frame in itertools.chain([first], frames):
@@ -87,4 +97,4 @@ def _av():
         raise DreamError("--movie: .mp4 needs the package av: pip install av; .gif and .webp need nothing") from None
 
 
-MOVIES = {".gif": _pillow("GIF"), ".webp": _pillow("WEBP", quality=85), ".mp4": _mp4}
+MOVIES = {".gif": _gif, ".webp": _webp, ".mp4": _mp4}

@@ -21,7 +21,13 @@ from .colour import ProfileError, profile_of
 from .exif import kept_exif
 
 READABLE = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+# suffix -> what files of this name are that cannot be read
+OTHERS = {".avif": "AVIF", ".heic": "HEIC", ".heif": "HEIC", ".j2k": "JPEG 2000", ".jp2": "JPEG 2000",
+          ".jxl": "JPEG XL", ".psd": "Photoshop", ".svg": "SVG",
+          **dict.fromkeys((".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".raf", ".rw2"), "raw")}
+FILMS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".webm")
 BYTES = 40             # of memory for each pixel of a picture that is decoded and prepared for a net
+ANIMATED = ("GIF", "WEBP", "PNG")
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 STORED = {"L": "L", "LA": "L", "La": "L", "CMYK": "CMYK"}      # mode -> the mode of its colours; 'RGB' for all others
 
@@ -75,7 +81,11 @@ def opened(path: str | Path | BinaryIO) -> Iterator[Image.Image]:
     except FileNotFoundError:
         raise DreamError(f"{name}: no such picture") from None
     except UnidentifiedImageError:
-        raise DreamError(f"{name}: not a picture; JPEG, PNG, WebP and TIFF are supported") from None
+        suffix = os.path.splitext(name)[1].lower()
+        if suffix in OTHERS:
+            raise DreamError(_unsupported(name, OTHERS[suffix])) from None
+        raise DreamError(f"{name}: not a picture; JPEG, PNG, WebP and TIFF are supported"
+                         + "; `deepdream video` dreams films" * (suffix in FILMS)) from None
     except Image.DecompressionBombError as error:
         raise DreamError(f"{name}: too large a picture: {error}") from None
     except MemoryError:
@@ -99,17 +109,21 @@ def read(path: str | Path | BinaryIO) -> Picture:
     """
     with opened(path) as image:
         if image.format not in READABLE:
-            raise DreamError(f"{path}: {image.format} pictures are not supported; JPEG, PNG, WebP and TIFF are")
+            raise DreamError(_unsupported(path, image.format))
         check_memory(image, path)
         try:
             exif = kept_exif(image)      # before the pixels are loaded, which closes a TIFF file
         except Exception:      # Pillow raises exceptions of many types
             exif = None
+        frames = _frames(image)
         image.load()
         profile, turned = image.info.get("icc_profile"), ImageOps.exif_transpose(image)
         colours, alpha = _decoded(turned, profile, path)
         if exif is None:
             _say(path, "its EXIF is damaged and is left out")
+        if frames > 1:
+            _say(path, f"only the first of its {frames} {'pages' if image.format == 'TIFF' else 'frames'} is read"
+                 + "; `deepdream video` dreams them all" * (image.format in ANIMATED))
         return Picture(np.float32(colours), alpha, exif or b"")
 
 
@@ -135,6 +149,22 @@ def check_memory(image: Image.Image, path: str | Path | BinaryIO) -> None:
     if free is not None and w * h * BYTES > free:
         raise DreamError(f"{path}: too large a picture: {w}x{h} pixels take about {w * h * BYTES / 1e9:.1f} GB, and "
                          f"{free / 1e9:.1f} GB are free")
+
+
+def _unsupported(path, fmt):
+    return f"{path}: {fmt} pictures are not supported; JPEG, PNG, WebP and TIFF are"
+
+
+def _frames(image):
+    """Return the number of frames of an animation, or of pages; 1 for any other picture."""
+    if image.format not in (*ANIMATED, "TIFF"):
+        return 1
+    try:
+        return getattr(image, "n_frames", 1)
+    except Exception:      # the frames after the first are damaged; Pillow raises exceptions of many types
+        return 1
+    finally:
+        image.seek(0)
 
 
 def _say(path, text):

@@ -11,12 +11,14 @@ exact picture from which the next frame starts.
 
 With --settings, the zoom has the settings of a frame of another zoom, or of a dream.
 """
+import json
 import math
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ...errors import DreamError
 from ...options import END, FLAG, Settings, number, whole
+from ...provenance import SOFTWARE, check_replaceable
 from ..nets import add_model
 from ..options import add_device, add_end, add_guide, add_priors, add_quality, add_starts, add_steps, of_kind, \
     real_number, whole_number
@@ -110,6 +112,8 @@ def run(args: Namespace) -> None:
     options = {"motion": motion, "files": _files(args)}
 
     first, _ = zoom.resume(folder, zoom.frame_metadata(net, settings, **options), image.shape)
+    if args.movie and first == 0:      # a zoom that goes on replaces its movie
+        check_replaceable(args.movie, "--movie")
     make_folder(folder)
     pictures.check_target(zoom.frame_path(folder, 0))
     pictures.check_size(zoom.frame_path(folder, 0), *sizes[-1])
@@ -154,5 +158,6 @@ def _frames(args, net, settings, image, guide, sizes, first, options):
     print(f"{folder}: {max(0, args.frames - first)} frames made, {min(first, args.frames)} kept, {net.name} at "
           f"{', '.join(options['motion'].through) or ' + '.join(settings.end)}, seed {settings.seed}")
     if args.movie:
-        movie((zoom.frame_path(folder, i) for i in range(args.frames)), args.movie, args.fps)
+        movie((zoom.frame_path(folder, i) for i in range(args.frames)), args.movie, args.fps,
+              json.dumps({"software": SOFTWARE}))
         print(f"{args.movie}: {args.frames / args.fps:.1f} s at {args.fps:g} frames a second")
