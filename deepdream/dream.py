@@ -1,5 +1,6 @@
 """The notebook's functions `make_step` and `deepdream`, with the notebook's names, arguments and defaults."""
 import importlib
+import math
 import numbers
 import threading
 import time
@@ -227,11 +228,26 @@ def check_dream(net: Net, step: Step, sizes: Sequence[tuple[int, int]]) -> None:
     check_layers(net, step)
     h, w = sizes[-1]
     for end in step.ends:
-        net.check_size(end, *sizes[0], "the picture" if len(sizes) == 1 else
-                       f"the picture of {w}x{h} in the smallest of {len(sizes)} octaves")
+        try:
+            net.check_size(end, *sizes[0], "the picture" if len(sizes) == 1 else
+                           f"the picture of {w}x{h} in the smallest of {len(sizes)} octaves")
+        except DreamError as error:
+            raise DreamError(f"{error}{_remedy(net, end, sizes)}") from None
         net.check_size(end, h, w)
     tiles.check_tiles(net, step, sizes)
     memory.check_fits(net, step, sizes[-1])
+
+
+def _remedy(net, end, sizes):
+    """Return what to do if the smallest octave is too small for a layer: take fewer octaves, or a larger picture."""
+    low_h, low_w, exact = net.smallest(end)
+    fitting = sum(h >= low_h and w >= low_w for h, w in sizes)
+    if exact or fitting == len(sizes):
+        return ""
+    if fitting:
+        return f"; --octave-n {fitting} fits"
+    h, w = sizes[-1]
+    return f"; --octave-n 1 --size {math.ceil(max(h, w) * max(low_h / h, low_w / w))} fits"
 
 
 def check_layers(net: Net, step: Step) -> None:

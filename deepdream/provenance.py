@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 SOFTWARE = f"deepdream {__version__}"
 MARK, ENDS = b'"software": "deepdream', 1 << 20      # what films contain, and how many bytes of each end are searched
+WOKEN = "woken"      # an entry of pictures of features that were silent where their dream should start
 ARRAY = "an array"      # the name of a picture that was not read from a file
 # entries that are not compared: with other values it is still the same dream
-NOT_COMPARED = {"software", "device", "threads", "picture_path", "guide_path", "mask_path", "film"}
+NOT_COMPARED = {"software", "device", "threads", "picture_path", "guide_path", "mask_path", "model_path", "film"}
 # the values of entries that are left out, as older versions do
 DEFAULTS = {"tile": None, "priors": {}, "start": None, "size": None, "noise": None, "fast": False, "pixels": None,
             "mask": None, "mask_sha256": None, "mask_edge": None,
@@ -35,7 +36,16 @@ def provenance(net: Net, settings: dict, **extra) -> dict:
     extra: further entries, such as those of `machine(net)`.
     """
     entries = {"software": SOFTWARE, "model": net.name, "checksum": net.checksum, **settings, **extra}
+    entries |= {"model_path": path} if (path := _path_of(net)) else {}
     return entries | ({"pixels": pixels} if (pixels := pixels_of(net)) else {})
+
+
+def _path_of(net):
+    """Return the path of a net that was given as a folder or as an .onnx file, else None."""
+    from . import models
+    if net.files.arguments["prototxt"] in models.names() or net.files.arguments.get("caffemodel"):
+        return None
+    return str(net.prototxt.parent if net.caffemodel else net.prototxt)
 
 
 def machine(net: Net) -> dict:

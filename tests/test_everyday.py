@@ -306,6 +306,7 @@ def test_a_gallery_has_the_settings_of_one_of_its_dreams(here, capsys):
     (["class", "-o", "x.png"], "CLASS: is missing")])
 def test_settings_of_another_command_are_one_line(here, run, capsys, command, message):
     assert run("dream", "cat.png", "-o", "a.png", *TINY) == 0
+    pictures.save(load("a.png"), "a.png", {**settings("a.png"), "model_path": "gone"})
     assert main(["dream", "-o", "sky.png", "--model", "digits", "--end", "ip", "--size", "8x8", *TINY[:2], "--octave-n",
                  "1", "--device", "cpu"]) == 0
     before, _ = names(here), capsys.readouterr()
@@ -486,3 +487,121 @@ def test_a_folder_with_pictures_in_subfolders_only(here, run, capsys):
     assert run("dream", "in", "-o", "out", *TINY) == 2
     assert "--recursive looks into its subfolders, too" in capsys.readouterr().err
     assert run("dream", "in", "-o", "out", *TINY, "--recursive") == 0 and names(here / "out") == ["sub/a.png"]
+
+
+def test_pictures_that_cannot_be_read_are_mentioned(here, run, capsys):
+    (here / "in").mkdir()
+    picture(here / "in/a.png")
+    for name in ("b.heic", "c.avif", "d.HEIC", "notes.txt"):
+        (here / "in" / name).write_bytes(b"?")
+    assert run("dream", "in", "-o", "out", *TINY) == 0 and names(here / "out") == ["a.png"]
+    assert "in: b.heic and 2 more are left out; HEIC and AVIF pictures are not supported\n" in capsys.readouterr().err
+    assert run("dream", "in/b.heic", "-o", "b.png", *TINY) == 2
+    assert "in/b.heic: HEIC pictures are not supported; JPEG, PNG, WebP and TIFF are\n" in capsys.readouterr().err
+    (here / "film.mp4").write_bytes(b"?")
+    assert run("dream", "film.mp4", "-o", "b.png", *TINY) == 2
+    assert "are supported; `deepdream video` dreams films\n" in capsys.readouterr().err
+
+
+# ---- nothing of the user's is lost
+
+@pytest.mark.parametrize("option, name", [("-o", "mine.png"), ("-o", "mine.jpg"), ("--plot", "mine.png"),
+                                          ("--log", "mine.csv")])
+def test_files_of_somebody_else_are_not_overwritten(here, run, capsys, option, name):
+    (picture if name.endswith("g") else lambda path: path.write_text("a,b"))(here / name)
+    before = (here / name).read_bytes()
+    words = ["dream", "cat.png", *([] if option == "-o" else ["-o", "out.png"]), option, name, *TINY]
+    assert run(*words) == 2
+    assert f"{option} {name}: would overwrite {name}, which was not made by deepdream" in capsys.readouterr().err
+    assert (here / name).read_bytes() == before and not (here / "out.png").exists()
+    (here / name).unlink()
+    assert run(*words) == 0 and run(*words) == 0      # its own files are replaced
+
+
+@pytest.mark.parametrize("command", ["enhance", "class", "zoom", "video"])
+def test_no_command_overwrites_files_of_somebody_else(here, run, capsys, command):
+    if command == "video":
+        (here / "film").mkdir()
+        picture(here / "film/1.png"), picture(here / "film/2.png")
+    words = {"enhance": ["cat.png", "-o", "mine.png"], "class": ["0", "-o", "mine.png"],
+             "zoom": ["cat.png", "-o", "frames", "--frames", "2", "--movie", "mine.gif"],
+             "video": ["film", "-o", "mine.gif", "--flow", "none"]}[command]
+    name = words[-1] if command == "zoom" else words[words.index("-o") + 1]
+    (here / name).write_bytes(b"mine")
+    options = TINY[:2] if command == "enhance" else TINY
+    assert run(command, *words, *options, end=[] if command == "class" else ("--end", "both")) == 2
+    assert f"would overwrite {name}, which was not made by deepdream" in capsys.readouterr().err
+    assert (here / name).read_bytes() == b"mine" and not (here / "frames").exists()
+
+
+@pytest.mark.parametrize("name", ["movie.gif", "movie.webp", "movie.mp4"])
+def test_a_zoom_replaces_its_movie_only(here, run, capsys, name):
+    if name.endswith("mp4"):
+        pytest.importorskip("av")
+    words = ["cat.png", *TINY, "--seed", "1", "--movie", name]
+    assert run("zoom", *words, "-o", "a", "--frames", "2") == 0
+    first = (here / name).read_bytes()
+    assert run("zoom", *words, "-o", "a", "--frames", "3") == 0 and (here / name).read_bytes() != first
+    assert run("zoom", *words, "-o", "b", "--frames", "2") == 0 and (here / name).read_bytes() == first
+
+
+# ---- messages that say what to do
+
+@pytest.mark.parametrize("words, message", [
+    (["cat.png", "-o", "new/"], "-o new: is a folder; give the name of a picture in it, such as new/dream.jpg"),
+    (["in"], "in is a folder, so give another folder for its dreams, such as -o dreams/"),
+    (["cat.png", "-o", "a.gif"], "'.gif' is not a picture format that can be written"),
+    (["cat.png", "--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
+    (["cat.png", "--octave-n", "12"], "needs at least 3x3; --octave-n 9 fits"),
+    (["tiny.png", "--octave-n", "2"], "needs at least 3x3; --octave-n 1 --size 3 fits")])
+def test_what_to_do(here, run, capsys, words, message):
+    (here / "new").mkdir(), (here / "in").mkdir()
+    picture(here / "in/a.png"), Image.new("RGB", (2, 2)).save("tiny.png")
+    try:
+        code = run("dream", *words)
+    except SystemExit as stop:
+        code = stop.code
+    error = capsys.readouterr().err
+    assert code == 2 and message in error and error.count("\n") == 1
+
+
+def test_a_missing_package_is_one_line(monkeypatch, capsys):
+    from deepdream import __main__
+    for name, code in (("PIL", 2), ("deepdream.no_module", None)):
+        def missing(name=name):
+            raise ModuleNotFoundError(f"No module named '{name}'", name=name)
+        monkeypatch.setattr("deepdream.cli.main", missing)
+        if code is None:
+            with pytest.raises(ModuleNotFoundError):
+                __main__.main()
+        else:
+            assert __main__.main() == 2
+            error = capsys.readouterr().err
+            assert "the package PIL is not installed for " in error and ". .venv/bin/activate" in error
+
+
+# ---- what a dream keeps
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_names_with_umlauts_stay_in_the_exif(here, run, suffix):
+    exif = Image.Exif()
+    exif[0x13b], exif[0x8298] = "Jürgen".encode(), "© Müller".encode()
+    exif.get_ifd(0x8769)[0xa430] = "Zoë".encode()      # the owner of the camera
+    Image.open("cat.png").save("a.jpg", exif=exif)
+    assert run("dream", "a.jpg", "-o", f"b.{suffix}", *TINY) == 0
+    data = (here / f"b.{suffix}").read_bytes()
+    with Image.open(f"b.{suffix}") as image:
+        kept = image.getexif()
+        for value, name in ((kept[0x13b], "Jürgen"), (kept[0x8298], "© Müller"), (kept.get_ifd(0x8769)[0xa430], "Zoë")):
+            assert (value if isinstance(value, bytes) else value.encode("latin-1")).rstrip(b"\0") == name.encode()
+    assert suffix == "png" or "Jürgen".encode() in data
+
+
+def test_pages_and_frames_that_are_left_out(here, run, capsys):
+    frames = [Image.new("RGB", (40, 40), colour) for colour in ("red", "green", "blue")]
+    frames[0].save("a.gif", save_all=True, append_images=frames[1:])
+    frames[0].save("a.tif", save_all=True, append_images=frames[1:])
+    assert run("dream", "a.gif", "-o", "b.png", *TINY) == 0
+    assert "a.gif: only the first of its 3 frames is read; `deepdream video` dreams them all" in capsys.readouterr().err
+    assert run("dream", "a.tif", "-o", "c.png", *TINY) == 0
+    assert "a.tif: only the first of its 3 pages is read\n" in capsys.readouterr().err

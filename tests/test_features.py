@@ -128,6 +128,11 @@ def test_silent_channels(tmp_path, capsys):
     seen = Net(folder, device="cpu", threads=1).features(load(out / "net-both-0001.png"), "both")
     assert seen[1].max() > 0 and not (out / "net-both-0002.png").exists()
     assert settings(out / "net-both.png")["channels"] == [0, 1, 2]
+    words = ["dream", "-o", str(tmp_path / "again.png"), "--device", "cpu", "--threads", "1", "--settings"]
+    assert main([*words, str(out / "net-both-0000.png")]) == 0
+    assert np.array_equal(load(tmp_path / "again.png"), load(out / "net-both-0000.png"))
+    assert main([*words, str(out / "net-both-0001.png")]) == 2
+    assert "only `deepdream features` makes it again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -139,8 +139,8 @@ def test_rows_of_nets_without_a_common_layer_are_matched_by_depth():
 
 def test_names_of_files_do_not_collide():
     source = gallery.Source(Path("x.jpg"), b"x", (9, 9))
-    fake = SimpleNamespace(inputs=["data"], checksum="c", name="m", caffemodel="m", files=SimpleNamespace(arguments={}),
-                           transformer=SimpleNamespace(
+    fake = SimpleNamespace(inputs=["data"], checksum="c", name="m", caffemodel="m", prototxt=Path("m/x"),
+                           files=SimpleNamespace(arguments={"prototxt": "m"}), transformer=SimpleNamespace(
         mean={"data": np.zeros((3, 1, 1), np.float32)}, channel_swap={"data": (2, 1, 0)}))
     dreams = gallery.plan(source, {"m": fake}, {"m": ["a/b", "a.b", "A.B", "c"]}, [4], [], [0], Settings(iter_n=1), 95)
     names = [d.name for d in dreams]

@@ -111,7 +111,7 @@ def test_priors_of_the_command_line(net, toy, tmp_path):
 
 
 def test_a_dream_is_repeated_from_its_settings(toy, tmp_path, capsys):
-    """--settings repeats a dream bit for bit, except for other options; the user's own net must be passed again."""
+    """--settings repeats a dream bit for bit, except for other options; a net that is gone must be passed again."""
     first, again, other = (tmp_path / n for n in ("1.png", "2.png", "3.png"))
     assert main(["dream", "-o", str(first), "--model", str(toy), "--end", "both[1,4]", "--end", "conv1:0.2", *TINY,
                  "--start", "noise", "--noise", "100", "30", "--size", "40x36", "--blur", "0.5", "--no-clip"]) == 0
@@ -120,6 +120,9 @@ def test_a_dream_is_repeated_from_its_settings(toy, tmp_path, capsys):
     assert main(["dream", "-o", str(other), "--model", str(toy), "--settings", str(first), "--iter-n", "1",
                  "--threads", "1"]) == 0
     assert settings(other) == {**settings(first), "iter_n": 1}
+    assert main(["dream", "-o", str(other), "--settings", str(first), "--threads", "1"]) == 0
+    assert first.read_bytes() == other.read_bytes()
+    pictures.save(pictures.load(first), first, {**settings(first), "model_path": str(tmp_path / "gone")})
     assert main(["dream", "-o", str(other), "--settings", str(first)]) == 2
     Image.new("RGB", (9, 9)).save(tmp_path / "plain.png")
     assert main(["dream", "-o", str(other), "--settings", str(tmp_path / "plain.png")]) == 2
@@ -478,13 +481,15 @@ def test_the_dream_of_a_net_in_an_onnx_file_again(onnx_file, tmp_path, capsys):
     pixels = ["--mean", "50", "--scale", "0.01"]
     small = ["--octave-n", "1", "--iter-n", "2", "--device", "cpu", "--end", "z"]
     assert main(["dream", "cat.png", "-o", "a.png", "--model", onnx_file, *pixels, *small]) == 0
-    capsys.readouterr()
-    assert main(["dream", "--settings", "a.png", "-o", "b.png", "--device", "cpu"]) == 2
+    for words in ([], ["--model", onnx_file]):
+        assert main(["dream", "--settings", "a.png", "-o", "b.png", "--device", "cpu", *words]) == 0
+        assert "other files" not in capsys.readouterr().err
+        assert settings("a.png") == settings("b.png")
+        assert np.array_equal(pictures.load("a.png"), pictures.load("b.png"))
+    (tmp_path / onnx_file).rename(tmp_path / "moved.onnx")
+    assert main(["dream", "--settings", "a.png", "-o", "c.png", "--device", "cpu"]) == 2
     assert "was dreamt with 'net', which has no name in `deepdream models`; give --model too" in capsys.readouterr().err
-    assert main(["dream", "--settings", "a.png", "-o", "b.png", "--model", onnx_file, "--device", "cpu"]) == 0
-    assert "other files" not in capsys.readouterr().err
-    assert settings("a.png") == settings("b.png")
-    assert np.array_equal(pictures.load("a.png"), pictures.load("b.png"))
+    (tmp_path / "moved.onnx").rename(tmp_path / onnx_file)
     assert main(["dream", "--settings", "a.png", "-o", "c.png", "--model", onnx_file, "--mean", "1", "--device",
                  "cpu"]) == 0
     assert settings("c.png")["pixels"] == {**settings("a.png")["pixels"], "mean": [1.0]}

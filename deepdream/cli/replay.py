@@ -13,7 +13,7 @@ from .. import convert, models, pictures
 from ..convert.errors import shown
 from ..errors import DreamError
 from ..options import Settings
-from ..provenance import channels_of, checksum_of
+from ..provenance import WOKEN, channels_of, checksum_of
 from .nets import PIXELS, check_pixels
 from .options import specified
 from .saved import Form
@@ -55,10 +55,13 @@ def replay(args: Namespace, form: Form) -> Settings:
         kept = {name: value for name, value in metadata.items() if name not in _replaced(args)}
         settings = Settings.from_metadata(kept | {"priors": _priors(metadata, args)})
         _check_texts(metadata, form)
-        arguments = _arguments(metadata, args, form)
+        arguments = _arguments(metadata, args, form, path)
     except (DreamError, AttributeError, KeyError, TypeError, ValueError) as error:
         why = f": {error}" if isinstance(error, DreamError) else ""
         raise DreamError(f"--settings {path}: its settings are damaged{why}") from None
+    if metadata.get(WOKEN):
+        raise DreamError(f"--settings {path}: its channel saw nothing where the dream should start, so `features` "
+                         "began with other noise; only `deepdream features` makes it again")
     arguments |= _files(args, metadata, path, form)
     for name, value in arguments.items():
         setattr(args, name, value)
@@ -78,7 +81,8 @@ def _priors(metadata, args):
 
 
 def _check_texts(metadata, form):
-    for name in ("picture", "guide", "mask", "model", "picture_path", "guide_path", "mask_path"):
+    for name in ("picture", "guide", "mask", "model", "picture_path", "guide_path", "mask_path",
+                 "model_path"):
         if not isinstance(metadata.get(name), (str, type(None))):
             raise TypeError(name)
     for name in ("picture_sha256", "guide_sha256", "mask_sha256"):
@@ -91,7 +95,7 @@ def _check_texts(metadata, form):
         raise TypeError("end")
 
 
-def _arguments(metadata, args, form):
+def _arguments(metadata, args, form, path):
     """Return {name: value} of the arguments, other than settings and files, to take from the metadata."""
     values = {"threads": metadata.get("threads")}
     if values["threads"] is not None and (type(values["threads"]) is not int or not 1 <= values["threads"] <= 1024):
@@ -102,8 +106,8 @@ def _arguments(metadata, args, form):
     check_pixels(saved)
     if form.model not in args.given:
         values |= saved
-        if metadata.get("model") in models.names():
-            values[form.model] = metadata["model"] if form.model == "model" else [metadata["model"]]
+        if name := _model(metadata, path):
+            values[form.model] = name if form.model == "model" else [name]
     elif form.model == "model" and _is_same_net(args.model, pixels, metadata):
         values |= saved
     for name, entry in form.entries.items():
@@ -111,6 +115,16 @@ def _arguments(metadata, args, form):
             values[entry.argument] = entry.convert(value)
     return {name: value for name, value in values.items()
             if value is not None and hasattr(args, name) and name not in args.given}
+
+
+def _model(metadata, path):
+    """Return the name or the path of the net to take from the metadata; None if it is not there."""
+    recorded = metadata.get("model_path")
+    if recorded and not recorded.startswith(("\\\\", "//")):      # nothing on other machines
+        for place in (Path(recorded), path.parent / Path(recorded).name):
+            if os.path.isdir(place) or place.suffix.lower() == ".onnx" and _is_file(place):
+                return str(place)
+    return metadata["model"] if metadata.get("model") in models.names() else None
 
 
 def _is_same_net(model, pixels, metadata):
@@ -144,6 +158,8 @@ def _files(args, metadata, path, form):
                              "`deepdream dream` has masks")
         found["mask"] = _recorded_file("mask", metadata, path)
     names = metadata.get("models", [metadata.get("model")])
+    if _model(metadata, path):
+        names = []
     if _other_pixels(metadata) and form.model not in args.given:
         raise DreamError(f"--settings {path}: {OTHER_PIXELS}")
     unknown = [name for name in names if name not in models.names()]

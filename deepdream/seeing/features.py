@@ -25,7 +25,7 @@ from ..net import Net
 from ..options import Settings
 from ..pictures.sheet import enlarged, grid
 from ..pictures.starts import NOISE, grey, noise, start_size, starting_picture
-from ..provenance import SOFTWARE, differences, is_dream, machine, provenance
+from ..provenance import SOFTWARE, WOKEN, differences, is_dream, machine, provenance
 
 TRIES = 24           # pictures to find one that excites a channel which is silent at first
 FADED = 0.3          # the part of its contrast that remains
@@ -171,16 +171,16 @@ class Features:
         That noise is strong, and would still show. So the dream that it becomes, with its contrast reduced, is where
         a second dream starts.
         """
-        start = starting_picture(self.settings)
+        start, woken = starting_picture(self.settings), {}
         dream = self._dream(feature, start, on_step)
         if dream is None and (found := self._exciting(feature.channel)) is not None:
             dream = self._dream(feature, found, on_step)
             if dream is not None:
                 again = self._dream(feature, np.float32(start + FADED * (dream - dream.mean())).clip(0, 255), on_step)
-                dream = dream if again is None else again
+                dream, woken = dream if again is None else again, {WOKEN: True}
         if dream is not None:
             feature.picture, feature.reason = pictures.to_uint8(visible(dream, self.settings.clip)), ""
-            pictures.save(feature.picture, feature.path, {**feature.metadata, **machine(self.net)})
+            pictures.save(feature.picture, feature.path, {**feature.metadata, **machine(self.net), **woken})
 
     def _dream(self, feature, start, on_step):
         """Return a dream, or None if the channel's gradient is zero, with the reason in `feature`."""
