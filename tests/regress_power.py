@@ -2,7 +2,7 @@
 
 First make dreams, right ones and wrong ones, which takes hours on a CPU:
 
-    deepdream regress --seeds 8 --negatives --keep dreams/
+    deepdream regress --seeds 8 --negatives --zoom --keep dreams/
     python tests/regress_power.py dreams/ --model MODEL --reference originals/ --extra caffe/
 
 `--extra` names a folder with dreams by real Caffe (`inception_4c_output_seed0.jpg`, ...), which count as right ones.
@@ -27,7 +27,7 @@ from deepdream import pictures      # noqa: E402
 from deepdream.regress import check, originals, power, statistics      # noqa: E402
 
 CAFFE = {"4c": "inception_4c_output", "guided_3b": "guided_inception_3b_output",
-         "3b_5x5_reduce_leftover": "inception_3b_5x5_reduce_leftover_diffs"}
+         "3b_5x5_reduce_leftover": "inception_3b_5x5_reduce_leftover_diffs", "zoom": "zoom_frame_0029_legacy_affine"}
 SEES_OTHERWISE = ["mean", "mean_order", "places_mean", "swapped", "net"]      # mistakes whose net measures differently
 DRAWS = 400
 
@@ -101,7 +101,8 @@ def main():
     source = originals.read(args.reference)
     run = check.Run(deepdream.Net(args.model, device="cpu"))
     measured = Measurements(run, source, args.dreams / "measured")
-    cases = {c.name: c for c in check.CASES if c.name in CAFFE}
+    cases = {c.name: c for c in (*check.CASES, check.ZOOM)
+             if c.name in CAFFE and any(args.dreams.glob(f"{c.name}_seed*.png"))}
 
     ours = {name: [measured.of(c, p) for p in sorted(args.dreams.glob(f"{name}_seed*.png"))]
             for name, c in cases.items()}
@@ -113,6 +114,7 @@ def main():
         power.CALIBRATIONS[name] = statistics.Calibration(len(right), spreads(right))
         print(f'    "{name}": Calibration({len(right)}, {spreads(right)}),')
     print("}\nPOWER = {")
+    cases.pop(check.ZOOM.name, None)      # no mistakes were made in zooms
     google = {name: Path(args.reference, c.file) for name, c in cases.items()}
     for mistake in [None, *check.NEGATIVES]:
         samples = {name: ours[name] if mistake is None else

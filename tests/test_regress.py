@@ -134,12 +134,15 @@ def test_gradient_at_a_picture():
 
 
 def test_what_was_measured_is_complete():
-    assert set(power.CALIBRATIONS) == {c.name for c in regress.CASES} - {"3b_5x5_reduce"}
+    assert set(power.CALIBRATIONS) == {c.name for c in (*regress.CASES, regress.ZOOM)} - {"3b_5x5_reduce"}
     assert all(set(c.spreads) == set(statistics.STATISTICS) for c in power.CALIBRATIONS.values())
     assert set(power.POWER) <= {None, *regress.NEGATIVES}
     assert all(len(shares) == len(power.SEEDS) and all(0 <= s <= 1 for s in shares) for shares in power.POWER.values())
     assert power.calibration_of("4c", "mini_imagenet", power.SIZE) is None
     assert power.calibration_of("4c", power.NET, power.SIZE).spreads["gradient"] > 0
+    measured, guessed = (power.calibration_of("zoom", net, power.SIZE) for net in (power.NET, "mini_imagenet"))
+    assert guessed.spreads == measured.spreads and guessed.dreams < measured.dreams
+    assert measured.spreads["change"] > 3 * power.CALIBRATIONS["4c"].spreads["change"]
 
 
 def test_rank():

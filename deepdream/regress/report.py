@@ -80,7 +80,7 @@ def _rows(z_of):
 
 def _power(run, checked, seeds):
     """Return how often a check with this number of seeds notices each mistake, if that was measured for this net."""
-    right = [c for c in checked if not c.negative]
+    right = [c for c in checked if not c.negative and c.case.frames == 1]      # in a zoom no mistakes were made
     if not any(power.calibration_of(c.case.name, run.net.name, c.reference.shape[:2]) for c in right):
         return []
     nearest = min(power.SEEDS, key=lambda n: (abs(n - seeds), n))
