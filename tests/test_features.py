@@ -54,6 +54,7 @@ def test_interrupted_and_continued(toy, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(features, "deepdream", stop)
     assert main(command(toy, two, "both[0,3,6,8]")) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
     assert sorted(p.name for p in two.iterdir()) == ["toy-both-0000.png", "toy-both-0003.png", "toy-both.png"]
     assert settings(two / "toy-both.png")["channels"] == [0, 3]
     monkeypatch.setattr(features, "deepdream", keep)

@@ -156,7 +156,7 @@ def write_movie(encoding: Encoding, target: Path, source: object, plan: Plan, fr
     Raises DreamError if it cannot be written.
     """
     container_name = CONTAINERS[encoding.path.suffix.lower()]
-    options = {"fflags": "bitexact"}      # no random numbers in the file, so that the same film is the same file
+    options = {"fflags": "bitexact"}      # no random numbers, so that the same encoded frames are the same file
     if container_name in ("mp4", "mov"):
         options["movflags"] = "faststart+use_metadata_tags"
     try:

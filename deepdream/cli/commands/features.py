@@ -54,6 +54,7 @@ def run(args: Namespace) -> None:
 
     from ...seeing.features import Features, chosen_channels, strongest
     from ..progress import Progress
+    from ..stopping import goes_on
     net = net_of(args, fast=bool(args.fast))
     layer, channels = chosen_channels(net, args.layer)
     if channels and (args.count or args.strongest):
@@ -66,7 +67,7 @@ def run(args: Namespace) -> None:
     pictures.refuse_inputs(features.sheet, args.strongest)
     make_folder(features.folder)
     pictures.check_target(features.sheet)
-    with Progress(features.sizes, features.settings.iter_n * len(missing)) as progress:
+    with goes_on(), Progress(features.sizes, features.settings.iter_n * len(missing)) as progress:
         def on_feature(feature):
             progress.bar.set_description_str(f"channel {feature.channel} ", refresh=False)
 

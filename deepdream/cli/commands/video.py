@@ -13,8 +13,9 @@ detail of the one before it, moved along by optical flow, and is dreamt for --st
 film, and sound and subtitles are copied.
 
 The dreamt frames are saved in a work folder, OUT.work. A film that was interrupted goes on where it stopped if you
-repeat the command, and the result is the same. preview.jpg in that folder shows the frame that was dreamt last. When
-the film is written, the folder is deleted, unless you named it with --work.
+repeat the command, and its frames are the same. (On processors with AVX-512, libx264 does not always encode the same
+frames alike.) preview.jpg in that folder shows the frame that was dreamt last. When the film is written, the folder is
+deleted, unless you named it with --work.
 
 Movies need PyAV and the optical flow needs OpenCV: pip install "deepdream[video]". With --dask, all workers must find
 the film and the work folder under the same paths, so give absolute ones in a shared folder.
