@@ -46,8 +46,8 @@ def arguments(parser: ArgumentParser) -> None:
                         "or a folder of such pictures (default: a computed sky)")
     parser.add_argument("-o", "--output", metavar="OUT", help="the picture file to write: .jpg, .png, .webp or .tif; "
                         "the settings are saved in its metadata; missing folders are made, and an older dream is "
-                        "replaced (default: dream.jpg, or dream-2.jpg and so on if it exists). For a folder of pictures, "
-                        "the folder for the dreams")
+                        "replaced (default: dream.jpg, or dream-2.jpg and so on if it exists). For a folder of "
+                        "pictures, the folder for the dreams")
     parser.add_argument("--recursive", action="store_true", help="with a folder of pictures: dream those in its "
                         "subfolders, too, into the same subfolders of OUT")
     add_model(parser)
