@@ -245,7 +245,7 @@ def test_saved_settings_make_the_same_dream_in_python(page, nets, picture, tmp_p
     theirs = pictures.settings(tmp_path / "again.png")
     same = {*settings} - {"software", "device", "threads", "model"}
     assert {name: theirs[name] for name in same} == {name: settings[name] for name in same}
-    assert {*theirs} - {*settings} <= {"picture_path", "guide", "mask", "quality", "octave", "step"}
+    assert {*theirs} - {*settings} <= {"picture_path", "model_path", "guide", "mask", "quality", "octave", "step"}
 
 
 def test_the_settings_of_a_scene(page):
