@@ -3,11 +3,12 @@
 Average pooling is a convolution. For max pooling of x >= 0, zeros can serve as padding if nothing depends on the
 gradient where x = 0. Then tap (i, j) of all windows is a convolution of each channel with a kernel of a single 1.
 
-The order in which this module builds nodes decides how much memory the masks take. onnxruntime walks backwards from the
-last node, and of the inputs of a node, what was built last is computed first; convolutions, which it builds again in
-its blocked layout, count as built after everything else. So if a mask is multiplied with another product, and the walk
-comes by for the first time, the mask is computed during the forward pass and waits there. Hence the first step of this
-walk must lead to dy over convolutions only: `dy` is multiplied before it is padded, and the first phase is put last.
+The order in which this module builds nodes decides how much memory the masks take. onnxruntime orders nodes by walking
+back from the last one. Of the inputs of a node, it first follows the one that was built last, and computes all that
+leads there; convolutions, which it builds again in its blocked layout, count as built last. So where a mask is
+multiplied with another product, the mask would come first, in the middle of the forward pass, and wait for dy. The
+first path of the walk must therefore reach dy over convolutions only; from then on dy is there before every mask. This
+is why dy is multiplied before it is padded, and why the first phase is put last.
 """
 from __future__ import annotations
 

@@ -81,8 +81,7 @@ def _priors(metadata, args):
 
 
 def _check_texts(metadata, form):
-    for name in ("picture", "guide", "mask", "model", "picture_path", "guide_path", "mask_path",
-                 "model_path"):
+    for name in ("picture", "guide", "mask", "model", "picture_path", "guide_path", "mask_path", "model_path"):
         if not isinstance(metadata.get(name), (str, type(None))):
             raise TypeError(name)
     for name in ("picture_sha256", "guide_sha256", "mask_sha256"):
