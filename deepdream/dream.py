@@ -1,6 +1,5 @@
 """The notebook's functions `make_step` and `deepdream`, with the notebook's names, arguments and defaults."""
 import importlib
-import math
 import numbers
 import threading
 import time
@@ -68,7 +67,7 @@ def make_step(net: Net, step_size: float = 1.5, end: str = "inception_4c/output"
     ox, oy = tiles.draw(rng, -int(jitter), int(jitter) + 1)
     check_layers(net, step)
     for name in step.ends:
-        net.check_size(name, *src.data.shape[-2:])
+        net.sizes.check(name, *src.data.shape[-2:])
     tiles.check_tiles(net, step, [src.data.shape[-2:]])
     stepper = stepper_of(net, step, rng)
     values = stepper.step(ox, oy, step_size)
@@ -209,7 +208,7 @@ def possible_octaves(net: Net, ends: Sequence[str], sizes: Sequence[tuple[int, i
     sizes: (h, w) of the octaves, smallest first. The last one stays.
     """
     ends = [end for end in ends if end in net.ends]
-    return [*(net.nearest_size(ends, h, w) for h, w in sizes[:-1]), sizes[-1]] if ends else list(sizes)
+    return [*(net.sizes.nearest(ends, h, w) for h, w in sizes[:-1]), sizes[-1]] if ends else list(sizes)
 
 
 # ---- checks before a dream begins
@@ -226,28 +225,10 @@ def check_dream(net: Net, step: Step, sizes: Sequence[tuple[int, int]]) -> None:
     size of tiles that is not possible.
     """
     check_layers(net, step)
-    h, w = sizes[-1]
     for end in step.ends:
-        try:
-            net.check_size(end, *sizes[0], "the picture" if len(sizes) == 1 else
-                           f"the picture of {w}x{h} in the smallest of {len(sizes)} octaves")
-        except DreamError as error:
-            raise DreamError(f"{error}{_remedy(net, end, sizes)}") from None
-        net.check_size(end, h, w)
+        net.sizes.check_octaves(end, sizes)
     tiles.check_tiles(net, step, sizes)
     memory.check_fits(net, step, sizes[-1])
-
-
-def _remedy(net, end, sizes):
-    """Return what to do if the smallest octave is too small for a layer: take fewer octaves, or a larger picture."""
-    low_h, low_w, exact = net.smallest(end)
-    fitting = sum(h >= low_h and w >= low_w for h, w in sizes)
-    if exact or fitting == len(sizes):
-        return ""
-    if fitting:
-        return f"; --octave-n {fitting} fits"
-    h, w = sizes[-1]
-    return f"; --octave-n 1 --size {math.ceil(max(h, w) * max(low_h / h, low_w / w))} fits"
 
 
 def check_layers(net: Net, step: Step) -> None:

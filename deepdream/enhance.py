@@ -116,9 +116,7 @@ def enhance(net: Net, img: np.ndarray, end: str = "inception_4c/output", k: floa
     if net.leftover:
         raise DreamError("leftover_diffs: enhance needs the gradients of a fresh net")
     sizes = possible_octaves(net, [end], octave_sizes(*np.shape(img)[:2], octave_n, octave_scale))
-    net.check_size(net.checked(end), *sizes[0], "the picture" if octave_n == 1 else
-                   f"the picture of {np.shape(img)[1]}x{np.shape(img)[0]} in the smallest of {octave_n} octaves")
-    net.check_size(end, *sizes[-1])
+    net.sizes.check_octaves(net.checked(end), sizes)
     part, detail, done = None, None, 0
 
     def report(i, vis, values):

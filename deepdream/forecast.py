@@ -32,9 +32,9 @@ def seconds_of(net: Net, step: Step, sizes: Sequence[tuple[int, int]], iter_n: i
     objective needs something that only the picture has.
     """
     side = min(PROBE, step.tile or PROBE)
-    low = max((net.smallest(end)[:2] for end in step.ends))
+    low = max((net.sizes.of(end)[:2] for end in step.ends))
     h, w = (min(n, max(side, least)) for n, least in zip(sizes[-1], low))
-    h, w = net.nearest_size(step.ends, h, w)
+    h, w = net.sizes.nearest(step.ends, h, w)
     src, rng = net.blobs[net.inputs[0]], np.random.RandomState(0)
     src.reshape(1, src.channels, h, w)
     src.data[...] = rng.uniform(-20, 20, src.data.shape)

@@ -199,8 +199,8 @@ def test_an_unknown_end_offers_the_nearest(net, end, near):
 
 def test_too_small_a_picture(net):
     with pytest.raises(DreamError, match="2x33 pixels, too small for 'pool2', which needs at least 3x3"):
-        net.check_size("pool2", 33, 2)
-    net.check_size("pool2", 3, 3)
+        net.sizes.check("pool2", 33, 2)
+    net.sizes.check("pool2", 3, 3)
     net.blobs["data"].reshape(1, 3, 2, 33)
     with pytest.raises(DreamError, match="data has 33x2 pixels, too small"):
         net.forward()

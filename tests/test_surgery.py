@@ -217,8 +217,8 @@ def test_a_net_after_surgery(folder):
     plain, cut = Net(folder, device="cpu"), Net(folder, device="cpu", surgery=True)
     assert plain.checksum != cut.checksum
     with pytest.raises(DreamError, match="exactly 47x47"):
-        plain.check_size("fc8", 55, 63)
-    cut.check_size("fc8", 55, 63)
+        plain.sizes.check("fc8", 55, 63)
+    cut.sizes.check("fc8", 55, 63)
     cut.blobs["data"].reshape(1, 3, 55, 63)
     cut.blobs["data"].data[...] = toys.noise(1, 3, 55, 63)
     assert cut.forward()["prob"].shape == (1, 5, 3, 5)

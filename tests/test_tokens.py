@@ -182,8 +182,8 @@ def test_octaves_have_sizes_that_the_net_takes(tmp_path, capsys):
     made = Net(tmp_path / "net.onnx", device="cpu", mean=0, scale=0.02)
     assert convert.sizes_of(made.model, "y") == (8, 8, False, (8, 8)) and convert.min_size(made.model, "a")[2] is False
     assert convert.sizes_of(made.model, "c").step == (1, 1)
-    assert made.nearest_size(["y"], 45, 33) == (48, 32) and made.nearest_size(["c"], 45, 33) == (45, 33)
-    assert made.nearest_size(["y"], 2, 9) == (8, 8)
+    assert made.sizes.nearest(["y"], 45, 33) == (48, 32) and made.sizes.nearest(["c"], 45, 33) == (45, 33)
+    assert made.sizes.nearest(["y"], 2, 9) == (8, 8)
     seen = []
     img = toys.noise(3, 48, 64).transpose(1, 2, 0) * 30 + 128
     deepdream(made, img, iter_n=1, octave_n=4, end="y", on_step=lambda o, i, vis, report: seen.append(report.size))

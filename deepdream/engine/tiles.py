@@ -72,7 +72,7 @@ def check_tiles(net, step: Step, sizes: Sequence[tuple[int, int]] = ()) -> None:
     cut = [size for size in sizes if step.in_tiles(*size)]
     for size in cut:
         for name in step.ends:
-            net.check_size(name, *tile_size(*size, tile, net, step.ends, min), f"--tile {tile}: a tile")
+            net.sizes.check(name, *tile_size(*size, tile, net, step.ends, min), f"--tile {tile}: a tile")
     if cut and not step.objective.tileable:
         raise DreamError(f"--tile {tile}: the objective '{step.objective.formula}' looks at the picture as a whole, "
                          "and cannot be dreamt in tiles")

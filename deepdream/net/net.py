@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import numbers
 import threading
 from collections import OrderedDict
@@ -26,6 +25,7 @@ from .blobs import Blob, Transformer
 from .files import files_of
 from .lock import exclusive
 from .pixels import check_picture, preprocess
+from .sizes import PossibleSizes
 
 if TYPE_CHECKING:
     import onnx
@@ -75,6 +75,7 @@ class Net:
     files: the files of the net (see `files.Files`).
     facts: the description of the forward graph (see `convert.Facts`).
     programs: the graphs and sessions of the net (see `engine.programs.Programs`).
+    sizes: the sizes of pictures that it can take (see `sizes.PossibleSizes`).
     leftover: a `leftover.Leftover` with leftover_diffs, otherwise None.
     """
 
@@ -89,6 +90,7 @@ class Net:
         self.lock = threading.RLock()
         self.files = files_of(prototxt, caffemodel, mean, channel_swap, surgery, scale=scale, layout=layout,
                               input=input)
+        self.sizes = PossibleSizes(self.files)
         self.facts = convert.Facts.from_plain(json.loads(cached(f"{graph_key(self.checksum)}-facts.json",
                                                                 self._describe)))
         name, shape = self.facts.data, self.facts.data_shape
@@ -102,7 +104,6 @@ class Net:
                                  device if isinstance(device, Device) else Device(device, fast), threads)
         self.blobs = OrderedDict((blob, Blob(blob, shape if blob == name else (0,), lock=self.lock))
                                  for _, blob, _ in self.facts.writes)
-        self._sizes = {}      # {end: result of `possible_sizes`}
         self.leftover_diffs, self.leftover = bool(leftover_diffs), None
         if leftover_diffs:
             if self.caffemodel is None:
@@ -182,7 +183,7 @@ class Net:
         """
         end = self._last_layer() if end is None else self.checked(end)
         if self.leftover:
-            self.check_size(end, *self.blobs[self.inputs[0]].shape[-2:], what="data")
+            self.sizes.check(end, *self.blobs[self.inputs[0]].shape[-2:], what="data")
             self.leftover.forward(end)
             return {end: self.blobs[end].data}
         data = self.blobs[self.inputs[0]].data
@@ -226,7 +227,7 @@ class Net:
         ends = [self.checked(e) for e in ([end] if isinstance(end, str) else end)]
         deepest = max(ends, key=self._position)
         for name in ends:
-            self.check_size(name, *img.shape[:2], what)
+            self.sizes.check(name, *img.shape[:2], what)
         data = np.ascontiguousarray(preprocess(self, img)[None])
         values = self.run_forward(deepest, [self.tensor_of(e, e) for e in ends], data)
         results = [(np.moveaxis(x[0], -1, 0) if self.ends[e].channels_last else x[0]).copy()
@@ -245,65 +246,6 @@ class Net:
                 raise DreamError(f"{self.left_out[end]} is not supported, and '{shown(end)}' needs it")
             raise convert.no_such_end(end, list(self.ends))
         return end
-
-    def smallest(self, end: str) -> tuple[int, int, bool]:
-        """Return the size of the smallest picture for which the blob of a layer has at least one position.
-
-        end: the layer.
-
-        Returns (h, w, exact). If exact is True, the layer comes after one of fixed size, and every picture must have
-        exactly this size.
-        """
-        return self.possible_sizes(end)[:3]
-
-    def possible_sizes(self, end: str) -> tuple[int, int, bool, tuple[int, int]]:
-        """Return the sizes of a picture for which the blob of a layer has at least one position.
-
-        end: the layer.
-
-        Returns (h, w, exact, step): the smallest size; whether every picture must have exactly this size; (h, w), the
-        distance from one possible height or width to the next, usually (1, 1).
-        """
-        def find():
-            with about(self.prototxt):
-                return json.dumps(convert.sizes_of(self.model, end)).encode()
-
-        if end not in self._sizes:
-            h, w, exact, step = json.loads(cached(f"{graph_key(self.checksum, end, 'sizes')}.json", find))
-            self._sizes[end] = h, w, exact, tuple(step)
-        return self._sizes[end]
-
-    def nearest_size(self, ends: Sequence[str], h: int, w: int) -> tuple[int, int]:
-        """Return the possible size of a picture that is nearest to h x w, where only every n-th size is possible.
-
-        ends: the layers that must have a position.
-        h, w: the size, which is returned unchanged where every size, or no other one, is possible.
-        """
-        sizes = [self.possible_sizes(end) for end in ends]
-        if any(exact for _, _, exact, _ in sizes) or all(step == (1, 1) for *_, step in sizes):
-            return h, w
-        return tuple(_nearest(n, [(size[axis], size[3][axis]) for size in sizes]) for axis, n in enumerate((h, w)))
-
-    def check_size(self, end: str, h: int, w: int, what: str = "the picture") -> None:
-        """Raise DreamError if a picture is too small for a layer, or if the layer needs another size.
-
-        end: the layer.
-        h, w: size of the picture, in pixels.
-        what: what error messages call the picture.
-        """
-        low_h, low_w, exact, step = self.possible_sizes(end)
-        if exact and (h, w) != (low_h, low_w):
-            before = "an InnerProduct" if self.caffemodel else "a layer of fixed size"
-            raise DreamError(f"'{shown(end)}' comes after {before} and needs a picture of exactly {low_w}x{low_h} "
-                             f"pixels; {what} has {w}x{h} (--size {low_w}x{low_h} --octave-n 1 dreams at it)")
-        if h < low_h or w < low_w:
-            raise DreamError(f"{what} has {w}x{h} pixels, too small for '{shown(end)}', "
-                             f"which needs at least {low_w}x{low_h}")
-        if (h - low_h) % step[0] or (w - low_w) % step[1]:
-            near_h, near_w = self.nearest_size([end], h, w)
-            raise DreamError(f"'{shown(end)}' needs a picture {_in_steps(low_w, step[1])} wide and "
-                             f"{_in_steps(low_h, step[0])} high; {what} has {w}x{h} (--size {near_w}x{near_h} "
-                             "--stretch dreams at a possible size)")
 
     def shape_at(self, end: str, data_shape: Sequence[int]) -> tuple[int, ...]:
         """Return the shape that the blob of a layer has for an input of a certain shape. Nothing is computed.
@@ -338,7 +280,7 @@ class Net:
         if tensors == self.inputs:
             return [data]
         if data.ndim == 4:
-            self.check_size(end, *data.shape[-2:], what="data")
+            self.sizes.check(end, *data.shape[-2:], what="data")
         session = self.programs.session(self.programs.forward(self.inputs[0], tensors), _only_size(data))
         return session.run(tensors, {self.inputs[0]: data})
 
@@ -350,20 +292,6 @@ class Net:
 
     def _position(self, end):
         return max(i for i, write in enumerate(self.facts.writes) if write.layer == end)
-
-
-def _nearest(n, limits):
-    """Return the number nearest to n that all limits, (lowest, step), allow; n if there is none."""
-    reach = 2 * math.lcm(*(step for _, step in limits)) + max(low for low, _ in limits)
-    around = (n + sign * k for k in range(reach) for sign in (1, -1))
-    return next((m for m in around if all(m >= low and (m - low) % step == 0 for low, step in limits)), n)
-
-
-def _in_steps(low, step):
-    """Describe the possible sizes of one direction."""
-    if step == 1:
-        return f"{low} pixels or more"
-    return f"a multiple of {step} pixels" if low == step else f"{low}, {low + step}, {low + 2 * step} pixels and so on"
 
 
 def _only_size(data):

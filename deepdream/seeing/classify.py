@@ -61,7 +61,7 @@ def probabilities(net: Net, img: np.ndarray, whole: bool = False) -> np.ndarray:
 def input_view(net: Net, img: np.ndarray, whole: bool = False) -> np.ndarray:
     """Return the part of a picture that `classify` shows to the net, float32 (h, w, 3) of the size of its input."""
     check_picture(img)
-    low_h, low_w, exact = net.smallest(net.classifier)
+    low_h, low_w, exact, _ = net.sizes.of(net.classifier)
     h, w = (low_h, low_w) if exact else net.blobs[net.inputs[0]].shape[2:]
     if whole or img.shape[:2] == (h, w):
         return img if img.shape[:2] == (h, w) else resized(img, h, w)

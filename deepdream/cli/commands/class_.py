@@ -118,7 +118,7 @@ def _settings(args, net, base=None):
     """
     from ...pictures.starts import fitted
     h, w = net.blobs[net.inputs[0]].shape[2:]
-    low_h, low_w, exact = net.smallest(net.classifier)
+    low_h, low_w, exact, _ = net.sizes.of(net.classifier)
     size = {"size": [low_w, low_h], "octave_n": 1} if exact else {"size": [2 * w, 2 * h]}
     defaults = {k: DEFAULTS[k] for k in NOTEBOOK} | (net.card and net.card.class_pictures or DEFAULTS | size)
     if args.blur is not None:
