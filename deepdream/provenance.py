@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .net import Net
 
 SOFTWARE = f"deepdream {__version__}"
-MARK, ENDS = b'"software": "deepdream', 1 << 20      # what films contain, and how many bytes of each end are searched
+MARK, ENDS = b'"software": "deepdream', 1 << 25      # what films contain, and how many bytes of each end are searched
 WOKEN = "woken"      # an entry of pictures of features that were silent where their dream should start
 ARRAY = "an array"      # the name of a picture that was not read from a file
 # entries that are not compared: with other values it is still the same dream

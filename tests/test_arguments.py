@@ -157,7 +157,8 @@ def test_numbers_and_arrays_that_are_not_allowed(net, call, message):
 
 @pytest.mark.parametrize("arguments, message", [
     ({"channel_swap": "rgb"}, "channel_swap is rgb; allowed is 0, 1 and 2 in any order"),
-    ({"channel_swap": (0, 1)}, r"channel_swap is \(0, 1\)"), ({"channel_swap": (0, 0, 0)}, "channel_swap"),
+    ({"channel_swap": (0, 1)}, r"channel_swap is \(0, 1\)"), ({"channel_swap": (1, 2, 3)}, "channel_swap"),
+    ({"channel_swap": (0, 0, 0)}, "channel_swap"),
     ({"threads": 0}, "threads is 0; allowed is a whole number from 1"), ({"threads": "2"}, "threads is 2")])
 def test_arguments_that_a_net_does_not_take(toy, arguments, message):
     with pytest.raises(DreamError, match=message):

@@ -543,6 +543,8 @@ def test_a_zoom_replaces_its_movie_only(here, run, capsys, name):
     first = (here / name).read_bytes()
     assert run("zoom", *words, "-o", "a", "--frames", "3") == 0 and (here / name).read_bytes() != first
     assert run("zoom", *words, "-o", "b", "--frames", "2") == 0 and (here / name).read_bytes() == first
+    (here / name).write_bytes(b"mine")
+    assert run("zoom", *words, "-o", "b", "--frames", "3") == 2 and (here / name).read_bytes() == b"mine"
 
 
 # ---- messages that say what to do
@@ -593,7 +595,7 @@ def test_names_with_umlauts_stay_in_the_exif(here, run, suffix):
     with Image.open(f"b.{suffix}") as image:
         kept = image.getexif()
         for value, name in ((kept[0x13b], "Jürgen"), (kept[0x8298], "© Müller"), (kept.get_ifd(0x8769)[0xa430], "Zoë")):
-            assert (value if isinstance(value, bytes) else value.encode("latin-1")).rstrip(b"\0") == name.encode()
+            assert value.encode("latin-1") == name.encode()      # as a text, which Pillow reads as Latin-1
     assert suffix == "png" or "Jürgen".encode() in data
 
 
@@ -602,6 +604,6 @@ def test_pages_and_frames_that_are_left_out(here, run, capsys):
     frames[0].save("a.gif", save_all=True, append_images=frames[1:])
     frames[0].save("a.tif", save_all=True, append_images=frames[1:])
     assert run("dream", "a.gif", "-o", "b.png", *TINY) == 0
-    assert "a.gif: only the first of its 3 frames is read; `deepdream video` dreams them all" in capsys.readouterr().err
+    assert "a.gif: only the first frame is read; `deepdream video` dreams them all\n" in capsys.readouterr().err
     assert run("dream", "a.tif", "-o", "c.png", *TINY) == 0
-    assert "a.tif: only the first of its 3 pages is read\n" in capsys.readouterr().err
+    assert "a.tif: only the first page is read\n" in capsys.readouterr().err

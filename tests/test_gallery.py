@@ -628,7 +628,8 @@ def test_a_gallery_does_not_replace_that_of_another_picture(nets, picture, tmp_p
     assert main(command(str(other), out, nets[:1])) == 2
     assert f"holds the gallery of another picture, {os.path.basename(picture)}, which would" in capsys.readouterr().err
     assert (out / "index.html").read_bytes() == page
-    (out / "gallery.json").write_text("{")      # a damaged one is written anew, like a missing page
     (out / "index.html").unlink()
-    assert main(command(picture, out, nets[:1])) == 0
+    for damaged in ("{", '{"software": "deepdream", "source": null}'):      # is written anew, like a missing page
+        (out / "gallery.json").write_text(damaged)
+        assert main(command(picture, out, nets[:1])) == 0
     assert json.loads((out / "gallery.json").read_text())["state"] == "done"

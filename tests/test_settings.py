@@ -517,6 +517,25 @@ def test_a_dream_of_an_array_is_not_replayed_without_it(toy, tmp_path, monkeypat
     assert was in capsys.readouterr().err and not (tmp_path / "b.png").exists()
 
 
+@pytest.mark.parametrize("pixels", [{"channel_swap": [7, 8, 9]}, {"channel_swap": [0, 1, 2, 3]}, {"mean": [10 ** 400]},
+                                    {"mean": [float("nan")]}, {"input": 3}])
+def test_hostile_pixels(onnx_file, capsys, pixels):
+    full = {"mean": [0.0], "scale": [1.0], "layout": "nchw", "input": None, "channel_swap": [0, 1, 2], **pixels}
+    pictures.save(np.zeros((20, 24, 3)), "a.png", {"seed": 1, "end": "z", "model": "net", "pixels": full})
+    code = main(["dream", "--settings", "a.png", "cat.png", "-o", "b.png", "--model", onnx_file, "--iter-n", "1",
+                 "--octave-n", "1", "--device", "cpu"])
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(("running on", "net.onnx:"))]
+    assert (code, len(lines)) in ((2, 1), (0, 1)) and "a.png: " in lines[0]      # damaged, or another net
+
+
+def test_a_mean_that_is_the_nets_own(tmp_path):
+    from deepdream import dream_picture
+    for net in (Net("digits", mean=78, channel_swap=np.array([2, 1, 0]), threads=np.int64(1), device="cpu"),
+                Net("digits", mean=np.float32([78]), device="cpu")):
+        dream_picture(np.full((8, 8, 3), 90.0), tmp_path / "a.png", net, end="ip", iter_n=1, octave_n=1, seed=1)
+        assert "pixels" not in settings(tmp_path / "a.png")
+
+
 def test_a_mean_that_only_python_can_give(tmp_path, capsys):
     from deepdream import dream_picture
     net = Net("digits", device="cpu", mean=50)

@@ -188,7 +188,7 @@ class Graph:
         for node in reversed(self.nodes):
             if used & set(node.output):
                 nodes.append(node)
-                used.update(node.input)
+                used.update(reads(node))
         return nodes[::-1]
 
     def drop_unused(self, outputs: Iterable[str]) -> None:

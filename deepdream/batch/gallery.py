@@ -212,7 +212,8 @@ class Gallery:
         """Return what gallery.json says of the source picture of a gallery that the folder holds; {} without one."""
         try:
             summary = json.loads((self.folder / "gallery.json").read_bytes())
-            return summary["source"] if str(summary["software"]).startswith("deepdream") else {}
+            ours = str(summary["software"]).startswith("deepdream") and isinstance(summary["source"], dict)
+            return summary["source"] if ours else {}
         except (OSError, ValueError, TypeError, KeyError):      # missing, or damaged
             return {}
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
-from math import isfinite
 from typing import TYPE_CHECKING
 
 from ..errors import DreamError
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from ..net import Net
 
 MODEL = "mini_imagenet"
+LARGEST = 1e30      # the limit of a mean or scale
 SHIPPED = ["mini_imagenet", "mini_places"]
 # How an .onnx file expects its pictures: option -> the attribute of the parsed arguments
 PIXELS = {"mean": "pixel_mean", "scale": "pixel_scale", "channels": "channels", "layout": "layout", "input": "input"}
@@ -66,7 +66,7 @@ def check_pixels(values: dict) -> None:
     for name in ("pixel_mean", "pixel_scale"):
         value = values.get(name)
         if value is not None and not (isinstance(value, (list, tuple)) and value and
-                                      all(type(v) in (int, float) and isfinite(v) for v in value)):
+                                      all(type(v) in (int, float) and abs(v) < LARGEST for v in value)):
             raise TypeError(name)
     for name, allowed in (("channels", CHANNELS), ("layout", LAYOUTS)):
         if values.get(name) is not None and values[name] not in allowed:

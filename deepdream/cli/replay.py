@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Option on the command line -> the saved settings that it replaces
 REPLACED = {"blur": ("blur", "blur_every", "blur_until"), "start": ("start", "noise"), "picture": ("start", "noise")}
 CHECKSUM = re.compile(r"[0-9a-f]{64}")
+ELSEWHERE = re.compile(r"[\\/]{2}")      # how paths on other machines begin, which a stranger's picture must not name
 ADVICE = {"picture": "give the picture too", "guide": "give --guide too", "mask": "give --mask too"}
 OTHER_PIXELS = "was dreamt in Python with another mean or channel_swap than the net's own, which no option can give"
 WAS = {"picture": "from", "guide": "with the guide", "mask": "with the mask"}
@@ -56,7 +57,7 @@ def replay(args: Namespace, form: Form) -> Settings:
         settings = Settings.from_metadata(kept | {"priors": _priors(metadata, args)})
         _check_texts(metadata, form)
         arguments = _arguments(metadata, args, form, path)
-    except (DreamError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (DreamError, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         why = f": {error}" if isinstance(error, DreamError) else ""
         raise DreamError(f"--settings {path}: its settings are damaged{why}") from None
     if metadata.get(WOKEN):
@@ -119,11 +120,19 @@ def _arguments(metadata, args, form, path):
 def _model(metadata, path):
     """Return the name or the path of the net to take from the metadata; None if it is not there."""
     recorded = metadata.get("model_path")
-    if recorded and not recorded.startswith(("\\\\", "//")):      # nothing on other machines
+    if recorded and not ELSEWHERE.match(recorded):
         for place in (Path(recorded), path.parent / Path(recorded).name):
-            if os.path.isdir(place) or place.suffix.lower() == ".onnx" and _is_file(place):
+            if _is_file(place) if place.suffix.lower() == ".onnx" else _is_net(place):
                 return str(place)
     return metadata["model"] if metadata.get("model") in models.names() else None
+
+
+def _is_net(folder):
+    """Return whether a folder holds a Caffe net."""
+    try:
+        return any(name.lower().endswith(".caffemodel") for name in os.listdir(folder))
+    except (OSError, ValueError):      # no folder, or a null character
+        return False
 
 
 def _is_same_net(model, pixels, metadata):
@@ -181,7 +190,7 @@ def _recorded_file(name, metadata, path):
     was = f"--settings {path}: was dreamt {WAS[name]} " + shown(title or "another file")
     if not checksum or not title:
         raise DreamError(f"{was}; {ADVICE[name]}")
-    places = [] if not recorded or recorded.startswith(("\\\\", "//")) else [recorded]      # nothing on other machines
+    places = [] if not recorded or ELSEWHERE.match(recorded) else [recorded]
     there = [place for place in (*places, path.parent / Path(title).name) if _is_file(place)]
     for place in there:
         if checksum_of(place).startswith(checksum):

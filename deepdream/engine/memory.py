@@ -3,7 +3,8 @@
 The estimate walks through the nodes of the graph that will run, with the sizes that ONNX's shape inference finds for
 its tensors, and adds up the tensors that are in use at the same time. onnxruntime needs more than that, because it
 orders the nodes in another way, its blocked layouts are copies, and its arena has gaps. ARENA and ARENA_COMPARING were
-chosen from measurements of nets, ends and sizes, so that the estimate is a little too large for all of them.
+chosen from measurements of nets, ends and sizes, so that the estimate is a little too large for all of them. Converting
+a net for the first time is not counted; for small pictures it takes more memory than the dream.
 """
 from __future__ import annotations
 

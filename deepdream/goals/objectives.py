@@ -79,21 +79,8 @@ class Objective:
         return new
 
     def bound(self, end: str) -> "Objective":
-        """Return the same objective, with the layer `end` for each term that does not name a layer.
-
-        As long as the attributes of a custom objective stay the same, so does the result, and with it the graph (see
-        `identity`).
-        """
-        if self.end or self._is_built_in:
-            return self if self.end else self.at(end)
-        attributes = {name: value for name, value in vars(self).items() if name != "_bound"}
-        before, bound = vars(self).get("_bound") or (None, None)
-        if bound is None or bound.end != end or before.keys() != attributes.keys() \
-                or any(before[name] is not value for name, value in attributes.items()):
-            vars(self).pop("_bound", None)
-            bound = self.at(end)
-            self._bound = attributes, bound
-        return bound
+        """Return the same objective, with the layer `end` for each term that does not name a layer."""
+        return self if self.end else self.at(end)
 
     @property
     def terms(self) -> list[Term]:
@@ -117,14 +104,10 @@ class Objective:
         For a class of this module it is the name of the class, so everything else that its nodes depend on must be
         among its inputs. A custom objective can write any nodes, so it is identified by the object itself.
         """
-        if not self._is_built_in:
+        if type(self).__module__ != __name__:
             return self
         assert set(vars(self)) == {"inputs", "end"}, "the nodes of a built-in objective depend on its inputs alone"
         return type(self).__name__
-
-    @property
-    def _is_built_in(self):
-        return type(self).__module__ == __name__
 
     def feeds(self) -> dict[str, np.ndarray]:
         """Return the arrays that the graph of the objective is fed with, by the names of the graph's inputs."""

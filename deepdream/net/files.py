@@ -1,14 +1,16 @@
 """The files that a Net is read from: a prototxt and a caffemodel, or an .onnx file."""
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import convert, models
-from ..convert.errors import about
+from ..convert.errors import about, shown
 from ..errors import DreamError
 from ..runtime.cache import cached, graph_key, key
 from ..runtime.notices import say_once
@@ -80,19 +82,18 @@ class CaffeFiles(Files):
         known = str(prototxt) in models.names()
         self.arguments = {"prototxt": str(prototxt) if known else str(models.expanded(prototxt).resolve()),
                           "caffemodel": caffemodel and str(Path(caffemodel).resolve()), "surgery": bool(surgery)}
-        if mean is not None:
-            self.arguments["mean"] = _tuple(mean)
-        if channel_swap is not None:
-            self.arguments["channel_swap"] = tuple(channel_swap)
         if caffemodel is None:
             self.card = models.find(str(prototxt))
             prototxt, caffemodel = self.card.prototxt, self.card.caffemodel
-            mean = self.card.mean if mean is None else mean
-            channel_swap = self.card.channel_swap if channel_swap is None else channel_swap
         self.prototxt, self.caffemodel = Path(prototxt), Path(caffemodel)
         self.name = self.card.name if self.card else self.caffemodel.stem
-        self.mean = MEAN if mean is None else mean
-        self.channel_swap = SWAP if channel_swap is None else channel_swap
+        own = self.card or SimpleNamespace(mean=MEAN, channel_swap=SWAP)
+        self.mean = own.mean if mean is None else _tuple(mean)
+        self.channel_swap = own.channel_swap if channel_swap is None else _swap(channel_swap)
+        if not np.array_equal(self.mean, own.mean):
+            self.arguments["mean"] = self.mean
+        if tuple(self.channel_swap) != tuple(own.channel_swap):
+            self.arguments["channel_swap"] = self.channel_swap
         self.checksum = self._checksum()
 
     def _checksum(self):
@@ -125,6 +126,7 @@ class OnnxFile(Files):
         self.card = card = models.onnx_card.read(path)
         self.prototxt, self.caffemodel, self.name = path, None, path.stem
         self.layout, self.input = layout or card.layout, input or card.input
+        channel_swap = None if channel_swap is None else _swap(channel_swap)
         mean = card.mean if mean is None else _tuple(mean)
         scale = card.scale if scale is None else _tuple(scale)
         facts = convert.Facts.read(model, path)
@@ -174,6 +176,18 @@ class OnnxFile(Files):
 
 def _tuple(values):
     return tuple(float(v) for v in np.ravel(values))
+
+
+def _swap(values):
+    """Return a channel_swap as a tuple. Raises DreamError unless it is 0, 1 and 2 in any order."""
+    try:
+        swap = tuple(operator.index(i) for i in values)
+    except TypeError:
+        swap = ()
+    if sorted(swap) != [0, 1, 2]:
+        raise DreamError(f"channel_swap is {shown(values)}; allowed is 0, 1 and 2 in any order, such as (2, 1, 0) for "
+                         "a net that takes blue, green, red")
+    return swap
 
 
 def _joined(values):

@@ -87,6 +87,7 @@ class Net:
                  layout: str | None = None, input: str | None = None):
         if threads is not None and not (isinstance(threads, numbers.Integral) and threads >= 1):
             raise DreamError(f"threads is {shown(threads)}; allowed is a whole number from 1, or None for one per core")
+        threads = threads if threads is None else int(threads)
         self.lock = threading.RLock()
         self.files = files_of(prototxt, caffemodel, mean, channel_swap, surgery, scale=scale, layout=layout,
                               input=input)
@@ -97,8 +98,7 @@ class Net:
         if len(shape) != 4 or shape[1] > CHANNELS:
             raise DreamError(f"{self.prototxt}: takes no picture: the shape of its input '{shown(name)}' is {shape}; "
                              f"(N, C, H, W) is needed, and at most {CHANNELS} channels")
-        self.transformer = Transformer(name, _mean_of(self.files.mean, shape[1]),
-                                       _swap_of(self.files.channel_swap, shape[1]))
+        self.transformer = Transformer(name, _mean_of(self.files.mean, shape[1]), self.files.channel_swap)
         self.inputs, self.outputs = [name], list(self.facts.outputs)
         self.programs = Programs(self.files, self.transformer.mean[name],
                                  device if isinstance(device, Device) else Device(device, fast), threads)
@@ -297,14 +297,6 @@ class Net:
 def _only_size(data):
     """Return the size of a single picture, for a session of this size; None for a batch and for other inputs."""
     return data.shape[-2:] if data.ndim == 4 and len(data) == 1 else None
-
-
-def _swap_of(swap, channels):
-    """Return the channel_swap of a net of this many channels."""
-    if channels == 3 and sorted(swap) != [0, 1, 2]:
-        raise DreamError(f"channel_swap is {shown(swap)}; allowed is 0, 1 and 2 in any order, such as (2, 1, 0) for a "
-                         "net that takes blue, green, red")
-    return swap
 
 
 def _mean_of(mean, channels):

@@ -6,7 +6,7 @@ no longer hold; and what describes how the file stored its pixels.
 """
 from __future__ import annotations
 
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, TiffTags
 
 KEPT = [ExifTags.Base[name] for name in (
     "ImageDescription", "Make", "Model", "Software", "DateTime", "Artist", "Copyright", "HostComputer", "XResolution",
@@ -16,6 +16,10 @@ GROUPS = {     # group -> entries of it that are left out
     ExifTags.IFD.Exif: {ExifTags.Base.MakerNote, ExifTags.IFD.Interop, ExifTags.Base.SubIFDs},
     ExifTags.IFD.GPSInfo: set(),
 }
+# texts whose type Pillow does not know, so that it would write bytes as numbers
+for _name in ("CameraOwnerName", "BodySerialNumber", "LensMake", "LensModel", "LensSerialNumber", "ImageUniqueID"):
+    TiffTags.TAGS_V2_GROUPS.setdefault(ExifTags.IFD.Exif, {}).setdefault(
+        ExifTags.Base[_name].value, TiffTags.TagInfo(ExifTags.Base[_name].value, _name, TiffTags.ASCII, 1))
 SRGB = 1
 SIZES = ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight
 LONGEST = 4096      # bytes or characters of an entry; longer ones are no text that a person wrote

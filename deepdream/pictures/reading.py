@@ -115,15 +115,15 @@ def read(path: str | Path | BinaryIO) -> Picture:
             exif = kept_exif(image)      # before the pixels are loaded, which closes a TIFF file
         except Exception:      # Pillow raises exceptions of many types
             exif = None
-        frames = _frames(image)
+        several = _has_several(image)
         image.load()
         profile, turned = image.info.get("icc_profile"), ImageOps.exif_transpose(image)
         colours, alpha = _decoded(turned, profile, path)
         if exif is None:
             _say(path, "its EXIF is damaged and is left out")
-        if frames > 1:
-            _say(path, f"only the first of its {frames} {'pages' if image.format == 'TIFF' else 'frames'} is read"
-                 + "; `deepdream video` dreams them all" * (image.format in ANIMATED))
+        if several:
+            _say(path, "only the first page is read" if image.format == "TIFF" else
+                 "only the first frame is read; `deepdream video` dreams them all")
         return Picture(np.float32(colours), alpha, exif or b"")
 
 
@@ -155,14 +155,15 @@ def _unsupported(path, fmt):
     return f"{path}: {fmt} pictures are not supported; JPEG, PNG, WebP and TIFF are"
 
 
-def _frames(image):
-    """Return the number of frames of an animation, or of pages; 1 for any other picture."""
+def _has_several(image):
+    """Return whether a picture has several frames or pages. They are not counted, since that may take long."""
     if image.format not in (*ANIMATED, "TIFF"):
-        return 1
+        return False
     try:
-        return getattr(image, "n_frames", 1)
-    except Exception:      # the frames after the first are damaged; Pillow raises exceptions of many types
-        return 1
+        image.seek(1)
+        return True
+    except Exception:      # there is no second one, or it is damaged; Pillow raises exceptions of many types
+        return False
     finally:
         image.seek(0)
 

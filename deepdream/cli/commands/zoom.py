@@ -112,7 +112,7 @@ def run(args: Namespace) -> None:
     options = {"motion": motion, "files": _files(args)}
 
     first, _ = zoom.resume(folder, zoom.frame_metadata(net, settings, **options), image.shape)
-    if args.movie and first == 0:      # a zoom that goes on replaces its movie
+    if args.movie:
         check_replaceable(args.movie, "--movie")
     make_folder(folder)
     pictures.check_target(zoom.frame_path(folder, 0))
