@@ -24,7 +24,7 @@ from .errors import DreamError
 from .goals.text import goals
 from .net import Net
 from .options import Settings
-from .provenance import DEFAULTS, differences, machine, provenance
+from .provenance import DEFAULTS, differences, is_dream, machine, provenance
 from .runtime.alone import alone
 
 STATE = "zoom.npz"
@@ -171,8 +171,10 @@ def resume(folder: Path, metadata: dict, shape: tuple[int, ...]) -> tuple[int, n
         if frame_path(folder, 0).exists() and not _is_ours(frame_path(folder, 0)):
             raise DreamError(f"-o {folder}: would overwrite {frame_path(folder, 0)}, which is no frame of a zoom; give "
                              "an empty folder")
+        _check_from(folder, 1)
         return 0, None
     i, existing = state
+    _check_from(folder, i)
     changed = differences(existing, metadata, ("pixels",))      # the checksum depends on them, too
     if changed:
         raise DreamError(f"-o {folder}: holds a zoom with another {', '.join(k.replace('_', ' ') for k in changed)}; "
@@ -182,6 +184,14 @@ def resume(folder: Path, metadata: dict, shape: tuple[int, ...]) -> tuple[int, n
         if frame.shape != tuple(shape) or frame.dtype not in (np.float32, np.float64) or not np.isfinite(frame).all():
             raise ValueError("its frame does not fit the picture")
     return i, frame
+
+
+def _check_from(folder, first):
+    """Raise DreamError if a frame from number `first` on would replace a picture that is no frame."""
+    for path in sorted(folder.glob("[0-9]*.jpg")):
+        if path.stem.isdecimal() and int(path.stem) >= first and path == frame_path(folder, int(path.stem)) \
+                and not is_dream(path):
+            raise DreamError(f"-o {folder}: would overwrite {path}, which is no frame of a zoom; give another folder")
 
 
 def saved_state(folder: Path) -> tuple[int, dict] | None:

@@ -2,6 +2,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 
 import children
@@ -496,6 +497,9 @@ def test_pictures_that_cannot_be_read_are_mentioned(here, run, capsys):
         (here / "in" / name).write_bytes(b"?")
     assert run("dream", "in", "-o", "out", *TINY) == 0 and names(here / "out") == ["a.png"]
     assert "in: b.heic and 2 more are left out; HEIC and AVIF pictures are not supported\n" in capsys.readouterr().err
+    (here / "in/a.png").unlink()
+    assert run("dream", "in", "-o", "out2", *TINY) == 2
+    assert "; HEIC pictures, such as b.heic, are not supported\n" in capsys.readouterr().err
     assert run("dream", "in/b.heic", "-o", "b.png", *TINY) == 2
     assert "in/b.heic: HEIC pictures are not supported; JPEG, PNG, WebP and TIFF are\n" in capsys.readouterr().err
     (here / "film.mp4").write_bytes(b"?")
@@ -547,6 +551,51 @@ def test_a_zoom_replaces_its_movie_only(here, run, capsys, name):
     assert run("zoom", *words, "-o", "b", "--frames", "3") == 2 and (here / name).read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("first, name", [(0, "0000.jpg"), (0, "0002.jpg"), (1, "0001.jpg"), (1, "0002.jpg")])
+def test_a_zoom_does_not_replace_pictures(here, run, capsys, first, name):
+    words = ["zoom", "cat.png", "-o", "out", *TINY, "--seed", "1", "--frames"]
+    if first:
+        assert run(*words, str(first)) == 0
+    (here / "out").mkdir(exist_ok=True)
+    picture(here / "out" / name)
+    before = (here / "out" / name).read_bytes()
+    assert run(*words, "3") == 2 and (here / "out" / name).read_bytes() == before
+    assert f"would overwrite out/{name}, which is no frame of a zoom" in capsys.readouterr().err \
+        or (first, name) == (0, "0001.jpg")
+
+
+def test_a_film_goes_on_only_with_the_same_options(here, run, capsys):
+    (here / "film").mkdir()
+    for i in range(4):
+        picture(here / f"film/{i}.png", seed=i)
+    words = ["video", "film", "-o", "out", "--work", "work", "--flow", "none", "--seed", "1", *TINY]
+    for extra in (["--to", "0.05"], ["--guide", "cat.png"]):
+        assert run(*words, *extra) == 0
+        capsys.readouterr()
+        assert run(*words) == 2
+        assert f"holds a film that was begun with another {extra[0].strip('-')}" in capsys.readouterr().err
+        for folder in ("work", "out"):
+            shutil.rmtree(here / folder)
+    assert run(*words) == 0
+    assert run(*words, "--guide", "out/0.png") == 2
+    assert "-o out: holds the picture of --guide, which could be overwritten" in capsys.readouterr().err
+    assert run("dream", "--settings", "out/0.png", "-o", "x.png", *TINY[-4:]) == 2
+    assert "was dreamt from the film film; give a picture too" in capsys.readouterr().err
+
+
+def test_a_converted_net(here, toy, capsys):
+    from deepdream.convert.__main__ import main as convert
+    assert convert([str(toy / "deploy.prototxt"), str(toy / "net.caffemodel"), "-o", "toy.onnx", "--mean",
+                    "104,116,122"]) == 0
+    assert main(["dream", "cat.png", "-o", "a.png", "--model", "toy.onnx", "--end", "both", *TINY]) == 0
+    capsys.readouterr()
+    assert main(["dream", "--settings", "a.png", "-o", "b.png", "--device", "cpu"]) == 0
+    assert "other files" not in capsys.readouterr().err
+    np.testing.assert_array_equal(load("a.png"), load("b.png"))
+    assert main(["models", "--add", "toy.onnx"]) == 2 and not (here / "toy.toml").exists()
+    assert "toy.onnx: was converted from Caffe's files" in capsys.readouterr().err
+
+
 # ---- messages that say what to do
 
 @pytest.mark.parametrize("words, message", [
@@ -555,7 +604,8 @@ def test_a_zoom_replaces_its_movie_only(here, run, capsys, name):
     (["cat.png", "-o", "a.gif"], "'.gif' is not a picture format that can be written"),
     (["cat.png", "--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
     (["cat.png", "--octave-n", "12"], "needs at least 3x3; --octave-n 9 fits"),
-    (["tiny.png", "--octave-n", "2"], "needs at least 3x3; --octave-n 1 --size 3 fits")])
+    (["tiny.png", "--octave-n", "2"], "needs at least 3x3; --octave-n 1 --size 3 fits"),
+    (["tiny.png", "--size", "3x2", "--stretch"], "needs at least 3x3; --octave-n 1 --size 6 fits")])
 def test_what_to_do(here, run, capsys, words, message):
     (here / "new").mkdir(), (here / "in").mkdir()
     picture(here / "in/a.png"), Image.new("RGB", (2, 2)).save("tiny.png")

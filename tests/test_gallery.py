@@ -620,6 +620,18 @@ def test_a_gallery_does_not_replace_the_files_of_somebody_else(nets, picture, tm
     assert path.read_bytes() == b"mine"
 
 
+def test_a_gallery_that_goes_on_does_not_replace_a_picture(nets, picture, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(command(picture, out, nets[:1])) == 0
+    path = next((out / "dreams").iterdir())
+    Image.new("RGB", (9, 9)).save(path)
+    before = path.read_bytes()
+    assert main(command(picture, out, nets[:1])) == 2
+    assert f"would overwrite {path}, which is not a dream" in capsys.readouterr().err and path.read_bytes() == before
+    path.write_bytes(before[:100])      # damaged: made again
+    assert main(command(picture, out, nets[:1])) == 0 and pictures.load(path).shape == pictures.load(picture).shape
+
+
 def test_a_gallery_does_not_replace_that_of_another_picture(nets, picture, tmp_path, capsys):
     out, other = tmp_path / "out", tmp_path / "other.png"
     assert main(command(picture, out, nets[:1])) == 0

@@ -105,7 +105,7 @@ def test_a_folder_of_pictures_and_the_same_settings_again(toy, picture, mask, tm
     assert "with the mask mask.png, which has changed since; give --mask too" in capsys.readouterr().err
     zoom = ["zoom", "-o", str(tmp_path / "frames"), "--settings", str(out / "photo.png"), "--model", str(toy)]
     assert main(zoom) == 2
-    assert "was dreamt with the mask mask.png, and only `deepdream dream` has masks" in capsys.readouterr().err
+    assert "was dreamt with the mask mask.png, and this command has no masks" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -154,6 +154,15 @@ def _is_number(value):
     return isinstance(value, float) or type(value) is int and abs(value) < 10 ** 300
 
 
+def _is_picture(path):
+    """Return whether a file is an undamaged picture."""
+    try:
+        pictures.load(path)
+        return True
+    except DreamError:
+        return False
+
+
 def _is_page(path):
     """Return whether a file is the page of a gallery."""
     try:
@@ -197,6 +206,9 @@ class Gallery:
 
     def _check_folder(self):
         """Raise DreamError if the gallery would replace files of somebody else, or the gallery of another picture."""
+        for path in (self.folder / d.file for d in self.dreams):
+            if path.exists() and not is_dream(path) and _is_picture(path):
+                raise DreamError(f"-o {self.folder}: would overwrite {path}, which is not a dream; give another folder")
         before = self._known()
         if before.get("sha256", self.source.sha256) != self.source.sha256:
             raise DreamError(f"-o {self.folder}: holds the gallery of another picture, {shown(before.get('picture'))}, "

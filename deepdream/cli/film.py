@@ -38,6 +38,10 @@ def check_output(args: Namespace, source: Source, target: Target) -> None:
     target.check(source)
     if not target.path.is_dir():
         pictures.refuse_inputs(target.path, args.film, args.guide, args.mask)
+    for option, file in (("--guide", args.guide), ("--mask", args.mask)):
+        if file and target.path.is_dir() and Path(file).resolve().parent == target.path.resolve():
+            raise DreamError(f"-o {target.path}: holds the picture of {option}, which could be overwritten; give "
+                             "another folder")
     if source.transparent and not target.keeps_alpha:
         print(f"{target.path}: has no alpha channel, so the film is put on a white background; .mov, .mkv, .webm, "
               ".webp and folders keep it", file=sys.stderr)

@@ -91,7 +91,9 @@ def _sources(args, folder, output):
             left_out, subfolders[:] = list(subfolders), []
     if not sources:
         raise DreamError(f"{folder}: holds no picture that can be read ({', '.join(formats)})"
-                         + "; --recursive looks into its subfolders, too" * bool(left_out))
+                         + "; --recursive looks into its subfolders, too" * bool(left_out)
+                         + "".join(f"; {OTHERS[Path(name).suffix.lower()]} pictures, such as {name}, are not supported"
+                                   for name in unreadable[:1]))
     return sources, left_out, unreadable
 
 

@@ -34,6 +34,8 @@ def add_card(file: str | Path) -> Path:
     if os.path.lexists(card):
         raise DreamError(f"--add {file}: {card} exists; edit it, or remove it first")
     net = Net(path, device="cpu")
+    if net.files.scale is None:
+        raise DreamError(f"--add {file}: was converted from Caffe's files, and holds what a card would say")
     _, channels, height, width = net.facts.data_shape
     score = net.facts.classifier
     classes = f", {net.ends[score].channels} classes ({score})" if score else \

@@ -157,13 +157,16 @@ def _files(args, metadata, path, form):
     if hasattr(args, "picture") and not args.picture and not getattr(args, "start", None):
         if metadata.get("picture"):
             found["picture"] = _recorded_file("picture", metadata, path)
+        elif metadata.get("film"):
+            raise DreamError(f"--settings {path}: was dreamt from the film {shown(metadata['film'])}; give a picture "
+                             "too")
     if metadata.get("guide") and form.guide and form.guide not in args.given:
         guide = _recorded_file("guide", metadata, path)
         found[form.guide] = guide if form.guide == "guide" else [guide]
     if metadata.get("mask") and "mask" not in args.given:
         if not hasattr(args, "mask"):
-            raise DreamError(f"--settings {path}: was dreamt with the mask {shown(metadata['mask'])}, and only "
-                             "`deepdream dream` has masks")
+            raise DreamError(f"--settings {path}: was dreamt with the mask {shown(metadata['mask'])}, and this command "
+                             "has no masks")
         found["mask"] = _recorded_file("mask", metadata, path)
     names = metadata.get("models", [metadata.get("model")])
     if _model(metadata, path):

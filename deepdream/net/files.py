@@ -147,7 +147,9 @@ class OnnxFile(Files):
             if mean or scale or kind == prepare.TensorProto.UINT8:      # a net that takes bytes scales them itself
                 default_mean, default_scale = (0.0,), (1.0,)
         assumed = mean is None and scale is None and default_scale not in (None, (1.0,))
-        self.mean, self.scale = default_mean if mean is None else mean, default_scale if scale is None else scale
+        # a mean that is given and equals the default leaves the checksum as it is
+        self.mean = default_mean if mean is None or np.array_equal(mean, default_mean) else mean
+        self.scale = default_scale if scale is None else scale
         for what, values in {"mean": self.mean, "scale": self.scale}.items():
             if values is not None and len(values) not in (1, channels):
                 raise DreamError(f"{what}: {len(values)} numbers for the {channels} channel(s) of {path}; give one "

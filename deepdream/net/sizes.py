@@ -105,7 +105,11 @@ class PossibleSizes:
             return ""
         if fitting:
             return f"; --octave-n {fitting} fits"
-        return f"; --octave-n 1 --size {math.ceil(max(h, w) * max(limits.height / h, limits.width / w))} fits"
+        # h and w may be rounded, so the shorter side may come out a little smaller than it seems
+        longest = max(h, w)
+        size = max(math.ceil(low if n == longest else (low - 0.5) * (longest + 0.5) / (n - 0.5))
+                   for n, low in ((h, limits.height), (w, limits.width)))
+        return f"; --octave-n 1 --size {size} fits"
 
 
 def _nearest(n, limits):
