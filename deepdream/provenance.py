@@ -36,11 +36,11 @@ def provenance(net: Net, settings: dict, **extra) -> dict:
     extra: further entries, such as those of `machine(net)`.
     """
     entries = {"software": SOFTWARE, "model": net.name, "checksum": net.checksum, **settings, **extra}
-    entries |= {"model_path": path} if (path := _path_of(net)) else {}
+    entries |= {"model_path": path} if (path := path_of(net)) else {}
     return entries | ({"pixels": pixels} if (pixels := pixels_of(net)) else {})
 
 
-def _path_of(net):
+def path_of(net: Net) -> str | None:
     """Return the path of a net that was given as a folder or as an .onnx file, else None."""
     from . import models
     if net.files.arguments["prototxt"] in models.names() or net.files.arguments.get("caffemodel"):

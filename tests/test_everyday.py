@@ -583,6 +583,20 @@ def test_a_film_goes_on_only_with_the_same_options(here, run, capsys):
     assert "was dreamt from the film film; give a picture too" in capsys.readouterr().err
 
 
+def test_a_comparison_finds_its_nets_again(here, toy, capsys):
+    for name in ("one", "two"):
+        shutil.copytree(toy, here / "nets" / name)
+    words = ["--end", "both", *TINY[:6], "--device", "cpu", "--threads", "1", "--seed", "1"]
+    assert main(["compare", "cat.png", "--models", "nets/one", "nets/two", "-o", "a.png", *words]) == 0
+    assert settings("a.png")["model_paths"] == ["nets/one", "nets/two"]
+    assert main(["compare", "--settings", "a.png", "-o", "b.png", "--device", "cpu", "--threads", "1"]) == 0
+    np.testing.assert_array_equal(load("a.png"), load("b.png"))
+    shutil.rmtree(here / "nets/two")
+    capsys.readouterr()
+    assert main(["compare", "--settings", "a.png", "-o", "c.png", "--device", "cpu"]) == 2
+    assert "'two', which has no name in `deepdream models`; give --models too" in capsys.readouterr().err
+
+
 def test_a_converted_net(here, toy, capsys):
     from deepdream.convert.__main__ import main as convert
     assert convert([str(toy / "deploy.prototxt"), str(toy / "net.caffemodel"), "-o", "toy.onnx", "--mean",

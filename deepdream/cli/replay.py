@@ -85,6 +85,9 @@ def _check_texts(metadata, form):
     for name in ("picture", "guide", "mask", "model", "picture_path", "guide_path", "mask_path", "model_path"):
         if not isinstance(metadata.get(name), (str, type(None))):
             raise TypeError(name)
+    for name in metadata.get("model_paths") or ():
+        if not isinstance(name, (str, type(None))):
+            raise TypeError("model_paths")
     for name in ("picture_sha256", "guide_sha256", "mask_sha256"):
         if metadata.get(name) is not None and not CHECKSUM.fullmatch(metadata[name]):
             raise TypeError(name)
@@ -106,25 +109,33 @@ def _arguments(metadata, args, form, path):
     check_pixels(saved)
     if form.model not in args.given:
         values |= saved
-        if name := _model(metadata, path):
-            values[form.model] = name if form.model == "model" else [name]
+        found = _models(metadata, path)
+        if None not in found:
+            values[form.model] = found[0] if form.model == "model" else found
     elif form.model == "model" and _is_same_net(args.model, pixels, metadata):
         values |= saved
     for name, entry in form.entries.items():
-        if (value := metadata.get(name, form.older.get(name))) is not None:
+        if entry.argument not in values and (value := metadata.get(name, form.older.get(name))) is not None:
             values[entry.argument] = entry.convert(value)
     return {name: value for name, value in values.items()
             if value is not None and hasattr(args, name) and name not in args.given}
 
 
-def _model(metadata, path):
-    """Return the name or the path of the net to take from the metadata; None if it is not there."""
-    recorded = metadata.get("model_path")
+def _models(metadata, path):
+    """Return the name or the path of each net to take from the metadata; None for one that is not there."""
+    if "models" not in metadata:      # everything but a comparison has one net
+        return [_model(metadata.get("model"), metadata.get("model_path"), path)]
+    recorded = metadata.get("model_paths") or [None] * len(metadata["models"])
+    return [_model(name, place, path) for name, place in zip(metadata["models"], recorded, strict=True)]
+
+
+def _model(name, recorded, path):
+    """Return the path that is recorded for a net, or one beside the picture, or its name; None if it is not there."""
     if recorded and not ELSEWHERE.match(recorded):
         for place in (Path(recorded), path.parent / Path(recorded).name):
             if _is_file(place) if place.suffix.lower() == ".onnx" else _is_net(place):
                 return str(place)
-    return metadata["model"] if metadata.get("model") in models.names() else None
+    return name if name in models.names() else None
 
 
 def _is_net(folder):
@@ -168,12 +179,10 @@ def _files(args, metadata, path, form):
             raise DreamError(f"--settings {path}: was dreamt with the mask {shown(metadata['mask'])}, and this command "
                              "has no masks")
         found["mask"] = _recorded_file("mask", metadata, path)
-    names = metadata.get("models", [metadata.get("model")])
-    if _model(metadata, path):
-        names = []
     if _other_pixels(metadata) and form.model not in args.given:
         raise DreamError(f"--settings {path}: {OTHER_PIXELS}")
-    unknown = [name for name in names if name not in models.names()]
+    names = metadata.get("models", [metadata.get("model")])
+    unknown = [name for name, found in zip(names, _models(metadata, path)) if found is None]
     if unknown and form.model not in args.given:
         raise DreamError(f"--settings {path}: was dreamt with '{shown(unknown[0])}', which has no name in "
                          f"`deepdream models`; give --{form.model} too")

@@ -55,7 +55,7 @@ def run(args: Namespace) -> None:
     from ...dream import octave_sizes
     from ...goals.text import goals
     from ...pictures.sheet import side_by_side
-    from ...provenance import SOFTWARE, files_of
+    from ...provenance import SOFTWARE, files_of, path_of
     from ...runtime.device import Device
     from ..progress import Progress
     device = Device(args.device)
@@ -87,6 +87,7 @@ def run(args: Namespace) -> None:
     sheet = side_by_side([pictures.to_uint8(image), *dreams], captions, f"{ends[model]}, {note}" if one_end else note)
     metadata = settings.to_metadata() | {
         "software": SOFTWARE, "models": list(nets), "ends": list(ends.values()),
+        "model_paths": [path_of(net) for net in nets.values()],
         "checksums": [net.checksum for net in nets.values()], "device": device.name,
         "threads": result.threads} | files_of(picture=args.picture)
     del metadata["end"]      # `ends` replaces it
