@@ -68,7 +68,7 @@ def _run(args):
     if args.output:
         target = Path(args.output)
         check_target(target)
-        refuse_inputs(target, *filter(None, [args.prototxt, args.caffemodel]))
+        refuse_inputs(target, args.prototxt, args.caffemodel)
         if target.suffix.lower() != ".onnx":
             raise ConvertError(f"-o {target}: '{target.suffix}' is not the name of an ONNX file; it must end in .onnx")
     model = _net(args)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__
+from . import __version__, models
 from .errors import DreamError
 from .models.onnx_card import CHANNELS
 
@@ -24,7 +24,8 @@ ARRAY = "an array"      # the name of a picture that was not read from a file
 NOT_COMPARED = {"software", "device", "threads", "picture_path", "guide_path", "mask_path", "model_path", "film"}
 # the values of entries that are left out, as older versions do
 DEFAULTS = {"tile": None, "priors": {}, "start": None, "size": None, "noise": None, "fast": False, "pixels": None,
-            "mask": None, "mask_sha256": None, "mask_edge": None,
+            "mask": None, "mask_sha256": None, "mask_edge": None, "guide": None, "guide_sha256": None,
+            "from": None, "to": None, "fps": None,
             "rotate": 0.0, "pan": [0.0, 0.0], "through": [], "hold": None}
 
 
@@ -42,7 +43,6 @@ def provenance(net: Net, settings: dict, **extra) -> dict:
 
 def path_of(net: Net) -> str | None:
     """Return the path of a net that was given as a folder or as an .onnx file, else None."""
-    from . import models
     if net.files.arguments["prototxt"] in models.names() or net.files.arguments.get("caffemodel"):
         return None
     return str(net.prototxt.parent if net.caffemodel else net.prototxt)

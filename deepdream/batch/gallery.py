@@ -206,14 +206,15 @@ class Gallery:
 
     def _check_folder(self):
         """Raise DreamError if the gallery would replace files of somebody else, or the gallery of another picture."""
-        for path in (self.folder / d.file for d in self.dreams):
-            if path.exists() and not is_dream(path) and _is_picture(path):
+        dreams = {path: is_dream(path) for d in self.dreams if (path := self.folder / d.file).exists()}
+        for path, ours in dreams.items():
+            if not ours and _is_picture(path):
                 raise DreamError(f"-o {self.folder}: would overwrite {path}, which is not a dream; give another folder")
         before = self._known()
         if before.get("sha256", self.source.sha256) != self.source.sha256:
             raise DreamError(f"-o {self.folder}: holds the gallery of another picture, {shown(before.get('picture'))}, "
                              "which would be replaced; give another folder")
-        if before or _is_page(self.folder / "index.html") or any(is_dream(self.folder / d.file) for d in self.dreams):
+        if before or _is_page(self.folder / "index.html") or any(dreams.values()):
             return
         for path in (self.folder / file for file in self._files()):
             if path.exists():

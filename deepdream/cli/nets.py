@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ..net import Net
 
 MODEL = "mini_imagenet"
-LARGEST = 1e30      # the limit of a mean or scale
 SHIPPED = ["mini_imagenet", "mini_places"]
+LARGEST = 1e30      # the limit of a mean or scale
 # How an .onnx file expects its pictures: option -> the attribute of the parsed arguments
 PIXELS = {"mean": "pixel_mean", "scale": "pixel_scale", "channels": "channels", "layout": "layout", "input": "input"}
 

@@ -32,7 +32,7 @@ def objective_graph(gradient: onnx.ModelProto, step: Step, tile: bool = False) -
     gradient, g = _graph_around(gradient, [f"{what}:{e}" for e in ends for what in ("core", "share")])
     _append(g, gradient.graph, objective, _last(gradient), tile)
     body = gradient.graph
-    _compute_early(g, body, "objective", ["data_diff"])
+    _compute_objective_early(g, body, ["data_diff"])
     core = {f"core:{e}": np.zeros(4, np.int64) for e in ends}
     share = {f"share:{e}": np.ones((), np.float32) for e in ends if e in objective.mean_ends}
     return _model(g, gradient, "objective", [body.input[0], *_infos({**objective.feeds(), **core, **share})],
@@ -88,7 +88,7 @@ def step_graph(gradient: onnx.ModelProto, step: Step, bias: np.ndarray | None = 
     for i, p in at_place(priors, "change"):
         stepped = picture + prior(i, p, stepped - picture)
     g.rename(g.op("Identity", stepped), "next_picture")
-    _compute_early(g, body, "objective", ["next_picture", "mean_abs"])
+    _compute_objective_early(g, body, ["next_picture", "mean_abs"])
 
     shape = [1, body.input[0].type.tensor_type.shape.dim[1].dim_value or "C", "H", "W"]
     inputs = [float_info("picture", shape), float_info("step_size", []),
@@ -166,10 +166,15 @@ def _append(g, body, objective, last, tile=False):
     g.nodes += nodes[done:]
 
 
-def _compute_early(g, body, output, others):
-    """Have an output computed early, unless plain derivatives of the gradient graph should come even earlier."""
-    if not COMPARISONS.intersection(node.op_type for node in body.node):
-        g.finish_early(output, others)
+def compares(graph: onnx.GraphProto) -> bool:
+    """Return whether a graph has plain derivatives, which compare and choose."""
+    return not COMPARISONS.isdisjoint(node.op_type for node in graph.node)
+
+
+def _compute_objective_early(g, body, others):
+    """Have the objective computed early, unless plain derivatives of the gradient graph should come even earlier."""
+    if not compares(body):
+        g.finish_early("objective", others)
 
 
 def _last(gradient):

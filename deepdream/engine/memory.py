@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+from typing import TYPE_CHECKING
 
 from ..convert.errors import about
 from ..errors import DreamError
@@ -19,6 +20,8 @@ from . import tiles
 from .programs import Program
 from .step import Step
 
+if TYPE_CHECKING:
+    import onnx
 
 ARENA = 1.3           # memory that onnxruntime takes, as a multiple of the tensors in use
 ARENA_COMPARING = 1.55     # the same for graphs with plain derivatives, which compare and choose
@@ -84,10 +87,13 @@ def estimate(net, program: Program, step: Step, size: tuple[int, int]) -> float:
     size: (h, w) of the largest octave.
     """
     def measure():
-        graph = net.programs.graph(program)
+        import onnx
+
+        from .graphs import compares
+        graph = onnx.load_from_string(net.programs.graph(program))
         with about(net.prototxt):
             tensors, weights = peak_memory(graph)
-        return json.dumps([arena(graph) * tensors, weights]).encode()
+        return json.dumps([(ARENA_COMPARING if compares(graph.graph) else ARENA) * tensors, weights]).encode()
 
     name = f"{graph_key(net.checksum, *program.key, 'memory')}.json"
     per_pixel, weights = json.loads(cached(name, measure) if program.keep == "disk" else measure())
@@ -99,8 +105,8 @@ def estimate(net, program: Program, step: Step, size: tuple[int, int]) -> float:
     return per_pixel * rows * columns + 2 * weights + host
 
 
-def peak_memory(graph: bytes) -> tuple[float, int]:
-    """Measure the memory that a serialized graph needs.
+def peak_memory(model: onnx.ModelProto) -> tuple[float, int]:
+    """Measure the memory that a graph needs.
 
     Returns the maximum number of bytes of tensors that are in use at the same time, per pixel, and the bytes of the
     weights.
@@ -111,7 +117,6 @@ def peak_memory(graph: bytes) -> tuple[float, int]:
     from ..convert.graph.inference import infer_shapes
     from ..convert.graph.sizes import without_weights
     from ..convert.graph.symbolic import resolved
-    model = onnx.load_from_string(graph)
     weights = {t.name: t for t in model.graph.initializer}
     light = without_weights(model)
     known = resolved(json.loads(metadata(model).get("sizes", "{}")), {"N": 1, "H": PROBE, "W": PROBE})
@@ -141,15 +146,6 @@ def peak_memory(graph: bytes) -> tuple[float, int]:
         peak = max(peak, alive)
         alive -= sum(done) - reused
     return peak / PROBE ** 2, sum(t.ByteSize() for t in weights.values())
-
-
-def arena(graph: bytes) -> float:
-    """Return the memory that onnxruntime takes for a serialized graph, as a multiple of the tensors in use."""
-    import onnx
-
-    from .graphs import COMPARISONS
-    nodes = onnx.load_from_string(graph).graph.node
-    return ARENA_COMPARING if COMPARISONS.intersection(node.op_type for node in nodes) else ARENA
 
 
 def _gb(size):

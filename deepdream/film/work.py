@@ -75,7 +75,7 @@ class Work:
         values = self._read()
         if values is None:
             return None
-        changed = differences(values["metadata"], metadata) or differences(metadata, values["metadata"])
+        changed = differences(values["metadata"], metadata)
         if changed:
             raise DreamError(f"--work {self.path}: holds a film that was begun with another "
                              f"{', '.join(name.replace('_', ' ') for name in changed)}; give another folder, or "

@@ -4,7 +4,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,12 +86,12 @@ class CaffeFiles(Files):
             prototxt, caffemodel = self.card.prototxt, self.card.caffemodel
         self.prototxt, self.caffemodel = Path(prototxt), Path(caffemodel)
         self.name = self.card.name if self.card else self.caffemodel.stem
-        own = self.card or SimpleNamespace(mean=MEAN, channel_swap=SWAP)
-        self.mean = own.mean if mean is None else _tuple(mean)
-        self.channel_swap = own.channel_swap if channel_swap is None else _swap(channel_swap)
-        if not np.array_equal(self.mean, own.mean):
+        own_mean, own_swap = (self.card.mean, self.card.channel_swap) if self.card else (MEAN, SWAP)
+        self.mean = own_mean if mean is None else _tuple(mean)
+        self.channel_swap = own_swap if channel_swap is None else _swap(channel_swap)
+        if not np.array_equal(self.mean, own_mean):
             self.arguments["mean"] = self.mean
-        if tuple(self.channel_swap) != tuple(own.channel_swap):
+        if tuple(self.channel_swap) != tuple(own_swap):
             self.arguments["channel_swap"] = self.channel_swap
         self.checksum = self._checksum()
 
@@ -126,7 +125,7 @@ class OnnxFile(Files):
         self.card = card = models.onnx_card.read(path)
         self.prototxt, self.caffemodel, self.name = path, None, path.stem
         self.layout, self.input = layout or card.layout, input or card.input
-        channel_swap = None if channel_swap is None else _swap(channel_swap)
+        swap = models.onnx_card.CHANNELS.get(card.channels) if channel_swap is None else _swap(channel_swap)
         mean = card.mean if mean is None else _tuple(mean)
         scale = card.scale if scale is None else _tuple(scale)
         facts = convert.Facts.read(model, path)
@@ -134,13 +133,12 @@ class OnnxFile(Files):
             for name, value in {"scale": scale, "layout": self.layout, "input": self.input}.items():
                 if value is not None:
                     raise DreamError(f"{name}: {path} was converted from Caffe's files and takes Caffe's pictures")
-            channels, swap = [*facts.data_shape, 1][1], facts.channel_swap or SWAP
+            channels, swap = [*facts.data_shape, 1][1], swap or facts.channel_swap or SWAP
             default_mean, default_scale = facts.mean or (MEAN if channels == 3 else (sum(MEAN) / 3,)), None
         else:
             with about(path):
                 _, self.layout, (_, channels, *_), kind = prepare.image_input(model, self.input, self.layout, path)
-            swap = models.onnx_card.CHANNELS["rgb"]
-            swap = tuple(channel_swap or models.onnx_card.CHANNELS.get(card.channels, swap))
+            swap = swap or models.onnx_card.CHANNELS["rgb"]
             default_mean, default_scale = (tuple(values[i] for i in swap) for values in (TORCH_MEAN, TORCH_SCALE))
             if channels == 1:
                 default_mean, default_scale = (sum(TORCH_MEAN) / 3,), (sum(TORCH_SCALE) / 3,)
@@ -154,7 +152,7 @@ class OnnxFile(Files):
             if values is not None and len(values) not in (1, channels):
                 raise DreamError(f"{what}: {len(values)} numbers for the {channels} channel(s) of {path}; give one "
                                  "number, or one for each channel")
-        self.channel_swap = tuple(channel_swap or models.onnx_card.CHANNELS.get(card.channels, swap))
+        self.channel_swap = tuple(swap)
         self.arguments = {"prototxt": str(path.resolve()), "mean": self.mean, "channel_swap": self.channel_swap,
                           "scale": self.scale, "layout": self.layout, "input": self.input}
         with about(path):
